@@ -1,0 +1,1 @@
+"""Stratum V2 protocol extensions of radpool-sv2."""

@@ -1,0 +1,1 @@
+"""Runs a Mining Service Provider: a Stratum V2 pool whose books anyone can check."""

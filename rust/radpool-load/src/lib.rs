@@ -1,0 +1,1 @@
+//! Load generators: shares, fan-out, idle connections and connect storms.

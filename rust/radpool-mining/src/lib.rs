@@ -1,0 +1,1 @@
+//! The mining protocol without IO: connections, channels, jobs, share validation, vardiff.
