@@ -30,7 +30,7 @@ class RadpoolError(Exception):
 
 
 class LocalProtocolError(RadpoolError):
-    """Says that our side used a protocol or an interface wrongly: the caller's argument is at fault.
+    """Says that our side used an interface wrongly: the argument of the caller is at fault.
 
     Nothing was sent and nothing was changed. Repeating the call with the same argument fails again.
     """

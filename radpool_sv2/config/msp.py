@@ -1,0 +1,555 @@
+"""Describes the configuration of a Mining Service Provider: every key of `msp.toml`.
+
+A key's meaning, unit, reason, default and range stand here and nowhere else: the reader checks
+with them and `radpool init msp` writes the commented file from them. Names of keys in `mining` and
+`limits` are those of the native engine's settings.
+"""
+# ruff: noqa: RUF009 - the functions return dataclass fields, which the rule cannot see.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - the reader resolves the annotations at run time
+
+from radpool_sv2.config.setting import (
+    REQUIRED,
+    Endpoint,
+    choice,
+    endpoint,
+    flag,
+    integer,
+    names,
+    path,
+    text,
+)
+
+EXPONENT_MAX = 120
+"""The hardest step of the target ladder, as in `spec/01-conventions.md`."""
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """The node as a process: where its data lives and what it tells about itself."""
+
+    data_dir: Path = path(
+        "data",
+        about="Directory of everything the node writes: ledger, solved blocks, embedded chain.",
+        why="Beside this file, so that one directory is one node.",
+    )
+    log_level: str = choice(
+        "info",
+        ("debug", "info", "warning", "error"),
+        about="How much is logged: debug tells every message, error only what you must act upon.",
+        why="The life cycle of the node and of its connections fits a screen a day.",
+    )
+    log_format: str = choice(
+        "auto",
+        ("auto", "console", "json"),
+        about="How a log line looks. auto is console on a terminal and JSON elsewhere.",
+        why="People read terminals, programs read files and pipes.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keys:
+    """The keys. Only the authority's public key stands here; secrets are in files of mode 0600."""
+
+    authority_public_key: str = text(
+        REQUIRED,
+        bytes_max=100,
+        about="The key that miners pin when they connect, as base58 text.",
+        why="It has no default: `radpool init msp` makes it.",
+    )
+    authority_key_file: Path = path(
+        "keys/authority.key",
+        about="The authority's secret key. The file may be moved away: the node serves without it. "
+        "While it is here, the node renews its certificate by itself.",
+        why="Where `radpool init msp` writes it. Move it offline before you serve strangers: who "
+        "steals it can impersonate the pool until every miner has changed the key it pins.",
+    )
+    server_key_file: Path = path(
+        "keys/server.key",
+        about="The secret Noise key of the listener.",
+        why="Where `radpool init msp` writes it.",
+    )
+    certificate_file: Path = path(
+        "keys/server.cert",
+        about="The authority's signature over the listener's key, with its days of validity. The "
+        "node takes a renewed file up without a restart.",
+        why="Where `radpool init msp` and `radpool certify` write it.",
+    )
+    msp_key_file: Path = path(
+        "keys/msp.key",
+        about="The secret key that signs the share log and names the MSP in every owner tag.",
+        why="Where `radpool init msp` writes it.",
+    )
+    certificate_days: int = integer(
+        90,
+        1,
+        3650,
+        unit="days",
+        about="How long a certificate is valid that the node or `radpool certify` signs.",
+        why="Short enough that a stolen listener key dies, long enough for a key kept in a safe.",
+    )
+    certificate_renew_days: int = integer(
+        14,
+        1,
+        365,
+        unit="days",
+        about="From how many days before its end the node renews its certificate, or, when the "
+        "authority key is not here, warns once a day that you must.",
+        why="Two weeks cover a holiday.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mining:
+    """The pool as miners see it."""
+
+    listen: Endpoint = endpoint(
+        "0.0.0.0:3333",
+        about="Address of the Stratum V2 listener.",
+        why="Every interface, on the port that mining devices are shipped with.",
+    )
+    pool_text: str = text(
+        "radpool-sv2",
+        bytes_max=70,
+        about="Text that the pool writes into the coinbase of every job.",
+        why="Block explorers name the pool by it. More than 70 bytes do not fit a coinbase.",
+    )
+    shares_per_minute: int = integer(
+        6,
+        1,
+        1_000_000,
+        unit="shares a minute and channel",
+        about="The rate to which each channel's difficulty is steered.",
+        why="Payment depends on work alone; six a minute show a dead device within a minute and "
+        "steer within some minutes, at next to no cost.",
+    )
+    exponent_min: int = integer(
+        32,
+        0,
+        EXPONENT_MAX,
+        unit="leading zero bits",
+        about="The easiest share that a channel is given; it is worth 2^exponent hashes.",
+        why="Difficulty 1 is the easiest that real mining devices are built for. CPU miners on "
+        "regtest need less.",
+    )
+    exponent_max: int = integer(
+        96,
+        0,
+        EXPONENT_MAX,
+        unit="leading zero bits",
+        about="The hardest share that a channel is given.",
+        why="Beyond what all miners of the world would need for one share a minute.",
+    )
+    version_rolling: bool = flag(
+        True,
+        about="Whether miners may roll the header's version bits 5 to 28 (BIP323).",
+        why="Today's devices are too fast for a header without them.",
+    )
+    group_jobs: bool = flag(
+        False,
+        about="Whether channels of one owner and difficulty on a connection share their jobs.",
+        why="Saves bandwidth to large proxies, but several published clients do not understand the "
+        "message that it needs.",
+    )
+    job_past_ms: int = integer(
+        2 * MINUTE_MS,
+        30_000,
+        HOUR_MS,
+        unit="milliseconds",
+        about="How long a job stays valid that a newer one on the same tip replaced.",
+        why="Devices finish what they have queued; their work is as good as any.",
+    )
+    job_stale_ms: int = integer(
+        2 * MINUTE_MS,
+        0,
+        HOUR_MS,
+        unit="milliseconds",
+        about="How long a job of an earlier tip is remembered, so that its shares are refused as "
+        "stale and not as unknown.",
+        why="Operators of miners read the difference off their rejects.",
+    )
+    ntime_slack_s: int = integer(
+        120,
+        0,
+        7200,
+        unit="seconds",
+        about="How far a share's time may run ahead of the time since its job was sent.",
+        why="Devices step their clock in jumps; the network itself tolerates two hours.",
+    )
+    report_interval_ms: int = integer(
+        10_000,
+        1_000,
+        10 * MINUTE_MS,
+        unit="milliseconds",
+        about="The least time between two reports of a channel's counts to the status pages.",
+        why="People look every few seconds at most.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds against overload and attack. Reaching one costs its connection, never the node."""
+
+    connections: int = integer(
+        20_000,
+        1,
+        1_000_000,
+        unit="connections",
+        about="Open connections in all; further ones are closed at once.",
+        why="Some 5 KiB of memory each. The file-descriptor limit must be above it.",
+    )
+    connections_per_address: int = integer(
+        64,
+        1,
+        1_000_000,
+        unit="connections",
+        about="Open connections from one IP address (IPv6: from one /64).",
+        why="A large home or a proxy; farms without a proxy need more.",
+    )
+    handshakes_per_second: int = integer(
+        1_000,
+        1,
+        1_000_000,
+        unit="handshakes a second",
+        about="Noise handshakes answered in all; the others wait.",
+        why="One costs about 0.12 ms of a core, so strangers can take an eighth of one at most.",
+    )
+    handshakes_per_address_per_second: int = integer(
+        20,
+        1,
+        1_000_000,
+        unit="handshakes a second",
+        about="Noise handshakes answered to one IP address.",
+        why="Reconnecting devices behind one address come one after the other.",
+    )
+    handshake_deadline_ms: int = integer(
+        5_000,
+        100,
+        MINUTE_MS,
+        unit="milliseconds",
+        about="From the connection to the end of the Noise handshake.",
+        why="Two messages on the slowest link that mining is possible on.",
+    )
+    setup_deadline_ms: int = integer(
+        10_000,
+        100,
+        10 * MINUTE_MS,
+        unit="milliseconds",
+        about="From the handshake to SetupConnection.",
+        why="A client sends it at once.",
+    )
+    channel_deadline_ms: int = integer(
+        5 * MINUTE_MS,
+        1_000,
+        24 * HOUR_MS,
+        unit="milliseconds",
+        about="How long a connection may stay without any open channel.",
+        why="A proxy may wait for its first miner; nobody else has a reason to stay.",
+    )
+    extension_retry_ms: int = integer(
+        10_000,
+        100,
+        10 * MINUTE_MS,
+        unit="milliseconds",
+        about="How long a client that did not ask for a required extension has to ask again.",
+        why="A client answers at once.",
+    )
+    frame_deadline_ms: int = integer(
+        20_000,
+        100,
+        10 * MINUTE_MS,
+        unit="milliseconds",
+        about="From the announcement of a frame to its last byte.",
+        why="The longest frame at modem speed; who announces and does not send holds memory.",
+    )
+    channels_per_connection: int = integer(
+        1_000,
+        1,
+        1_000_000,
+        unit="channels",
+        about="Channels open or asked for on one connection; more are refused.",
+        why="A proxy in front of a container of devices.",
+    )
+    workers_per_connection: int = integer(
+        1_000,
+        0,
+        1_000_000,
+        unit="names",
+        about="Worker names that shares on one connection can introduce; later ones stay unnamed.",
+        why="As many as channels.",
+    )
+    submits_per_second: int = integer(
+        50,
+        1,
+        1_000_000,
+        unit="shares a second",
+        about="Shares that one connection may submit in the long run; the excess is refused.",
+        why="Five hundred channels at the usual rate; a proxy with more needs more.",
+    )
+    submits_burst: int = integer(
+        500,
+        1,
+        10_000_000,
+        unit="shares",
+        about="Shares that one connection may submit at once; as many again above the limit "
+        "close it.",
+        why="A device that starts with an easy target sends some hundred before it is steered.",
+    )
+    requests_per_second: int = integer(
+        50,
+        1,
+        1_000_000,
+        unit="messages a second",
+        about="Messages that open, update or close channels, on one connection in the long run; "
+        "the connection is closed above it.",
+        why="They cost more than shares and come seldom.",
+    )
+    requests_burst: int = integer(
+        2_000,
+        1,
+        10_000_000,
+        unit="messages",
+        about="Such messages at once.",
+        why="A proxy that reconnects opens all its channels.",
+    )
+    outbound_bytes: int = integer(
+        1 << 20,
+        1 << 14,
+        1 << 30,
+        unit="bytes",
+        about="What may wait to be sent on one connection; a reader slower than that is closed.",
+        why="A thousand channels' jobs of one template.",
+    )
+    extension_bytes_pending: int = integer(
+        1 << 18,
+        0,
+        1 << 30,
+        unit="bytes",
+        about="Extension frames and attachments of one connection that an extension has not yet "
+        "looked at.",
+        why="Some hundred frames of the longest kind in use.",
+    )
+    setup_frame_bytes: int = integer(
+        2_048,
+        64,
+        1 << 24,
+        unit="bytes",
+        about="Payload of SetupConnection; a longer one closes the connection.",
+        why="Five texts of 255 bytes and some numbers.",
+    )
+    mining_frame_bytes: int = integer(
+        4_096,
+        128,
+        1 << 24,
+        unit="bytes",
+        about="Payload of any other mining message.",
+        why="The longest is a channel request of some 300 bytes.",
+    )
+    extension_frame_bytes: int = integer(
+        65_536,
+        0,
+        1 << 24,
+        unit="bytes",
+        about="Payload of a message of a negotiated extension.",
+        why="One chunk of the encryption.",
+    )
+    ignored_frame_bytes: int = integer(
+        65_536,
+        0,
+        1 << 24,
+        unit="bytes",
+        about="Payload of a message of an unknown extension, which is read and dropped.",
+        why="The specification wants such messages ignored; one chunk is read, a flood is not.",
+    )
+    seen_tips: int = integer(
+        3,
+        1,
+        1_000,
+        unit="tips",
+        about="For how many tips back the hashes of shares are kept against replays.",
+        why="A share of an older tip is refused as stale before its hash is looked up.",
+    )
+    seen_shares: int = integer(
+        20_000_000,
+        1_000,
+        1_000_000_000,
+        unit="shares",
+        about="How many hashes of shares are kept in memory; beyond it shares wait for a new tip.",
+        why="Some 16 bytes each. The ledger refuses what memory has forgotten.",
+    )
+    ring_records: int = integer(
+        65_536,
+        64,
+        1 << 24,
+        unit="shares",
+        about="Shares validated and not yet taken by the ledger; when full, sockets are not read.",
+        why="Some seconds of a slow disk; a share that is not handed over is never paid.",
+    )
+    io_threads: int = integer(
+        0,
+        0,
+        1_024,
+        unit="threads",
+        about="Threads of the native engine; 0 means one less than there are cores.",
+        why="One core is left to the ledger.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerSection:
+    """The share ledger: how shares become durable and how blocks are paid."""
+
+    file: Path = path(
+        "data/ledger.sqlite",
+        about="The database of shares, accounts, blocks and payouts.",
+        why="In the data directory. Put it on a disk whose flush means flushed.",
+    )
+    batch_shares: int = integer(
+        8_192,
+        1,
+        65_536,
+        unit="shares",
+        about="The most shares that are signed and committed together.",
+        why="A batch of that size takes some 20 ms, the longest that an acknowledgement may wait.",
+    )
+    pace_shares: int = integer(
+        64,
+        1,
+        65_536,
+        unit="shares",
+        about="From which batch size the node waits before it takes the next batch.",
+        why="Below it every share is committed at once; above it waiting saves most of the cost.",
+    )
+    pace_ms: int = integer(
+        5,
+        0,
+        1_000,
+        unit="milliseconds",
+        about="How long it then waits.",
+        why="A quarter of what an acknowledgement may take.",
+    )
+    prefix_lease: int = integer(
+        65_536,
+        16,
+        1 << 24,
+        unit="extranonce prefixes",
+        about="How many prefixes are taken out of the ledger's counter at a time. What a crash "
+        "leaves unused is never used again.",
+        why="Of 2^32 prefixes that is one in 65,536 for each restart.",
+    )
+    replay_shares: int = integer(
+        2_000_000,
+        0,
+        100_000_000,
+        unit="shares",
+        about="How many recent shares' hashes the engine is given at start, against replays.",
+        why="Some hours of a large pool; the ledger refuses older ones at commit.",
+    )
+    maturity_blocks: int = integer(
+        100,
+        1,
+        10_000,
+        unit="blocks",
+        about="Confirmations after which a block's payouts are final.",
+        why="The network lets nobody spend a coinbase earlier.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Templates:
+    """Where blocks to mine come from."""
+
+    source: str = choice(
+        "embedded",
+        ("embedded",),
+        about="embedded is a regtest chain inside this node, run by Bitcoin Core's consensus "
+        "engine: its coins are worth nothing.",
+        why="It needs no set-up.",
+    )
+    chain_dir: Path = path(
+        "data/chain",
+        about="Directory of the embedded chain.",
+        why="In the data directory.",
+    )
+    block_zeros: int = integer(
+        24,
+        0,
+        EXPONENT_MAX,
+        unit="leading zero bits",
+        about="Blocks with fewer leading zero bits in their hash are not taken by the embedded "
+        "chain. Regtest itself asks one bit, so that nearly every share would be a block.",
+        why="2^24 hashes: some ten seconds of three CPU miners.",
+    )
+    payout_address: str = text(
+        REQUIRED,
+        bytes_max=100,
+        about="The address that the coinbase of every block pays.",
+        why="It has no default: `radpool init msp` makes a key and an address for regtest.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Http:
+    """Metrics and status pages: read only, without passwords, so keep them to this machine."""
+
+    listen: Endpoint = endpoint(
+        "127.0.0.1:9090",
+        about="Address of /metrics and /api/v1.",
+        why="This machine alone: whoever may read it sees who mines what.",
+    )
+    connections: int = integer(
+        128,
+        1,
+        65_536,
+        unit="connections",
+        about="Open HTTP connections; further ones are closed.",
+        why="A Prometheus, a dashboard and some curious people.",
+    )
+    request_deadline_ms: int = integer(
+        10_000,
+        100,
+        10 * MINUTE_MS,
+        unit="milliseconds",
+        about="How long a request may take to arrive, and an answer to be made.",
+        why="Every answer is made from memory or one look into the ledger.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extensions:
+    """Stratum V2 protocol extensions that are installed as packages of their own."""
+
+    enabled: tuple[str, ...] = names(
+        [],
+        about="Names of the installed extensions that the node loads and offers to clients.",
+        why="Installing a package must not change what a pool does.",
+    )
+    required: tuple[str, ...] = names(
+        [],
+        about="Those of them without which a client is turned away.",
+        why="A pool for everybody requires none.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MspConfig:
+    """The configuration of a Mining Service Provider.
+
+    Every key stands here with its default. A key that you delete has its default; a key that does
+    not exist is refused. `radpool doctor` checks this file and everything that it names.
+    """
+
+    node: Node
+    keys: Keys
+    mining: Mining
+    limits: Limits
+    ledger: LedgerSection
+    templates: Templates
+    http: Http
+    extensions: Extensions
