@@ -1,1 +1,40 @@
 //! The Python module radpool_sv2._native: the only crate that knows PyO3.
+//!
+//! Bytes or frozen classes cross this border, in batches; no secret, no panic and no lock does.
+
+mod error;
+mod keys;
+
+use pyo3::prelude::*;
+
+/// Submodules by name, as `register_submodules` makes them importable.
+const SUBMODULES: [&str; 1] = ["keys"];
+
+#[pymodule]
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule]
+    mod keys {
+        #[pymodule_export]
+        use crate::keys::{
+            AuthorityPublicKey, AuthoritySecretKey, Certificate, ServerIdentity, StaticKey,
+        };
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::register_submodules(module)
+    }
+}
+
+/// Makes `import radpool_sv2._native.keys` work: the import system looks a submodule up by its full
+/// name, and an extension module has no folder in which it could find it.
+fn register_submodules(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let modules = module.py().import("sys")?.getattr("modules")?;
+    for name in SUBMODULES {
+        modules.set_item(format!("radpool_sv2._native.{name}"), module.getattr(name)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+"""Holds the native parts of radpool-sv2: what runs per share, per connection or per secret.
+
+Only batches cross this border; nothing here is called once per share.
+"""
+
+from . import engine as engine
+from . import keys as keys
+from . import ledger as ledger
+from . import miner as miner
+
+__version__: str

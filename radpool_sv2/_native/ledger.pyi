@@ -1,0 +1,117 @@
+"""Signs, seals and verifies batches of shares.
+
+Source: `spec/03-share-batch.md`.
+"""
+
+from collections.abc import Mapping
+from typing import final
+
+@final
+class MspKey:
+    """Signs batches: the identity of a Mining Service Provider. Wiped when it goes."""
+
+    @staticmethod
+    def generate() -> MspKey:
+        """Makes a new key from the system's randomness."""
+
+    @staticmethod
+    def from_secret(secret: bytes) -> MspKey:
+        """Reads the 32 bytes of the secret.
+
+        Raises:
+            ConfigError: If the bytes are no secret key.
+        """
+
+    def expose_secret(self) -> bytes:
+        """Returns the 32 bytes of the secret, to be stored where only its owner can read."""
+
+    @property
+    def public(self) -> bytes:
+        """The 32 bytes of the x-only public key (BIP340)."""
+
+@final
+class SealedBatch:
+    """Is a batch of shares, signed and chained, ready to be made durable."""
+
+    @property
+    def blob(self) -> bytes:
+        """The batch as it is stored and exported."""
+
+    @property
+    def hash(self) -> bytes:
+        """The 32-byte tagged hash of the batch that the signature covers."""
+
+    @property
+    def root(self) -> bytes:
+        """The 32-byte root of the Merkle-sum tree over its shares."""
+
+    @property
+    def count(self) -> int:
+        """How many shares are in it."""
+
+    @property
+    def work(self) -> int:
+        """The sum of their work in expected hashes, exact."""
+
+    @property
+    def sums(self) -> list[tuple[int, int, int, int, int]]:
+        """Per account, epoch and rail: `(account, epoch, rail, count, work)`."""
+
+    @property
+    def header_hashes(self) -> bytes:
+        """The header hashes of its shares in order, 32 bytes each, internal byte order."""
+
+    @property
+    def bodies(self) -> list[tuple[bytes, bytes, int]]:
+        """The template bodies that its shares refer to: `(digest, body, height)`."""
+
+    @property
+    def channel_sums(self) -> list[tuple[int, int, int, int]]:
+        """Per channel: `(connection, channel, count, work)`."""
+
+@final
+class BatchSummary:
+    """Is what the verifier has recomputed from a blob and its template bodies."""
+
+    @property
+    def hash(self) -> bytes:
+        """The 32-byte tagged hash of the batch."""
+
+    @property
+    def msp_key(self) -> bytes:
+        """The 32-byte key whose signature over the hash was verified."""
+
+    @property
+    def sequence(self) -> int:
+        """The number of the batch in its MSP's chain, from 0."""
+
+    @property
+    def previous(self) -> bytes:
+        """The hash of the batch before it, 32 bytes."""
+
+    @property
+    def time_ms(self) -> int:
+        """When it was sealed: milliseconds since 1970."""
+
+    @property
+    def count(self) -> int:
+        """How many shares are in it."""
+
+    @property
+    def work(self) -> int:
+        """The sum of their work in expected hashes."""
+
+    @property
+    def root(self) -> bytes:
+        """The 32-byte root of the Merkle-sum tree."""
+
+def verify_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> BatchSummary:
+    """Recomputes everything that a batch claims.
+
+    Args:
+        blob: A batch as `SealedBatch.blob` gives it.
+        bodies: The template bodies by digest; all that the batch refers to.
+
+    Raises:
+        FaultyMSPError: If a share, a sum, the root or the signature is not as claimed.
+    """

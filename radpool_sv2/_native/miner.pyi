@@ -1,0 +1,1 @@
+"""Holds the CPU miner, which runs on threads of its own."""
