@@ -1,0 +1,55 @@
+"""Is the command line of radpool-sv2: `radpool`.
+
+Each command is a module of this package and is loaded when it is asked for. Errors that the user
+can mend are one line on stderr; a traceback is our own bug.
+
+Exit status: 0 done · 1 it failed, and stderr says why · 2 the command line was wrong · 130 Ctrl-C.
+"""
+
+import os
+import sys
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError
+
+from radpool_sv2.errors import RadpoolError
+
+__all__ = ["app", "main"]
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = App(
+    name="radpool",
+    help="Runs a Mining Service Provider: a Stratum V2 pool whose books anyone can check.",
+    version=lambda: version("radpool-sv2"),
+)
+app.command("radpool_sv2.cli.demo:app", name="demo", help="Chain, pool and three miners: a minute.")
+app.command("radpool_sv2.cli.init:app", name="init", help="Makes the directory of a new node.")
+app.command("radpool_sv2.cli.certify:app", name="certify", help="Signs the listener's key again.")
+app.command("radpool_sv2.cli.msp:app", name="msp", help="Runs a Mining Service Provider.")
+app.command("radpool_sv2.cli.miner:app", name="miner", help="Mines on a pool with this CPU.")
+app.command("radpool_sv2.cli.status:app", name="status", help="Shows how a running node fares.")
+app.command("radpool_sv2.cli.verify:app", name="verify", help="Recomputes an exported epoch.")
+app.command("radpool_sv2.cli.chain:app", name="chain", help="Drives a running embedded chain.")
+app.command("radpool_sv2.cli.doctor:app", name="doctor", help="Checks everything a node needs.")
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    try:
+        app(exit_on_error=False)
+    except CycloptsError:
+        # Cyclopts has printed what is wrong with the command line.
+        sys.exit(EXIT_USAGE)
+    except RadpoolError as error:
+        print(f"radpool: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does. Python would complain once more when it
+        # flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)

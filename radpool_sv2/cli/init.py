@@ -1,0 +1,52 @@
+"""`radpool init`: makes the directory of a new node."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.markup import escape
+
+from radpool_sv2.installation import Installation, install_msp
+
+app = App(name="init", help="Makes the directory of a new node: keys and commented configuration.")
+
+
+@app.command
+def msp(
+    *,
+    dir: Annotated[Path, Parameter(name="--dir")],  # noqa: A002 - the name of the option
+    payout_address: str | None = None,
+) -> None:
+    """Makes a Mining Service Provider that mines on an embedded regtest chain.
+
+    Args:
+        dir: Where to write; must not hold an MSP already.
+        payout_address: The regtest address that blocks pay; without it a key is made.
+    """
+    _tell(install_msp(dir, payout_address=payout_address))
+
+
+def _tell(made: Installation) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    where = escape(str(made.directory))
+    console.print(f"[bold]A Mining Service Provider in {where}[/]\n")
+    console.print("  msp.toml             the configuration; every key is explained in it")
+    console.print("  keys/authority.key   vouches for the listener; miners pin its public half")
+    console.print("  keys/server.key      the listener's key, and keys/server.cert for it")
+    console.print("  keys/msp.key         signs the share log")
+    if made.payout_key is not None:
+        console.print("  keys/payout.key      owns the address that blocks pay")
+    console.print(f"\nAuthority public key, for miners: [bold]{made.authority_public_key}[/]")
+    console.print(f"Blocks pay:                       {made.payout_address}\n")
+    console.print("What to do next:")
+    console.print(f"  radpool doctor --dir {where}   checks this machine")
+    console.print(f"  radpool msp --dir {where}      serves; blocks are regtest, worth nothing")
+    console.print(
+        "  radpool miner --connect 127.0.0.1:3333 "
+        f"--authority-key {made.authority_public_key} --user alice"
+    )
+    console.print(
+        "\nBefore strangers mine with you, move keys/authority.key to a safe place: the node\n"
+        "serves without it. Once a quarter, bring it back for `radpool certify`."
+    )

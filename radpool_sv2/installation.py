@@ -1,0 +1,115 @@
+"""Writes the directory of a new Mining Service Provider: keys and commented configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from coincurve import PrivateKey, PublicKeyXOnly
+
+from radpool_sv2._native.keys import AuthoritySecretKey, StaticKey
+from radpool_sv2._native.ledger import MspKey
+from radpool_sv2.chain.address import address_from_script
+from radpool_sv2.config import MspConfig, render
+from radpool_sv2.errors import ConfigError
+from radpool_sv2.keyfile import sign_certificate, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["CONFIG_NAME", "Installation", "install_msp"]
+
+CONFIG_NAME: Final = "msp.toml"
+
+CERTIFICATE_DAYS: Final = 90
+
+EMBEDDED_EXPONENT_MIN: Final = 16
+"""The easiest share on the embedded chain: CPU miners find one of 2^16 hashes within a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Tells what was made.
+
+    Attributes:
+        directory: Where it is.
+        config: The configuration file.
+        authority_public_key: The key that miners pin, as text.
+        msp_public_key: The key that names the MSP in every owner tag, 32 bytes x-only.
+        payout_address: The address that blocks pay.
+        payout_key: The file with its secret, unless the address was given.
+    """
+
+    directory: Path
+    config: Path
+    authority_public_key: str
+    msp_public_key: bytes
+    payout_address: str
+    payout_key: Path | None
+
+
+def install_msp(
+    directory: Path,
+    *,
+    payout_address: str | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> Installation:
+    """Makes the keys and the configuration of an MSP that mines on the embedded chain.
+
+    Args:
+        directory: Where to write; made if it is not there.
+        payout_address: The address that blocks pay; None makes a key for one.
+        settings: Values that replace defaults of the configuration, by dotted key.
+
+    Raises:
+        ConfigError: There is an MSP already, or the directory cannot be written.
+    """
+    config = directory / CONFIG_NAME
+    if config.exists():
+        raise ConfigError(
+            "there is an MSP already; its keys are not overwritten. Give another --dir", file=config
+        )
+    keys = directory / "keys"
+    try:
+        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the directory: {error.strerror}", file=keys) from error
+    authority = AuthoritySecretKey.generate()
+    static_key = StaticKey.generate()
+    msp = MspKey.generate()
+    certificate = sign_certificate(authority, static_key, CERTIFICATE_DAYS)
+    write_text(keys / "authority.key", authority.expose_text(), secret=True)
+    write_text(keys / "server.key", static_key.expose_text(), secret=True)
+    write_text(keys / "server.cert", certificate.to_bytes().hex(), secret=False)
+    write_text(keys / "msp.key", msp.expose_secret().hex(), secret=True)
+    payout_key = None
+    if payout_address is None:
+        payout_key = keys / "payout.key"
+        secret, payout_address = _payout()
+        write_text(payout_key, secret.hex(), secret=True)
+    public = authority.public_key().to_text()
+    values: dict[str, object] = {
+        "keys.authority_public_key": public,
+        "templates.payout_address": payout_address,
+        "mining.exponent_min": EMBEDDED_EXPONENT_MIN,
+        **(settings or {}),
+    }
+    # Last: whoever sees the configuration may rely on everything that it names.
+    write_text(config, render(MspConfig, values), secret=False)
+    return Installation(directory, config, public, msp.public, payout_address, payout_key)
+
+
+def _payout() -> tuple[bytes, str]:
+    """Makes a key and the regtest address that pays it by a taproot key path without scripts.
+
+    Source: BIP341, BIP86 (the output key is the internal key tweaked by its own hash).
+    """
+    secret = PrivateKey()
+    internal = PublicKeyXOnly.from_secret(secret.secret)
+    tag = hashlib.sha256(b"TapTweak").digest()
+    internal.tweak_add(hashlib.sha256(tag + tag + internal.format()).digest())
+    address = address_from_script(b"\x51\x20" + internal.format())
+    assert address is not None, "a version 1 witness program of 32 bytes has an address"
+    return secret.secret, address
