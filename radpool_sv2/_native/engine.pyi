@@ -1,0 +1,723 @@
+"""Serves miners over Stratum V2 on threads of its own and hands batches of shares to trio.
+
+The engine wakes its one user through a file descriptor. The loop is: wait until `Engine.event_fd`
+is readable, `Engine.drain`, make the batch durable, `Engine.acknowledge` it. `radpool_sv2.engine`
+has that loop. Nothing here blocks for longer than a lock is held, except `Engine.stop`.
+
+All methods may be called from any thread of the process that made the engine; in a forked child
+each raises `InternalError`.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+from .keys import ServerIdentity
+from .ledger import MspKey, SealedBatch
+
+@final
+class EngineSettings:
+    """Holds what is decided once for all connections; `radpool_sv2.config` has the defaults."""
+
+    def __new__(  # noqa: PLR0913 - one argument for each key of the configuration file
+        cls,
+        *,
+        msp_key: bytes,
+        pool_text: str,
+        shares_per_minute: int,
+        exponent_min: int,
+        exponent_max: int,
+        version_rolling: bool,
+        group_jobs: bool,
+        job_past_ms: int,
+        job_stale_ms: int,
+        ntime_slack_s: int,
+        report_interval_ms: int,
+        supported_extensions: Sequence[int],
+        required_extensions: Sequence[int],
+        share_messages: Sequence[tuple[int, int]],
+        setup_deadline_ms: int,
+        channel_deadline_ms: int,
+        extension_retry_ms: int,
+        channels_per_connection_max: int,
+        workers_per_connection_max: int,
+        submits_per_second_max: int,
+        submits_burst_max: int,
+        requests_per_second_max: int,
+        requests_burst_max: int,
+        extension_bytes_pending_max: int,
+        setup_frame_bytes_max: int,
+        mining_frame_bytes_max: int,
+        extension_frame_bytes_max: int,
+        ignored_frame_bytes_max: int,
+        seen_tips: int,
+        seen_shares_expected: int,
+        seen_shares_max: int,
+        io_threads: int,
+        connections_max: int,
+        connections_per_address_max: int,
+        handshakes_per_second_max: int,
+        handshakes_burst_max: int,
+        handshakes_per_second_per_address_max: int,
+        handshakes_burst_per_address_max: int,
+        handshake_deadline_ms: int,
+        frame_deadline_ms: int,
+        write_deadline_ms: int,
+        outbound_bytes_max: int,
+        ring_records_max: int,
+        events_max: int,
+        prefixes_low: int,
+        solution_log: str,
+        solution_socket: str | None,
+    ) -> EngineSettings:
+        """Checks the settings.
+
+        Args:
+            msp_key: The MSP's x-only public key, 32 bytes: part of every owner tag.
+            pool_text: Text in every coinbase, at most 70 bytes of UTF-8.
+            shares_per_minute: Rate that vardiff steers each channel to, 1 to 1,000,000.
+            exponent_min: The easiest step z of the target ladder, 0 to 120.
+            exponent_max: The hardest step z, not below `exponent_min`.
+            version_rolling: Whether miners may roll the version bits of BIP323.
+            group_jobs: Whether channels of one owner and exponent share a group and its jobs.
+            job_past_ms: How long a replaced job stays valid on its tip, at least 30,000.
+            job_stale_ms: How long a job of an earlier tip is remembered to call its shares stale.
+            ntime_slack_s: Seconds by which ntime may run ahead of the clock since the job.
+            report_interval_ms: The least time between two reports on one channel.
+            supported_extensions: Extension types that a client may negotiate.
+            required_extensions: Those of them that a client must negotiate.
+            share_messages: `(extension type, message type)` of messages that carry a share.
+            setup_deadline_ms: From the handshake to SetupConnection.
+            channel_deadline_ms: From set-up to the first channel, or without any channel.
+            extension_retry_ms: Time to negotiate a required extension after its absence was told.
+            channels_per_connection_max: Channels of one connection.
+            workers_per_connection_max: Worker names of one connection.
+            submits_per_second_max: Share submissions of one connection in the long run.
+            submits_burst_max: Share submissions of one connection at once.
+            requests_per_second_max: Opens, updates and closes of one connection in the long run.
+            requests_burst_max: Opens, updates and closes of one connection at once.
+            extension_bytes_pending_max: Extension bytes of one connection not yet taken by Python.
+            setup_frame_bytes_max: Payload of SetupConnection.
+            mining_frame_bytes_max: Payload of any other core message.
+            extension_frame_bytes_max: Payload of a message of a negotiated extension.
+            ignored_frame_bytes_max: Payload of a frame that is going to be ignored.
+            seen_tips: Tips for which header hashes are remembered, at least 2.
+            seen_shares_expected: Shares to make room for at each new tip.
+            seen_shares_max: Header hashes remembered in all, 11 to 22 bytes each.
+            io_threads: Threads that serve sockets; 0 means one less than there are processors.
+            connections_max: Connections in all.
+            connections_per_address_max: Connections of one IPv4 address or IPv6 /64.
+            handshakes_per_second_max: Handshakes in the long run; what exceeds it waits.
+            handshakes_burst_max: Handshakes at once.
+            handshakes_per_second_per_address_max: The same for one address; excess is closed.
+            handshakes_burst_per_address_max: The same for one address.
+            handshake_deadline_ms: From the accepted connection to a complete handshake.
+            frame_deadline_ms: From the first byte of a frame to its last.
+            write_deadline_ms: How long a client may take no byte while some are waiting for it.
+            outbound_bytes_max: Bytes waiting for one client; above it the client is dropped.
+            ring_records_max: Shares waiting to be drained; at it sockets are not read any more.
+            events_max: Events waiting to be drained; at it sockets are not read any more.
+            prefixes_low: Extranonce prefixes left at which `PrefixesLow` asks for more.
+            solution_log: File to which each solved block is appended before anything else.
+            solution_socket: Unix socket of the template source that solved blocks are sent to.
+
+        Raises:
+            ConfigError: If a setting is out of its range; the message names it and the range.
+        """
+
+@final
+class Template:
+    """Is a block template as miners get it, with the pool's outputs chosen."""
+
+    def __new__(  # noqa: PLR0913 - one argument for each part of a template
+        cls,
+        *,
+        id: int,  # noqa: A002 - the name in the protocol
+        epoch: int,
+        height: int,
+        version: int,
+        coinbase_tx_version: int,
+        coinbase_prefix: bytes,
+        coinbase_sequence: int,
+        pool_outputs: bytes,
+        pool_output_count: int,
+        template_outputs: bytes,
+        template_output_count: int,
+        coinbase_locktime: int,
+        merkle_path: Sequence[bytes],
+    ) -> Template:
+        """Checks the shapes.
+
+        Args:
+            id: The template source's number; never reused in the life of an engine.
+            epoch: The accounting period that shares on this template count in.
+            height: Height of the block.
+            version: The header's version.
+            coinbase_tx_version: The coinbase transaction's version.
+            coinbase_prefix: The scriptSig's beginning: the push of the height (BIP34).
+            coinbase_sequence: The coinbase input's sequence.
+            pool_outputs: Serialised outputs that pay the pool; the owner tag follows them.
+            pool_output_count: How many these are.
+            template_outputs: Serialised outputs that the template asks for, last in the coinbase.
+            template_output_count: How many these are.
+            coinbase_locktime: The coinbase transaction's lock time.
+            merkle_path: Siblings of the coinbase from the leaves up, 32 bytes each, internal order.
+
+        Raises:
+            LocalProtocolError: If a part has a shape that no coinbase can have.
+        """
+
+@final
+class Tip:
+    """Says that a template's parent is the tip: jobs of this template are what to mine now."""
+
+    def __new__(
+        cls,
+        *,
+        template_id: int,
+        prev_hash: bytes,
+        min_ntime: int,
+        nbits: int,
+        target: bytes,
+    ) -> Tip:
+        """Checks the shapes.
+
+        Args:
+            template_id: The template that becomes active.
+            prev_hash: Hash of the tip, 32 bytes, internal order.
+            min_ntime: Least ntime of the next block.
+            nbits: The next header's nBits.
+            target: What a solution must meet, 32 bytes, least significant first; it may be harder
+                than nBits on a chain that asks for more.
+
+        Raises:
+            LocalProtocolError: If a hash is not of 32 bytes.
+        """
+
+@final
+class ShareBatch:
+    """Is a batch of validated shares that are neither durable nor acknowledged yet.
+
+    It offers the buffer protocol: packed little-endian records of `RECORD_LEN` bytes, `unix_ms u64,
+    connection u64, account u64, template_id u64, channel u32, sequence u32, version u32, ntime u32,
+    nonce u32, epoch u32, worker u32, exponent u8, rail u8, extranonce_len u8, flags u8 (bit 0: has
+    an attachment), hash 32 bytes, extranonce 32 bytes`. It keeps what it needs and outlives the
+    engine.
+    """
+
+    RECORD_LEN: int
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def attachments(self) -> list[tuple[int, int, int, bytes]]:
+        """Returns `(index, extension type, message type, bytes)` of shares that have one."""
+
+    def seal(self, key: MspKey, sequence: int, previous: bytes, time_ms: int) -> SealedBatch:
+        """Builds and signs the durable form of this batch. Takes milliseconds: use a worker thread.
+
+        Args:
+            key: The MSP's key; its public half must be the engine's `msp_key`.
+            sequence: The batch's number in the MSP's chain.
+            previous: Hash of the batch before it, 32 bytes.
+            time_ms: Milliseconds since 1970.
+
+        Raises:
+            LocalProtocolError: If `previous` is not of 32 bytes or the key is another MSP's.
+        """
+
+    def connection_of(self, index: int) -> int:
+        """Returns the connection that a share came by.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def channel_of(self, index: int) -> int:
+        """Returns the channel that a share came by.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def sequence_of(self, index: int) -> int:
+        """Returns the sequence number that the miner gave a share.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def hash_of(self, index: int) -> bytes:
+        """Returns the header hash of a share, 32 bytes, internal order.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+@final
+class SetUp:
+    """Says that a client is set up. Its texts are its own bytes: any content, at most 255 each."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def flags(self) -> int: ...
+    @property
+    def vendor(self) -> bytes: ...
+    @property
+    def hardware_version(self) -> bytes: ...
+    @property
+    def firmware(self) -> bytes: ...
+    @property
+    def device_id(self) -> bytes: ...
+
+@final
+class ExtensionsNegotiated:
+    """Says which extensions a client may use from now on."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def extensions(self) -> list[int]: ...
+
+@final
+class ChannelRequested:
+    """Asks for `Engine.open_channel` or `Engine.refuse_channel`; the client waits."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def request(self) -> int:
+        """The engine's number for the request, unique on the connection."""
+
+    @property
+    def kind(self) -> str:
+        """`standard` or `extended`."""
+
+    @property
+    def user_identity(self) -> bytes: ...
+    @property
+    def nominal_hash_rate(self) -> float:
+        """Hashes a second as the client claims; finite and not negative."""
+
+    @property
+    def max_target(self) -> bytes:
+        """The largest target that the client accepts, 32 bytes, least significant first."""
+
+    @property
+    def min_extranonce_size(self) -> int: ...
+
+@final
+class ChannelOpened:
+    """Says that a channel is open: the last word on a request that the pool granted."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def request(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def group(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def exponent(self) -> int: ...
+    @property
+    def extranonce_prefix(self) -> bytes: ...
+    @property
+    def rollable(self) -> int: ...
+
+@final
+class ChannelFailed:
+    """Says that a request could not be granted although the pool wanted to."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def request(self) -> int: ...
+    @property
+    def code(self) -> str: ...
+
+@final
+class ChannelUpdated:
+    """Says that a client declared another hash rate or largest target."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def nominal_hash_rate(self) -> float: ...
+    @property
+    def max_target(self) -> bytes: ...
+
+@final
+class ExponentChanged:
+    """Says that a channel moved on the target ladder."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def exponent(self) -> int: ...
+
+@final
+class ChannelReport:
+    """Says what a channel has delivered since it was opened."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def work(self) -> int:
+        """Sum of the work of accepted shares in hashes, exact."""
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Shares refused by error code; codes that never occurred are left out."""
+
+    @property
+    def exponent(self) -> int: ...
+
+@final
+class WorkerNamed:
+    """Says which name later shares mean by a worker number of the connection."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def worker(self) -> int: ...
+    @property
+    def name(self) -> bytes: ...
+
+@final
+class ExtensionFrame:
+    """Is a frame of a negotiated extension, as it came."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def extension_type(self) -> int: ...
+    @property
+    def msg_type(self) -> int: ...
+    @property
+    def channel_msg(self) -> bool: ...
+    @property
+    def payload(self) -> bytes: ...
+
+@final
+class ChannelClosed:
+    """Says that a channel is gone; its last report came before."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def by_client(self) -> bool: ...
+    @property
+    def reason(self) -> bytes: ...
+
+@final
+class Disconnected:
+    """Says that a connection which had been set up is gone, and its channels with it."""
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def reason(self) -> str:
+        """A word such as `peer-closed`, `slow-reader` or `frame-timeout`."""
+
+@final
+class BlockFound:
+    """Says that a share solved its block; it is on disk and on its way to the template source."""
+
+    @property
+    def template_id(self) -> int: ...
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def account(self) -> int: ...
+    @property
+    def header(self) -> bytes:
+        """The 80 bytes of the header."""
+
+    @property
+    def coinbase_tx(self) -> bytes:
+        """The coinbase as it stands in the block, with its witness."""
+
+    @property
+    def version(self) -> int: ...
+    @property
+    def ntime(self) -> int: ...
+    @property
+    def nonce(self) -> int: ...
+    @property
+    def hash(self) -> bytes:
+        """The block's hash, 32 bytes, internal order."""
+
+@final
+class PrefixesLow:
+    """Asks for `Engine.add_prefixes`: without prefixes no channel can be opened."""
+
+    @property
+    def remaining(self) -> int: ...
+
+@final
+class EngineFailed:
+    """Says that a part of the engine cannot do its work and what the operator can do about it."""
+
+    @property
+    def message(self) -> str: ...
+
+Event = (
+    SetUp
+    | ExtensionsNegotiated
+    | ChannelRequested
+    | ChannelOpened
+    | ChannelFailed
+    | ChannelUpdated
+    | ExponentChanged
+    | ChannelReport
+    | WorkerNamed
+    | ExtensionFrame
+    | ChannelClosed
+    | Disconnected
+    | BlockFound
+    | PrefixesLow
+    | EngineFailed
+)
+
+@final
+class Drained:
+    """Is what one call of `Engine.drain` took out of the engine."""
+
+    @property
+    def batch(self) -> ShareBatch | None:
+        """Shares to be made durable and acknowledged, or `None` when there are none."""
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened, in order for each connection; to be handled before the batch."""
+
+    @property
+    def completions(self) -> list[tuple[int, str | None]]:
+        """`(token, None)` for each command that was carried out, or `(token, why not)`."""
+
+    @property
+    def more(self) -> bool:
+        """Whether shares were left behind because of `records_max`."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the engine has stopped, so that nothing will ever follow."""
+
+@final
+class Engine:
+    """Is the pool's front: listeners, connections, jobs and validation on threads of its own.
+
+    Commands about a connection return a token at once; the connection carries them out in order,
+    and `Drained.completions` tells the outcome. A connection that is gone completes with
+    `no-such-connection`, which is no error: clients leave at any time.
+    """
+
+    def __new__(cls, settings: EngineSettings, identity: ServerIdentity) -> Engine:
+        """Starts the threads. Nothing listens yet.
+
+        Raises:
+            ConfigError: If the solution log cannot be opened for appending.
+            InternalError: If the system gives no thread or file descriptor.
+        """
+
+    def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Starts to accept connections and returns the address and port that it got.
+
+        Args:
+            host: Name or address of the interface.
+            port: 0 takes any free port.
+
+        Raises:
+            ConfigError: If the address cannot be bound; the message says why.
+        """
+
+    def event_fd(self) -> int:
+        """Returns the descriptor that becomes readable when there is something to drain.
+
+        It belongs to the engine and stays open as long as the engine or a `Drained` of it exists.
+        """
+
+    def drain(self, records_max: int) -> Drained:
+        """Takes out what has gathered: all events and completions, and shares up to a number.
+
+        Wake-ups coalesce: one readable descriptor may stand for any amount. Call again at once
+        while `Drained.more`.
+
+        Args:
+            records_max: Most shares in the batch, at least 1.
+        """
+
+    def acknowledge(self, batch: ShareBatch, rejected: Sequence[tuple[int, str]] = ()) -> None:
+        """Tells miners that the shares of a batch are durable: call it once per batch, after commit.
+
+        Clients that have left meanwhile are skipped.
+
+        Args:
+            batch: What was drained.
+            rejected: `(index, error code)` of shares that the ledger refused; these are answered
+                with SubmitShares.Error, the others with one SubmitShares.Success per channel.
+
+        Raises:
+            LocalProtocolError: If an index is outside the batch, a code is no printable ASCII, or the
+                batch was acknowledged before.
+        """
+
+    def publish_template(self, template: Template, tip: Tip | None) -> None:
+        """Gives all channels a new job.
+
+        Args:
+            template: What to mine.
+            tip: Its parent when that is the tip now, `None` for a future template.
+
+        Raises:
+            LocalProtocolError: If the tip names another template.
+        """
+
+    def activate_template(self, tip: Tip) -> None:
+        """Makes the future template the active one, on a new tip.
+
+        Raises:
+            LocalProtocolError: If the tip names a template that was not published.
+        """
+
+    def add_prefixes(self, start: int, end: int) -> None:
+        """Adds the extranonce prefixes from `start` up to but not including `end`.
+
+        Each prefix must have been reserved durably before, and must never have been added.
+
+        Raises:
+            LocalProtocolError: If the range is empty or beyond 32 bits.
+        """
+
+    def preload_seen(self, header_hashes: bytes) -> None:
+        """Refuses these shares from now on: the recent ones of the time before a restart.
+
+        Args:
+            header_hashes: Hashes of 32 bytes each, internal order, oldest first.
+
+        Raises:
+            LocalProtocolError: If the length is no multiple of 32.
+        """
+
+    def open_channel(
+        self,
+        connection: int,
+        request: int,
+        *,
+        account: int,
+        commitment: bytes,
+        rail: int,
+        exponent: int | None,
+    ) -> int:
+        """Grants a request; `ChannelOpened` or `ChannelFailed` follows.
+
+        Args:
+            connection: As the request says.
+            request: As the request says.
+            account: The ledger's number of the owner.
+            commitment: The owner's commitment, 32 bytes.
+            rail: How the owner is paid: 0 account, 1 ecash, 2 contract.
+            exponent: First step on the ladder, or `None` to take it from the declared hash rate.
+
+        Returns:
+            The command's token.
+
+        Raises:
+            LocalProtocolError: If an argument is out of range.
+        """
+
+    def refuse_channel(self, connection: int, request: int, error_code: str) -> int:
+        """Refuses a request with a code of the specification; returns the command's token.
+
+        Raises:
+            LocalProtocolError: If the code is no printable ASCII of 1 to 255 characters.
+        """
+
+    def close_channel(self, connection: int, channel: int, reason: str) -> int:
+        """Closes a channel, or all of a group; returns the command's token.
+
+        Raises:
+            LocalProtocolError: If the reason is no printable ASCII of at most 255 characters.
+        """
+
+    def set_owner(
+        self, connection: int, channel: int, *, account: int, commitment: bytes, rail: int
+    ) -> int:
+        """Gives a channel's further jobs to another owner; returns the command's token.
+
+        Raises:
+            LocalProtocolError: If an argument is out of range.
+        """
+
+    def set_exponent(self, connection: int, channel: int, exponent: int) -> int:
+        """Moves a channel on the ladder; vardiff starts afresh; returns the command's token.
+
+        Raises:
+            LocalProtocolError: If the exponent is above 120.
+        """
+
+    def set_extranonce_prefix(self, connection: int, channel: int) -> int:
+        """Gives a channel's further jobs a new prefix; returns the command's token."""
+
+    def send_extension(
+        self,
+        connection: int,
+        extension_type: int,
+        msg_type: int,
+        *,
+        channel_msg: bool,
+        payload: bytes,
+    ) -> int:
+        """Sends a frame of an extension; returns the command's token.
+
+        Raises:
+            LocalProtocolError: If the type has bit 15 set or the payload is above 16,777,215 bytes.
+        """
+
+    def reconnect(self, connection: int, host: str, port: int) -> int:
+        """Asks a client to connect elsewhere (`""` and 0: here again); returns the command's token.
+
+        Raises:
+            LocalProtocolError: If the host is longer than 255 bytes.
+        """
+
+    def disconnect(self, connection: int) -> int:
+        """Closes a connection once what waits for it is sent; returns the command's token."""
+
+    def set_identity(self, identity: ServerIdentity) -> None:
+        """Shows a renewed certificate to clients that connect from now on."""
+
+    def metrics(self) -> dict[str, int]:
+        """Returns counters (names ending in `_total`) and gauges."""
+
+    def stop_accepting(self) -> None:
+        """Closes the listeners; connections stay."""
+
+    def pause_reads(self) -> None:
+        """Reads no socket any more, so that the next drain is the last that holds shares."""
+
+    def stop(self, timeout_ms: int) -> None:
+        """Sends what is waiting, closes all connections and ends the threads.
+
+        The whole order is `stop_accepting`, `pause_reads`, the last `drain`, commit, `acknowledge`,
+        `stop`. It blocks for up to the time-out without holding the GIL, and wakes whoever waits for
+        the descriptor; a second call does nothing.
+        """
