@@ -171,14 +171,22 @@ def load_certificate(file: Path) -> Certificate:
     return _named(file, Certificate.from_bytes, raw)
 
 
-def load_authority_key(file: Path) -> AuthoritySecretKey:
+def load_authority_key(file: Path, pinned: str) -> AuthoritySecretKey:
     """Reads the authority's secret key.
+
+    Args:
+        file: The file.
+        pinned: The public key that miners pin, as text: it must be the key's other half.
 
     Raises:
         ConfigError: The file is missing, lies open or holds something else.
     """
     text = read_text(file, "the authority's key", secret=True)
-    return _named(file, AuthoritySecretKey.from_text, text)
+    key = _named(file, AuthoritySecretKey.from_text, text)
+    public = key.public_key().to_text()
+    if public != pinned:
+        raise ConfigError(f"miners pin {pinned}, but this is the key of {public}", file=file)
+    return key
 
 
 def sign_certificate(

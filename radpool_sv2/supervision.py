@@ -141,6 +141,7 @@ async def _keep_running(
                 )
                 with trio.move_on_after(wait_seconds):
                     await stop.wait()
+                    return
                 role.state.restarts += 1
                 wait_seconds = min(2 * wait_seconds, BACKOFF_SECONDS_MAX)
         if scope.cancelled_caught:

@@ -9,7 +9,6 @@ from cyclopts.validators import Number
 
 from radpool_sv2._native.keys import StaticKey
 from radpool_sv2.config import MspConfig, load
-from radpool_sv2.errors import ConfigError
 from radpool_sv2.installation import CONFIG_NAME
 from radpool_sv2.keyfile import load_authority_key, read_text, sign_certificate, write_text
 
@@ -31,13 +30,9 @@ def certify(
         days: How long the certificate is to be valid; the configuration's number by default.
     """
     config = load(MspConfig, dir / CONFIG_NAME).keys
-    authority = load_authority_key(authority_key_file or config.authority_key_file)
-    public = authority.public_key().to_text()
-    if public != config.authority_public_key:
-        raise ConfigError(
-            f"miners pin {config.authority_public_key}, but this is the key of {public}",
-            file=authority_key_file or config.authority_key_file,
-        )
+    authority = load_authority_key(
+        authority_key_file or config.authority_key_file, config.authority_public_key
+    )
     static_key = StaticKey.from_text(
         read_text(config.server_key_file, "the listener's key", secret=True)
     )

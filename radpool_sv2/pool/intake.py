@@ -1,0 +1,146 @@
+"""Moves shares from the engine into the ledger, and what miners are told back.
+
+Theory of operation. The engine wakes this loop through a file descriptor. Each turn takes out what
+has gathered: events, which are handled first, and one batch of shares, which is committed and then
+acknowledged. A batch is acknowledged once and only after it is durable, so a crash at any moment
+loses no share that a miner was told of.
+
+While a commit runs, the next batch gathers in the engine: that is the group commit. Under load a
+pause makes batches larger, which is cheaper for a disk; when few shares come, there is none.
+
+When the ledger cannot write, the batch is held and tried again. The engine then stops reading
+sockets as soon as its ring is full, so memory stays bounded and no share is lost or doubled; it
+goes on by itself once the disk does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+import trio
+
+from radpool_sv2.errors import InternalError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from radpool_sv2._native.engine import Engine, Event, ShareBatch
+    from radpool_sv2.config.msp import LedgerSection
+    from radpool_sv2.pool.extension import ExtensionRegistry
+
+__all__ = ["Intake", "ShareLedger"]
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS_MIN = 0.2
+RETRY_SECONDS_MAX = 5.0
+"""How long a full disk may have been mended without the pool noticing."""
+
+GONE = "no-such-connection"
+"""What the engine answers to a command for a client that has left: nobody's fault."""
+
+
+class ShareLedger(Protocol):
+    """Is what the intake needs of the ledger."""
+
+    async def commit(self, batch: ShareBatch) -> Sequence[tuple[int, str]]:
+        """Makes a batch durable; returns the shares that it refused, by index and error code.
+
+        Raises:
+            StoreError: Nothing of it is durable.
+        """
+
+
+class Intake:
+    """Runs the loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: ShareLedger,
+        extensions: ExtensionRegistry,
+        settings: LedgerSection,
+        handle: Callable[[Event], None],
+    ) -> None:
+        """Takes what the loop joins; `handle` is called with each event and must not wait."""
+        self._engine = engine
+        self._ledger = ledger
+        self._extensions = extensions
+        self._settings = settings
+        self._handle = handle
+        self._finishing = False
+        self._waiting = trio.CancelScope()
+        self.problem = ""
+
+    def finish(self) -> None:
+        """Makes `run` return after the next drain; the engine must have paused its reads."""
+        self._finishing = True
+        self._waiting.cancel()
+
+    async def run(self) -> None:
+        """Runs until `finish`; all that was drained is then durable and acknowledged.
+
+        Raises:
+            InternalError: The engine stopped without being told to.
+        """
+        while True:
+            # Looked at before the drain: whatever the engine accepted before it paused is in there.
+            finishing = self._finishing
+            largest = await self._drain()
+            if finishing:
+                return
+            pause = largest >= self._settings.pace_shares
+            with trio.CancelScope() as self._waiting:
+                if self._finishing:
+                    continue
+                if pause:
+                    await trio.sleep(self._settings.pace_ms / 1000)
+                await trio.lowlevel.wait_readable(self._engine.event_fd())
+
+    async def _drain(self) -> int:
+        """Takes out everything; returns the size of the largest batch."""
+        largest = 0
+        while True:
+            drained = self._engine.drain(self._settings.batch_shares)
+            for event in drained.events:
+                self._handle(event)
+            for _token, failure in drained.completions:
+                if failure not in (None, GONE):
+                    log.warning("the engine could not carry out a command", reason=failure)
+            if drained.batch is not None:
+                largest = max(largest, len(drained.batch))
+                await self._commit(drained.batch)
+            if drained.stopped and not self._finishing:
+                raise InternalError("the engine stopped although nobody had told it to")
+            if not drained.more:
+                return largest
+
+    async def _commit(self, batch: ShareBatch) -> None:
+        wait_seconds = RETRY_SECONDS_MIN
+        while True:
+            try:
+                refused = await self._ledger.commit(batch)
+                break
+            except StoreError as error:
+                self.problem = f"shares cannot be stored, miners wait: {error}"
+                log.error(  # noqa: TRY400 - the message tells the cause, the place is always this
+                    "shares cannot be stored; miners wait",
+                    shares=len(batch),
+                    reason=str(error),
+                    wait_seconds=wait_seconds,
+                )
+            await trio.sleep(wait_seconds)
+            wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
+        if self.problem:
+            self.problem = ""
+            log.info("shares are stored again")
+        also_refused = await self._extensions.accept(batch)
+        self._engine.acknowledge(batch, merge_refusals(refused, also_refused))
+
+
+def merge_refusals(
+    first: Sequence[tuple[int, str]], second: Sequence[tuple[int, str]]
+) -> list[tuple[int, str]]:
+    """Joins refusals by share; a share is refused once, with the code of `first` if both do."""
+    return sorted((dict(second) | dict(first)).items())
