@@ -1,0 +1,47 @@
+//! What the pool tells a connection.
+
+use radpool_ledger::Rail;
+use radpool_units::Exponent;
+
+use crate::CloseReason;
+
+/// Whose a channel's shares are, without what every owner of the pool has in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelOwner {
+    /// The account in the ledger.
+    pub account: u64,
+    /// The account's commitment, as the owner tag binds it.
+    pub commitment: [u8; 32],
+    /// How the owner is paid.
+    pub rail: Rail,
+}
+
+/// A decision about one connection. A command about a channel that is gone has no effect: the client
+/// may have closed it meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Opens the channel that `Event::ChannelRequested` asked for. `exponent` is a starting step that
+    /// replaces the one from the declared hash rate; the channel's bounds hold for it too.
+    OpenChannel { request: u32, owner: ChannelOwner, exponent: Option<Exponent> },
+    /// Refuses it with an error code of printable ASCII.
+    RefuseChannel { request: u32, code: String },
+    /// Tells the client that shares are durable: how many since the last such message, the sequence
+    /// number of the last of them and the sum of their work in hashes.
+    Acknowledge { channel: u32, last_sequence: u32, count: u32, sum: u64 },
+    /// Takes a share back that validation had let pass.
+    RejectShare { channel: u32, sequence: u32, code: String },
+    /// Closes a channel, or all members of a group.
+    CloseChannel { channel: u32, reason: String },
+    /// Gives a channel's further jobs to another owner.
+    SetOwner { channel: u32, owner: ChannelOwner },
+    /// Moves a channel to a step of the ladder, within the channel's bounds; vardiff starts afresh.
+    SetExponent { channel: u32, exponent: Exponent },
+    /// Gives a channel a new extranonce prefix, for further jobs.
+    SetExtranoncePrefix { channel: u32 },
+    /// Sends a frame of an extension.
+    SendExtension { extension_type: u16, msg_type: u8, channel_msg: bool, payload: Vec<u8> },
+    /// Asks the client to connect elsewhere; an empty host and port 0 mean the same address.
+    Reconnect { host: String, port: u16 },
+    /// Ends the connection once what was queued is sent.
+    Disconnect { reason: CloseReason },
+}

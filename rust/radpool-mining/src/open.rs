@@ -1,0 +1,335 @@
+//! Opening, updating and closing channels.
+
+use radpool_units::{Exponent, Now};
+use radpool_wire::{
+    error_code,
+    message::{
+        CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
+        OpenMiningChannelError, OpenStandardMiningChannel, OpenStandardMiningChannelSuccess,
+        Reconnect, SetExtranoncePrefix, UpdateChannel, UpdateChannelError,
+    },
+};
+
+use crate::{
+    ChannelKind, ChannelOwner, Connection, Event, Outbox,
+    channel::{Bounds, Channel, NewChannel, is_hash_rate},
+    connection::{send, wire_text},
+    counters::count,
+    settings::{ROLLABLE_DEFAULT, ROLLABLE_MAX},
+};
+
+/// A channel that the pool has not decided about yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PendingOpen {
+    /// Our number for it.
+    request: u32,
+    /// The client's.
+    request_id: u32,
+    kind: ChannelKind,
+    rollable: u8,
+    hash_rate: f32,
+    max_target: [u8; 32],
+    bounds: Bounds,
+}
+
+/// What both kinds of requests have.
+struct OpenRequest {
+    request_id: u32,
+    user_identity: Vec<u8>,
+    hash_rate: f32,
+    max_target: [u8; 32],
+    min_extranonce_size: u16,
+    kind: ChannelKind,
+}
+
+impl Connection {
+    pub(crate) fn on_open_standard(&mut self, open: OpenStandardMiningChannel, out: &mut Outbox) {
+        let request = OpenRequest {
+            request_id: open.request_id,
+            user_identity: open.user_identity,
+            hash_rate: open.nominal_hash_rate,
+            max_target: open.max_target,
+            min_extranonce_size: 0,
+            kind: ChannelKind::Standard,
+        };
+        self.on_open(request, out);
+    }
+
+    pub(crate) fn on_open_extended(&mut self, open: OpenExtendedMiningChannel, out: &mut Outbox) {
+        let request = OpenRequest {
+            request_id: open.request_id,
+            user_identity: open.user_identity,
+            hash_rate: open.nominal_hash_rate,
+            max_target: open.max_target,
+            min_extranonce_size: open.min_extranonce_size,
+            kind: ChannelKind::Extended,
+        };
+        self.on_open(request, out);
+    }
+
+    fn on_open(&mut self, open: OpenRequest, out: &mut Outbox) {
+        let bounds = match self.check_open(&open) {
+            Ok(bounds) => bounds,
+            Err(code) => return send_open_error(open.request_id, code.into(), out),
+        };
+        let request = self.next_request;
+        self.next_request = self.next_request.wrapping_add(1);
+        self.pending.push(PendingOpen {
+            request,
+            request_id: open.request_id,
+            kind: open.kind,
+            // check_open() keeps it within 16.
+            rollable: open.min_extranonce_size.max(ROLLABLE_DEFAULT) as u8,
+            hash_rate: open.hash_rate,
+            max_target: open.max_target,
+            bounds,
+        });
+        out.events.push(Event::ChannelRequested {
+            request,
+            kind: open.kind,
+            user_identity: open.user_identity,
+            nominal_hash_rate: open.hash_rate,
+            max_target: open.max_target,
+            min_extranonce_size: open.min_extranonce_size,
+        });
+    }
+
+    fn check_open(&self, open: &OpenRequest) -> Result<Bounds, &'static str> {
+        if open.kind == ChannelKind::Extended && self.standard_jobs {
+            return Err(error_code::EXTENDED_CHANNELS_NOT_SUPPORTED_FOR_STANDARD_JOBS);
+        }
+        if !is_hash_rate(open.hash_rate) {
+            return Err(error_code::INVALID_NOMINAL_HASHRATE);
+        }
+        let Some(bounds) = Bounds::new(&self.shared.settings, open.max_target) else {
+            return Err(error_code::MAX_TARGET_OUT_OF_RANGE);
+        };
+        if open.min_extranonce_size > ROLLABLE_MAX {
+            return Err(error_code::MIN_EXTRANONCE_SIZE_TOO_LARGE);
+        }
+        if self.channels.len() + self.pending.len() >= self.shared.settings.limits.channels as usize
+        {
+            return Err(error_code::CHANNEL_CAPACITY_EXHAUSTED);
+        }
+        Ok(bounds)
+    }
+
+    pub(crate) fn refuse_channel(&mut self, request: u32, code: Vec<u8>, out: &mut Outbox) {
+        if let Some(pending) = self.take_pending(request) {
+            send_open_error(pending.request_id, code, out);
+        }
+    }
+
+    pub(crate) fn open_channel(
+        &mut self,
+        request: u32,
+        owner: ChannelOwner,
+        exponent: Option<Exponent>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(pending) = self.take_pending(request) else { return };
+        let Some(prefix) = self.shared.prefixes.take() else {
+            let code = error_code::CHANNEL_CAPACITY_EXHAUSTED;
+            out.events.push(Event::ChannelFailed { request, code });
+            return send_open_error(pending.request_id, code.into(), out);
+        };
+        // The first job must be what everyone else works on.
+        self.follow_work(now, out);
+        let per_minute = self.shared.settings.shares_per_minute;
+        let declared = pending.bounds.for_hash_rate(pending.hash_rate, per_minute);
+        let new = NewChannel {
+            id: self.new_id(),
+            kind: pending.kind,
+            rollable: pending.rollable,
+            exponent: exponent.map_or(declared, |exponent| pending.bounds.clamp(exponent)),
+            bounds: pending.bounds,
+            max_target: pending.max_target,
+            hash_rate: pending.hash_rate,
+            owner,
+            prefix,
+            first_job: self.next_job,
+        };
+        let index = self.add_channel(new, now);
+        send_open_success(&self.channels[index], pending.request_id, out);
+        self.announce_opened(index, request, out);
+        self.send_first_jobs(index, now, out);
+    }
+
+    fn take_pending(&mut self, request: u32) -> Option<PendingOpen> {
+        let index = self.pending.iter().position(|pending| pending.request == request)?;
+        let pending = self.pending.swap_remove(index);
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
+        }
+        Some(pending)
+    }
+
+    fn add_channel(&mut self, new: NewChannel, now: Now) -> usize {
+        let extranonce_len = crate::settings::PREFIX_LEN as u8 + new.rollable;
+        let group = self.join_group(new.id, &new.owner, new.exponent, extranonce_len);
+        if self.channels.capacity() == 0 {
+            self.channels.reserve_exact(1);
+        }
+        self.channels.push(Channel::new(new, group, now.mono_ms));
+        let index = self.channels.len() - 1;
+        self.phase_deadline_ms = u64::MAX;
+        let deadline = self.rate_deadline(index);
+        self.wake_by(deadline);
+        count(&self.shared.counters.channels_opened, 1);
+        index
+    }
+
+    fn announce_opened(&self, index: usize, request: u32, out: &mut Outbox) {
+        let channel = &self.channels[index];
+        out.events.push(Event::ChannelOpened {
+            request,
+            channel: channel.id,
+            group: channel.group,
+            kind: channel.kind,
+            exponent: channel.exponent,
+            extranonce_prefix: channel.wire_prefix(),
+            rollable: channel.rolled_len() as u16,
+        });
+    }
+
+    /// Takes another declared hash rate or largest target.
+    pub(crate) fn on_update(&mut self, update: &UpdateChannel, now: Now, out: &mut Outbox) {
+        let Some(index) = self.channel_index(update.channel_id) else {
+            return send_update_error(update.channel_id, error_code::INVALID_CHANNEL_ID, out);
+        };
+        if !is_hash_rate(update.nominal_hash_rate) {
+            return send_update_error(update.channel_id, error_code::INVALID_NOMINAL_HASHRATE, out);
+        }
+        let Some(bounds) = Bounds::new(&self.shared.settings, update.maximum_target) else {
+            return send_update_error(update.channel_id, error_code::MAX_TARGET_OUT_OF_RANGE, out);
+        };
+        let per_minute = self.shared.settings.shares_per_minute;
+        let channel = &mut self.channels[index];
+        let rate_changed = channel.hash_rate != update.nominal_hash_rate;
+        channel.bounds = bounds;
+        channel.max_target = update.maximum_target;
+        channel.hash_rate = update.nominal_hash_rate;
+        // A repeated declaration says nothing that vardiff does not know better.
+        let exponent = if rate_changed {
+            bounds.for_hash_rate(update.nominal_hash_rate, per_minute)
+        } else {
+            bounds.clamp(channel.exponent)
+        };
+        out.events.push(Event::ChannelUpdated {
+            channel: update.channel_id,
+            nominal_hash_rate: update.nominal_hash_rate,
+            max_target: update.maximum_target,
+        });
+        self.move_to(index, exponent, now, out);
+    }
+
+    pub(crate) fn set_exponent(
+        &mut self,
+        channel: u32,
+        exponent: Exponent,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        if let Some(index) = self.channel_index(channel) {
+            let exponent = self.channels[index].bounds.clamp(exponent);
+            self.move_to(index, exponent, now, out);
+        }
+    }
+
+    pub(crate) fn set_prefix(&mut self, channel: u32, now: Now, out: &mut Outbox) {
+        let Some(index) = self.channel_index(channel) else { return };
+        // Without a fresh prefix the old one stays: it is still nobody else's.
+        let Some(prefix) = self.shared.prefixes.take() else { return };
+        let first_job = self.next_job;
+        let channel = &mut self.channels[index];
+        channel.replace_prefix(prefix, first_job);
+        let extranonce_prefix = channel.wire_prefix();
+        let message = SetExtranoncePrefix { channel_id: channel.id, extranonce_prefix };
+        send(&Message::SetExtranoncePrefix(message), out);
+        self.send_fresh_jobs(index, now, out);
+    }
+
+    /// Closes a channel, or all members of a group, as the client wishes; silent about unknown ids.
+    ///
+    /// Source: sv2-spec, section 5.3.9.
+    pub(crate) fn on_close(&mut self, close: &CloseChannel, now: Now, out: &mut Outbox) {
+        self.close_channels(close.channel_id, true, &close.reason_code, now, out);
+    }
+
+    pub(crate) fn close_by_pool(&mut self, id: u32, reason: &str, now: Now, out: &mut Outbox) {
+        let reason_code = wire_text(reason);
+        if self.close_channels(id, false, &reason_code, now, out) {
+            send(&Message::CloseChannel(CloseChannel { channel_id: id, reason_code }), out);
+        }
+    }
+
+    /// Closes what `id` names; returns whether there was any.
+    fn close_channels(
+        &mut self,
+        id: u32,
+        by_client: bool,
+        reason: &[u8],
+        now: Now,
+        out: &mut Outbox,
+    ) -> bool {
+        let interval_ms = self.shared.settings.report_interval_ms;
+        let before = self.channels.len();
+        for index in (0..before).rev() {
+            let channel = &mut self.channels[index];
+            if channel.id != id && channel.group != id {
+                continue;
+            }
+            out.events.extend(channel.report(now.mono_ms, interval_ms).map(Event::ChannelReport));
+            let channel = self.channels.remove(index);
+            self.leave_group(channel.id, channel.group, now);
+            let (channel, reason) = (channel.id, reason.to_vec());
+            out.events.push(Event::ChannelClosed { channel, by_client, reason });
+        }
+        let closed = before - self.channels.len();
+        count(&self.shared.counters.channels_closed, closed as u64);
+        if closed > 0 && self.channels.is_empty() {
+            self.expect_channel(now);
+        }
+        closed > 0
+    }
+
+    pub(crate) fn send_reconnect(&self, host: &str, port: u16, out: &mut Outbox) {
+        send(&Message::Reconnect(Reconnect { new_host: wire_text(host), new_port: port }), out);
+    }
+}
+
+fn send_open_success(channel: &Channel, request_id: u32, out: &mut Outbox) {
+    let target = channel.exponent.target().to_le_bytes();
+    let message = match channel.kind {
+        ChannelKind::Standard => {
+            Message::OpenStandardMiningChannelSuccess(OpenStandardMiningChannelSuccess {
+                request_id,
+                channel_id: channel.id,
+                target,
+                extranonce_prefix: channel.wire_prefix(),
+                group_channel_id: channel.group,
+            })
+        }
+        ChannelKind::Extended => {
+            Message::OpenExtendedMiningChannelSuccess(OpenExtendedMiningChannelSuccess {
+                request_id,
+                channel_id: channel.id,
+                target,
+                extranonce_size: channel.rollable.into(),
+                extranonce_prefix: channel.wire_prefix(),
+                group_channel_id: channel.group,
+            })
+        }
+    };
+    send(&message, out);
+}
+
+fn send_open_error(request_id: u32, error_code: Vec<u8>, out: &mut Outbox) {
+    send(&Message::OpenMiningChannelError(OpenMiningChannelError { request_id, error_code }), out);
+}
+
+fn send_update_error(channel_id: u32, code: &str, out: &mut Outbox) {
+    let error = UpdateChannelError { channel_id, error_code: code.into() };
+    send(&Message::UpdateChannelError(error), out);
+}

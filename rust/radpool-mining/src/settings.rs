@@ -1,0 +1,189 @@
+//! What a pool decides once for all its connections, and the bounds that each connection keeps.
+
+use radpool_units::Exponent;
+use thiserror::Error;
+
+use crate::seen::SeenLimits;
+
+/// The rollable bits of the header's version: 5 to 28.
+///
+/// Source: BIP323.
+pub(crate) const VERSION_ROLLING_MASK: u32 = 0x1fff_ffe0;
+
+/// Length of the part of an extranonce that the pool chooses.
+pub(crate) const PREFIX_LEN: usize = 4;
+
+/// Rollable bytes of an extended channel that asks for fewer, and of every standard channel: with
+/// the prefix 12 bytes, so that both kinds can share a group.
+pub(crate) const ROLLABLE_DEFAULT: u16 = 8;
+
+/// Most rollable bytes that a client can ask for: prefix and these stay within 20 bytes.
+pub(crate) const ROLLABLE_MAX: u16 = 16;
+
+/// Longest scriptSig of a coinbase. Source: Bitcoin Core, `CheckTransaction`.
+pub(crate) const SCRIPT_SIG_MAX: usize = 100;
+
+/// Longest pool text: room for a push of the height (6 bytes at most), two push opcodes and
+/// 20 bytes of extranonce in [`SCRIPT_SIG_MAX`].
+pub(crate) const POOL_TEXT_MAX: usize = 70;
+
+/// The least time for which a replaced job stays valid: what real miners need to deliver shares.
+pub(crate) const JOB_PAST_MS_MIN: u64 = 30_000;
+
+/// What holds for all connections of a pool.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The MSP's BIP340 public key, x only: part of every owner tag.
+    pub msp_key: [u8; 32],
+    /// Text in every coinbase's scriptSig, 0 to 70 bytes.
+    pub pool_text: Vec<u8>,
+    /// Rate that vardiff steers each channel to; 1 to 1,000,000.
+    pub shares_per_minute: u32,
+    /// The easiest step of the ladder that a channel is given.
+    pub exponent_min: Exponent,
+    /// The hardest step of the ladder that a channel is given.
+    pub exponent_max: Exponent,
+    /// Whether miners may roll the version bits of BIP323.
+    pub version_rolling: bool,
+    /// Whether channels of one owner, exponent and extranonce size on a connection share a group and
+    /// its jobs. Several published clients panic on SetGroupChannel or ignore it, so turning this on
+    /// saves bandwidth towards proxies at the price of those clients.
+    pub group_jobs: bool,
+    /// How long a job that another one replaced on the same tip stays valid; at least 30 s.
+    pub job_past_ms: u64,
+    /// How long a job of an earlier tip is remembered, so that its shares are told to be stale.
+    pub job_stale_ms: u64,
+    /// Seconds by which a share's ntime may run ahead of the time that the job allows.
+    pub ntime_slack_s: u32,
+    /// The least time between two reports on one channel.
+    pub report_interval_ms: u64,
+    /// Extensions that a client may negotiate, by type.
+    pub supported_extensions: Vec<u16>,
+    /// Extensions that a client must negotiate; all of them are supported ones.
+    pub required_extensions: Vec<u16>,
+    /// Extension messages, as (extension type, message type), whose first fields are those of
+    /// SubmitSharesExtended: they are validated as shares, what follows is their attachment.
+    pub share_messages: Vec<(u16, u8)>,
+    /// Bounds that each connection keeps.
+    pub limits: Limits,
+}
+
+/// Bounds of one connection; reaching one has the reaction that each names.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From the start of the connection to SetupConnection; then it is closed.
+    pub setup_deadline_ms: u64,
+    /// From set-up, or from the close of the last channel, to an open channel; then it is closed.
+    pub channel_deadline_ms: u64,
+    /// From RequestExtensions.Error about a required extension to a better request; then it is closed.
+    pub extension_retry_ms: u64,
+    /// Channels open or asked for at once; more are refused with
+    /// `channel-capacity-exhausted`.
+    pub channels: u32,
+    /// Names that the worker-identity TLV can introduce; later names count as worker 0.
+    pub workers: u32,
+    /// Share submissions a second in the long run; what exceeds rate and burst is refused with
+    /// `submit-rate-exceeded`, and the connection closed after another burst of excess.
+    pub submits_per_second: u32,
+    /// Share submissions at once.
+    pub submits_burst: u32,
+    /// Other messages that make the pool work (open, update, close) a second in the long run; the
+    /// connection is closed above rate and burst.
+    pub requests_per_second: u32,
+    /// Such messages at once.
+    pub requests_burst: u32,
+    /// Bytes of extension frames and attachments handed up and not yet taken; above it the
+    /// connection is closed.
+    pub extension_bytes_pending: usize,
+    /// Payload of SetupConnection; a longer frame closes the connection.
+    pub setup_frame_bytes: u32,
+    /// Payload of any other core message.
+    pub mining_frame_bytes: u32,
+    /// Payload of a message of a negotiated extension.
+    pub extension_frame_bytes: u32,
+    /// Payload of a frame that is going to be ignored.
+    pub ignored_frame_bytes: u32,
+    /// Bounds of the pool-wide set of header hashes.
+    pub seen: SeenLimits,
+}
+
+/// Settings that no pool can run with.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SettingsError {
+    /// The pool text does not fit into a scriptSig.
+    #[error("pool_text has {0} bytes: give at most {POOL_TEXT_MAX}, a scriptSig holds no more")]
+    PoolText(usize),
+    /// A rate that vardiff cannot steer to.
+    #[error("shares_per_minute = {0} is out of range: give 1 to 1000000")]
+    SharesPerMinute(u32),
+    /// An empty part of the ladder.
+    #[error("exponent_min = {min} is above exponent_max = {max}: no target is left")]
+    Exponents { min: u8, max: u8 },
+    /// Replaced jobs would be forgotten before real miners have delivered.
+    #[error("job_past_ms = {0} is too short: give at least {JOB_PAST_MS_MIN}")]
+    JobPast(u64),
+    /// A required extension that is not a supported one.
+    #[error("extension {0:#06x} is required but not in supported_extensions: add it there")]
+    RequiredExtension(u16),
+    /// A share message of an extension that cannot be negotiated.
+    #[error("share message {0:#06x}/{1:#04x} belongs to no extension in supported_extensions")]
+    ShareMessage(u16, u8),
+    /// A bound of zero, which would let nobody in.
+    #[error("limit {0} = 0 lets nobody in: give at least 1")]
+    ZeroLimit(&'static str),
+}
+
+impl Settings {
+    /// Checks that a pool can run with these settings.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the setting, its value and the allowed range.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if self.pool_text.len() > POOL_TEXT_MAX {
+            return Err(SettingsError::PoolText(self.pool_text.len()));
+        }
+        if !(1..=1_000_000).contains(&self.shares_per_minute) {
+            return Err(SettingsError::SharesPerMinute(self.shares_per_minute));
+        }
+        if self.exponent_min > self.exponent_max {
+            let (min, max) = (self.exponent_min.get(), self.exponent_max.get());
+            return Err(SettingsError::Exponents { min, max });
+        }
+        if self.job_past_ms < JOB_PAST_MS_MIN {
+            return Err(SettingsError::JobPast(self.job_past_ms));
+        }
+        for extension in &self.required_extensions {
+            if !self.supported_extensions.contains(extension) {
+                return Err(SettingsError::RequiredExtension(*extension));
+            }
+        }
+        for (extension, message) in &self.share_messages {
+            if !self.supported_extensions.contains(extension) {
+                return Err(SettingsError::ShareMessage(*extension, *message));
+            }
+        }
+        self.limits.check()
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), SettingsError> {
+        let bounds = [
+            ("setup_deadline_ms", self.setup_deadline_ms),
+            ("channel_deadline_ms", self.channel_deadline_ms),
+            ("channels", self.channels.into()),
+            ("submits_per_second", self.submits_per_second.into()),
+            ("submits_burst", self.submits_burst.into()),
+            ("requests_per_second", self.requests_per_second.into()),
+            ("requests_burst", self.requests_burst.into()),
+            ("setup_frame_bytes", self.setup_frame_bytes.into()),
+            ("mining_frame_bytes", self.mining_frame_bytes.into()),
+            ("seen.tips", u64::from(self.seen.tips)),
+            ("seen.shares_max", self.seen.shares_max as u64),
+        ];
+        match bounds.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(SettingsError::ZeroLimit(name)),
+            None => Ok(()),
+        }
+    }
+}
