@@ -1,1 +1,26 @@
 //! A Stratum V2 mining client and CPU miner.
+//!
+//! | layer | module | IO |
+//! |---|---|---|
+//! | hashing | [`header`], [`assignment`] | none |
+//! | protocol | [`client`] with [`channel`] and [`submission`] | none: frames and time are arguments |
+//! | one encrypted connection | [`link`] | a tokio socket |
+//! | the miner: sessions, threads, figures | [`Miner`] | its own threads |
+
+pub mod assignment;
+pub mod channel;
+pub mod client;
+mod ended;
+pub mod header;
+pub mod link;
+mod miner;
+mod session;
+mod stats;
+pub mod submission;
+mod worker;
+
+pub use assignment::{Assignment, ChannelKind, Share};
+pub use client::{Client, ClientSettings};
+pub use ended::Ended;
+pub use miner::{Miner, MinerSettings};
+pub use stats::{Note, State, Stats};

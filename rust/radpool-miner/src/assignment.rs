@@ -1,0 +1,229 @@
+//! What is mined: one job of one channel with the tip, target and extranonce that go with it.
+
+use std::sync::Arc;
+
+use radpool_units::{Hash256, Target, merkle_root_from_path, sha256d};
+
+use crate::header::Header;
+
+/// The version bits that a miner may roll. Source: BIP323.
+pub const VERSION_ROLLING_MASK: u32 = 0x1fff_ffe0;
+/// The most bytes of extranonce that SV2 lets a channel have.
+pub const EXTRANONCE_LEN_MAX: usize = 32;
+
+/// Which kind of channel a client opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// The merkle root is fixed per job: version, time and nonce are rolled.
+    Standard,
+    /// The client builds the coinbase and rolls its extranonce too.
+    Extended,
+}
+
+/// Where a job's merkle root comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobSource {
+    /// The pool computed it.
+    Root([u8; 32]),
+    /// The client computes it from the coinbase around the extranonce.
+    Coinbase { prefix: Vec<u8>, suffix: Vec<u8>, path: Vec<[u8; 32]> },
+}
+
+/// A job that can be mined now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub channel_id: u32,
+    pub job_id: u32,
+    /// The version that the job came with, nothing rolled.
+    pub version: u32,
+    pub version_rolling: bool,
+    pub prev_hash: [u8; 32],
+    pub nbits: u32,
+    /// The earliest time that a header may carry.
+    pub min_ntime: u32,
+    /// What a share's hash must not exceed.
+    pub target: Target,
+    /// The pool's part of the extranonce.
+    pub extranonce_prefix: Vec<u8>,
+    /// How many bytes of extranonce the client rolls behind it: 0 on a standard channel.
+    pub rollable: usize,
+    pub source: JobSource,
+}
+
+impl Assignment {
+    /// Computes the merkle root with `extranonce` (`rollable` bytes) in the coinbase.
+    #[must_use]
+    pub fn merkle_root(&self, extranonce: &[u8]) -> Hash256 {
+        match &self.source {
+            JobSource::Root(root) => Hash256(*root),
+            JobSource::Coinbase { prefix, suffix, path } => {
+                let mut coinbase =
+                    Vec::with_capacity(prefix.len() + EXTRANONCE_LEN_MAX + suffix.len());
+                coinbase.extend_from_slice(prefix);
+                coinbase.extend_from_slice(&self.extranonce_prefix);
+                coinbase.extend_from_slice(extranonce);
+                coinbase.extend_from_slice(suffix);
+                merkle_root_from_path(sha256d(&coinbase), path)
+            }
+        }
+    }
+}
+
+/// A position in an assignment's search space above the nonce.
+///
+/// The nonce turns fastest, then the version bits, then the extranonce. Time is none of them: it
+/// advances with the clock, and each second makes the whole space new.
+#[derive(Clone, Debug)]
+pub struct Roll {
+    assignment: Arc<Assignment>,
+    version_steps: u32,
+    extranonce: [u8; EXTRANONCE_LEN_MAX],
+    merkle_root: Hash256,
+}
+
+impl Roll {
+    /// Starts at the job's own version and at extranonce 0.
+    #[must_use]
+    pub fn new(assignment: Arc<Assignment>) -> Self {
+        let extranonce = [0; EXTRANONCE_LEN_MAX];
+        let merkle_root = assignment.merkle_root(&extranonce[..assignment.rollable]);
+        Self { assignment, version_steps: 0, extranonce, merkle_root }
+    }
+
+    /// What is rolled.
+    #[must_use]
+    pub fn assignment(&self) -> &Arc<Assignment> {
+        &self.assignment
+    }
+
+    /// The client's part of the extranonce.
+    #[must_use]
+    pub fn extranonce(&self) -> &[u8] {
+        &self.extranonce[..self.assignment.rollable]
+    }
+
+    /// The version field with the rolled bits: counted upwards from the job's own bits.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        let job = self.assignment.version;
+        let shift = VERSION_ROLLING_MASK.trailing_zeros();
+        let rolled = (job & VERSION_ROLLING_MASK).wrapping_add(self.version_steps << shift);
+        (job & !VERSION_ROLLING_MASK) | (rolled & VERSION_ROLLING_MASK)
+    }
+
+    /// The header at this position.
+    #[must_use]
+    pub fn header(&self, ntime: u32) -> Header {
+        Header {
+            version: self.version(),
+            prev_hash: self.assignment.prev_hash,
+            merkle_root: self.merkle_root.0,
+            ntime,
+            nbits: self.assignment.nbits,
+        }
+    }
+
+    /// Moves on once the nonces are used up; false when nothing is left but to wait for a second.
+    pub fn advance(&mut self) -> bool {
+        let versions = 1 << VERSION_ROLLING_MASK.count_ones();
+        if self.assignment.version_rolling && self.version_steps + 1 < versions {
+            self.version_steps += 1;
+            return true;
+        }
+        for byte in self.extranonce[..self.assignment.rollable].iter_mut().rev() {
+            *byte = byte.wrapping_add(1);
+            if *byte != 0 {
+                self.version_steps = 0;
+                self.merkle_root = self.assignment.merkle_root(self.extranonce());
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Starts again from the beginning: for a new second.
+    pub fn restart(&mut self) {
+        *self = Self::new(Arc::clone(&self.assignment));
+    }
+}
+
+/// A proof of work under an assignment's target.
+#[derive(Clone, Debug)]
+pub struct Share {
+    pub assignment: Arc<Assignment>,
+    pub version: u32,
+    pub ntime: u32,
+    pub nonce: u32,
+    pub extranonce: [u8; EXTRANONCE_LEN_MAX],
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn assignment(rollable: usize, version_rolling: bool) -> Arc<Assignment> {
+        Arc::new(Assignment {
+            channel_id: 1,
+            job_id: 2,
+            version: 0x2000_0000,
+            version_rolling,
+            prev_hash: [3; 32],
+            nbits: 0x1d00_ffff,
+            min_ntime: 4,
+            target: Target::MAX,
+            extranonce_prefix: vec![9, 9, 9, 9],
+            rollable,
+            source: JobSource::Coinbase {
+                prefix: vec![1; 40],
+                suffix: vec![2; 60],
+                path: vec![[5; 32], [6; 32]],
+            },
+        })
+    }
+
+    #[test]
+    fn merkle_root_hashes_the_coinbase_around_both_parts_of_the_extranonce() {
+        let assignment = assignment(3, false);
+        let coinbase = [&[1; 40][..], &[9; 4], &[7, 7, 7], &[2; 60]].concat();
+        let expected = merkle_root_from_path(sha256d(&coinbase), &[[5; 32], [6; 32]]);
+        assert_eq!(assignment.merkle_root(&[7, 7, 7]), expected);
+    }
+
+    #[test]
+    fn one_extranonce_byte_gives_256_distinct_headers() {
+        let mut roll = Roll::new(assignment(1, false));
+        let mut roots = HashSet::from([roll.header(4).merkle_root]);
+        while roll.advance() {
+            assert_eq!(roll.version(), 0x2000_0000);
+            assert!(roots.insert(roll.header(4).merkle_root));
+        }
+        assert_eq!(roots.len(), 256);
+    }
+
+    #[test]
+    fn version_turns_before_the_extranonce_and_stays_inside_the_mask() {
+        let mut roll = Roll::new(assignment(1, true));
+        let root = roll.header(4).merkle_root;
+        let mut versions = HashSet::from([roll.version()]);
+        for _ in 1..1000 {
+            assert!(roll.advance());
+            assert_eq!(roll.version() & !VERSION_ROLLING_MASK, 0x2000_0000);
+            assert!(versions.insert(roll.version()));
+        }
+        assert_eq!(roll.header(4).merkle_root, root);
+        roll.version_steps = (1 << VERSION_ROLLING_MASK.count_ones()) - 1;
+        assert!(roll.advance());
+        assert_eq!(roll.version(), 0x2000_0000);
+        assert_eq!(roll.extranonce(), [1]);
+    }
+
+    #[test]
+    fn without_anything_to_roll_only_time_is_left() {
+        let mut roll = Roll::new(assignment(0, false));
+        assert!(!roll.advance());
+        roll.restart();
+        assert_eq!(roll.version(), 0x2000_0000);
+    }
+}

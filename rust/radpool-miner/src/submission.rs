@@ -1,0 +1,202 @@
+//! Which shares have been sent and not yet been answered, and what the answers add up to.
+//!
+//! The pool answers a bad share with its sequence number, and good ones with a count and the
+//! number of the last of them. The two kinds of answer may overtake each other: a count may pass
+//! the number of a share whose rejection is still under way. So the count decides how many are
+//! good, and when a rejection names a share that a count has already taken, the next one that the
+//! count covered takes its place.
+
+use std::collections::VecDeque;
+
+use radpool_units::Exponent;
+use thiserror::Error;
+
+/// A share that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pending {
+    sequence: u32,
+    sent_us: u64,
+    /// What the share is worth; `None` when the target is no step of the ladder.
+    exponent: Option<Exponent>,
+}
+
+/// An answer that does not fit what was sent.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Mismatch {
+    /// More shares were acknowledged than were waiting.
+    #[error("it acknowledged {count} shares where {waiting} waited")]
+    TooMany { count: u32, waiting: u32 },
+    /// A rejection named a share that was never sent or has been answered.
+    #[error("it rejected share {0}, which does not wait for an answer")]
+    UnknownSequence(u32),
+    /// The sum of the acknowledged work is not that of the shares it counts.
+    #[error("it acknowledged {said} hashes where the shares stand for {expected}")]
+    Sum { said: u64, expected: u64 },
+}
+
+/// The shares of one channel that wait for an answer, in the order in which they were sent.
+#[derive(Clone, Debug, Default)]
+pub struct Submissions {
+    pending: VecDeque<Pending>,
+    next_sequence: u32,
+    /// The highest number that a count has covered, when one has.
+    covered: Option<u32>,
+}
+
+impl Submissions {
+    /// How many shares wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether every share has been answered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Notes a share that is sent now and gives it its number.
+    pub fn send(&mut self, now_us: u64, exponent: Option<Exponent>) -> u32 {
+        let sequence = self.next_sequence;
+        self.next_sequence = sequence.wrapping_add(1);
+        self.pending.push_back(Pending { sequence, sent_us: now_us, exponent });
+        sequence
+    }
+
+    /// Takes in `count` accepted shares, the last of which has number `last`; `answered` gets the
+    /// time each waited, in microseconds.
+    ///
+    /// # Errors
+    /// [`Mismatch`] when the answer doesn't fit; the shares that it covers are taken off all the same.
+    pub fn accept(
+        &mut self,
+        last: u32,
+        count: u32,
+        sum: u64,
+        now_us: u64,
+        mut answered: impl FnMut(u64),
+    ) -> Result<(), Mismatch> {
+        self.covered = Some(last);
+        let mut expected = Some(0_u64);
+        for taken in 0..count {
+            let Some(share) = self.pending.front().filter(|share| !is_after(share.sequence, last))
+            else {
+                return Err(Mismatch::TooMany { count, waiting: taken });
+            };
+            answered(now_us.saturating_sub(share.sent_us));
+            expected = match (expected, share.exponent) {
+                (Some(sum), Some(exponent)) => {
+                    let work = u64::try_from(exponent.work().0).unwrap_or(u64::MAX);
+                    Some(sum.saturating_add(work))
+                }
+                _ => None,
+            };
+            self.pending.pop_front();
+        }
+        match expected {
+            // A target off the ladder comes from a pool that weighs shares in its own way.
+            Some(expected) if expected != sum => Err(Mismatch::Sum { said: sum, expected }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in the rejection of the share with number `sequence`.
+    ///
+    /// # Errors
+    /// [`Mismatch::UnknownSequence`] when no share can have been meant.
+    pub fn reject(&mut self, sequence: u32) -> Result<(), Mismatch> {
+        if let Some(index) = self.pending.iter().position(|share| share.sequence == sequence) {
+            self.pending.remove(index);
+            return Ok(());
+        }
+        let covered = self.covered.ok_or(Mismatch::UnknownSequence(sequence))?;
+        let replaced = self.pending.front().is_some_and(|share| !is_after(share.sequence, covered));
+        if !replaced || is_after(sequence, covered) {
+            return Err(Mismatch::UnknownSequence(sequence));
+        }
+        self.pending.pop_front();
+        Ok(())
+    }
+}
+
+/// Whether `sequence` was given out after `other`, over the wrap-around of the counter.
+fn is_after(sequence: u32, other: u32) -> bool {
+    sequence.wrapping_sub(other) as i32 > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(count: u32) -> Submissions {
+        let mut submissions = Submissions::default();
+        for index in 0..count {
+            let exponent = Exponent::new(4).unwrap();
+            assert_eq!(submissions.send(u64::from(index), Some(exponent)), index);
+        }
+        submissions
+    }
+
+    #[test]
+    fn counts_take_the_oldest_shares_and_give_their_waits() {
+        let mut submissions = sent(5);
+        let mut waits = Vec::new();
+        assert_eq!(submissions.accept(2, 3, 48, 10, |wait| waits.push(wait)), Ok(()));
+        assert_eq!((waits, submissions.len()), (vec![10, 9, 8], 2));
+        assert_eq!(submissions.accept(4, 2, 32, 10, |_| ()), Ok(()));
+        assert!(submissions.is_empty());
+    }
+
+    #[test]
+    fn rejection_before_or_after_the_count_that_passes_it_ends_alike() {
+        let mut early = sent(3);
+        assert_eq!(early.reject(1), Ok(()));
+        assert_eq!(early.accept(2, 2, 32, 10, |_| ()), Ok(()));
+        let mut late = sent(3);
+        assert_eq!(late.accept(2, 2, 32, 10, |_| ()), Ok(()));
+        assert_eq!(late.len(), 1);
+        assert_eq!(late.reject(1), Ok(()));
+        assert!(early.is_empty() && late.is_empty());
+    }
+
+    #[test]
+    fn doubled_answers_are_seen() {
+        let mut submissions = sent(2);
+        assert_eq!(submissions.accept(1, 2, 32, 10, |_| ()), Ok(()));
+        assert_eq!(
+            submissions.accept(1, 1, 16, 10, |_| ()),
+            Err(Mismatch::TooMany { count: 1, waiting: 0 })
+        );
+        assert_eq!(submissions.reject(0), Err(Mismatch::UnknownSequence(0)));
+        assert_eq!(sent(2).reject(7), Err(Mismatch::UnknownSequence(7)));
+    }
+
+    #[test]
+    fn count_cannot_reach_past_its_last_number() {
+        assert_eq!(
+            sent(5).accept(1, 3, 48, 10, |_| ()),
+            Err(Mismatch::TooMany { count: 3, waiting: 2 })
+        );
+    }
+
+    #[test]
+    fn sum_must_be_that_of_the_shares() {
+        assert_eq!(
+            sent(2).accept(1, 2, 31, 10, |_| ()),
+            Err(Mismatch::Sum { said: 31, expected: 32 })
+        );
+        let mut off_ladder = Submissions::default();
+        off_ladder.send(0, None);
+        assert_eq!(off_ladder.accept(0, 1, 12345, 1, |_| ()), Ok(()));
+    }
+
+    #[test]
+    fn numbers_may_wrap_around() {
+        let mut submissions = Submissions { next_sequence: u32::MAX, ..Submissions::default() };
+        assert_eq!(submissions.send(0, None), u32::MAX);
+        assert_eq!(submissions.send(0, None), 0);
+        assert_eq!(submissions.accept(0, 2, 0, 1, |_| ()), Ok(()));
+        assert!(submissions.is_empty());
+    }
+}

@@ -1,0 +1,405 @@
+//! Conversations with the client machine, message by message.
+
+use radpool_miner::{
+    ChannelKind, Client, ClientSettings, Ended, Share,
+    client::{Event, Outbox},
+};
+use radpool_units::{Exponent, Target, merkle_root_from_path, sha256d};
+use radpool_wire::{
+    frame::{FrameHeader, Frames},
+    message::{
+        CloseChannel, Message, NewExtendedMiningJob, NewMiningJob,
+        OpenExtendedMiningChannelSuccess, OpenMiningChannelError, OpenStandardMiningChannelSuccess,
+        Reconnect, RequestExtensionsSuccess, SetExtranoncePrefix, SetGroupChannel, SetNewPrevHash,
+        SetTarget, SetupConnectionError, SetupConnectionSuccess, SubmitSharesError,
+        SubmitSharesSuccess,
+    },
+};
+
+const CHANNEL: u32 = 5;
+const GROUP: u32 = 9;
+
+fn settings(kind: ChannelKind) -> ClientSettings {
+    ClientSettings {
+        kind,
+        user_identity: "alice".into(),
+        nominal_hash_rate: 1e6,
+        max_target: Target::MAX,
+        min_extranonce_size: 8,
+        flags: 0,
+        host: "localhost".into(),
+        port: 1,
+        vendor: "test".into(),
+        hardware: String::new(),
+        firmware: String::new(),
+        device_id: String::new(),
+        extensions: Vec::new(),
+    }
+}
+
+fn z(zeros: u32) -> Exponent {
+    Exponent::new(zeros).unwrap()
+}
+
+struct Conversation {
+    client: Client,
+    out: Outbox,
+    now_us: u64,
+}
+
+impl Conversation {
+    fn start(settings: ClientSettings) -> Self {
+        let mut out = Outbox::default();
+        let client = Client::new(settings, 0, &mut out);
+        Self { client, out, now_us: 0 }
+    }
+
+    fn open(kind: ChannelKind) -> Self {
+        let mut talk = Self::start(settings(kind));
+        assert_eq!(talk.sent(), [0x00]);
+        talk.hear(&Message::SetupConnectionSuccess(SetupConnectionSuccess {
+            used_version: 2,
+            flags: 0,
+        }));
+        let target = z(4).target().to_le_bytes();
+        match kind {
+            ChannelKind::Standard => {
+                assert_eq!(talk.sent(), [0x10]);
+                talk.hear(&Message::OpenStandardMiningChannelSuccess(
+                    OpenStandardMiningChannelSuccess {
+                        request_id: 1,
+                        channel_id: CHANNEL,
+                        target,
+                        extranonce_prefix: vec![7; 12],
+                        group_channel_id: GROUP,
+                    },
+                ));
+            }
+            ChannelKind::Extended => {
+                assert_eq!(talk.sent(), [0x13]);
+                talk.hear(&Message::OpenExtendedMiningChannelSuccess(
+                    OpenExtendedMiningChannelSuccess {
+                        request_id: 1,
+                        channel_id: CHANNEL,
+                        target,
+                        extranonce_size: 8,
+                        extranonce_prefix: vec![7; 4],
+                        group_channel_id: GROUP,
+                    },
+                ));
+            }
+        }
+        assert!(matches!(talk.events()[..], [Event::Opened { .. }, Event::TargetChanged(_)]));
+        talk
+    }
+
+    fn hear(&mut self, message: &Message<'_>) {
+        let mut frame = Vec::new();
+        message.encode(&mut frame).unwrap();
+        let header = FrameHeader::of_frame(&frame).unwrap();
+        self.client.handle_frame(header, &mut frame[6..], self.now_us, &mut self.out);
+    }
+
+    /// The types of the messages that were sent since the last look.
+    fn sent(&mut self) -> Vec<u8> {
+        let frames = std::mem::take(&mut self.out.frames);
+        Frames::new(&frames).map(|(header, _)| header.msg_type).collect()
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.out.events)
+    }
+
+    fn ended(&mut self) -> Ended {
+        match self.events().pop() {
+            Some(Event::Ended(ended)) => ended,
+            other => panic!("expected an end, got {other:?}"),
+        }
+    }
+
+    fn future_job(&mut self, to: u32, job_id: u32) {
+        self.hear(&Message::NewExtendedMiningJob(extended_job(to, job_id, None)));
+    }
+
+    fn tip(&mut self, to: u32, job_id: u32, prev: u8) {
+        self.hear(&Message::SetNewPrevHash(SetNewPrevHash {
+            channel_id: to,
+            job_id,
+            prev_hash: [prev; 32],
+            min_ntime: 1_000,
+            nbits: 0x1d00_ffff,
+        }));
+    }
+}
+
+fn extended_job(channel_id: u32, job_id: u32, min_ntime: Option<u32>) -> NewExtendedMiningJob {
+    NewExtendedMiningJob {
+        channel_id,
+        job_id,
+        min_ntime,
+        version: 0x2000_0000,
+        version_rolling_allowed: true,
+        merkle_path: vec![[1; 32], [2; 32]],
+        coinbase_tx_prefix: vec![3; 50],
+        coinbase_tx_suffix: vec![4; 70],
+    }
+}
+
+fn assigned(events: &[Event]) -> std::sync::Arc<radpool_miner::Assignment> {
+    match events {
+        [Event::Assigned { assignment, .. }] => assignment.clone(),
+        other => panic!("expected one assignment, got {other:?}"),
+    }
+}
+
+#[test]
+fn standard_channel_mines_its_own_jobs_and_its_groups() {
+    let mut talk = Conversation::open(ChannelKind::Standard);
+    talk.hear(&Message::NewMiningJob(NewMiningJob {
+        channel_id: CHANNEL,
+        job_id: 1,
+        min_ntime: None,
+        version: 0x2000_0000,
+        merkle_root: [8; 32],
+    }));
+    assert!(talk.events().is_empty());
+    talk.tip(CHANNEL, 1, 0xaa);
+    let job = assigned(&talk.events());
+    assert_eq!((job.job_id, job.prev_hash, job.min_ntime), (1, [0xaa; 32], 1_000));
+    assert_eq!(job.merkle_root(&[]).0, [8; 32]);
+    talk.future_job(GROUP, 2);
+    talk.tip(GROUP, 2, 0xbb);
+    let job = assigned(&talk.events());
+    let coinbase = [&[3; 50][..], &[7; 12], &[4; 70]].concat();
+    assert_eq!(
+        job.merkle_root(&[]),
+        merkle_root_from_path(sha256d(&coinbase), &[[1; 32], [2; 32]])
+    );
+    let share = Share {
+        assignment: job,
+        version: 0x2000_0000,
+        ntime: 1_000,
+        nonce: 3,
+        extranonce: [0; 32],
+    };
+    assert_eq!(talk.client.submit(&share, 0, &mut talk.out), Some(0));
+    assert_eq!(talk.sent(), [0x1a]);
+}
+
+#[test]
+fn extended_share_carries_the_rolled_bytes_and_the_job() {
+    let mut talk = Conversation::open(ChannelKind::Extended);
+    talk.future_job(CHANNEL, 1);
+    talk.tip(CHANNEL, 1, 0xaa);
+    let assignment = assigned(&talk.events());
+    let mut extranonce = [0; 32];
+    extranonce[..8].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    let share = Share { assignment, version: 0x2000_0020, ntime: 1_001, nonce: 77, extranonce };
+    talk.client.submit(&share, 0, &mut talk.out);
+    let mut frame = std::mem::take(&mut talk.out.frames);
+    let header = FrameHeader::of_frame(&frame).unwrap();
+    match Message::decode(header, &mut frame[6..]).unwrap() {
+        Message::SubmitSharesExtended(sent) => {
+            assert_eq!((sent.channel_id, sent.sequence_number, sent.job_id), (CHANNEL, 0, 1));
+            assert_eq!((sent.nonce, sent.ntime, sent.version), (77, 1_001, 0x2000_0020));
+            assert_eq!(sent.extranonce, [1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn target_counts_for_waiting_and_later_jobs_not_for_the_active_one() {
+    let mut talk = Conversation::open(ChannelKind::Extended);
+    talk.future_job(CHANNEL, 1);
+    talk.tip(CHANNEL, 1, 0xaa);
+    assert_eq!(assigned(&talk.events()).target, z(4).target());
+    talk.future_job(GROUP, 2);
+    let maximum_target = z(6).target().to_le_bytes();
+    talk.hear(&Message::SetTarget(SetTarget { channel_id: GROUP, maximum_target }));
+    assert!(matches!(talk.events()[..], [Event::TargetChanged(_)]));
+    assert_eq!(talk.client.channel().unwrap().active().unwrap().target, z(4).target());
+    talk.tip(GROUP, 2, 0xbb);
+    assert_eq!(assigned(&talk.events()).target, z(6).target());
+}
+
+#[test]
+fn extranonce_prefix_counts_for_later_jobs_only() {
+    let mut talk = Conversation::open(ChannelKind::Extended);
+    talk.future_job(CHANNEL, 1);
+    talk.hear(&Message::SetExtranoncePrefix(SetExtranoncePrefix {
+        channel_id: CHANNEL,
+        extranonce_prefix: vec![8; 5],
+    }));
+    talk.tip(CHANNEL, 1, 0xaa);
+    assert_eq!(assigned(&talk.events()).extranonce_prefix, [7; 4]);
+    talk.hear(&Message::NewExtendedMiningJob(extended_job(CHANNEL, 2, Some(1_005))));
+    let job = assigned(&talk.events());
+    assert_eq!((job.extranonce_prefix.as_slice(), job.min_ntime), (&[8; 5][..], 1_005));
+    talk.hear(&Message::SetExtranoncePrefix(SetExtranoncePrefix {
+        channel_id: CHANNEL,
+        extranonce_prefix: vec![8; 25],
+    }));
+    assert!(matches!(talk.ended(), Ended::Broken(_)));
+}
+
+#[test]
+fn channel_follows_to_another_group() {
+    let mut talk = Conversation::open(ChannelKind::Extended);
+    talk.hear(&Message::SetGroupChannel(SetGroupChannel {
+        group_channel_id: 33,
+        channel_ids: vec![4, CHANNEL],
+    }));
+    talk.future_job(GROUP, 1);
+    talk.future_job(33, 2);
+    talk.tip(33, 2, 0xaa);
+    assert_eq!(assigned(&talk.events()).job_id, 2);
+}
+
+#[test]
+fn only_future_jobs_of_the_present_tip_can_be_named() {
+    let mut talk = Conversation::open(ChannelKind::Extended);
+    talk.future_job(CHANNEL, 1);
+    talk.future_job(CHANNEL, 2);
+    talk.tip(CHANNEL, 2, 0xaa);
+    talk.events();
+    talk.tip(CHANNEL, 1, 0xbb);
+    assert_eq!(talk.ended(), Ended::UnknownFutureJob(1));
+}
+
+#[test]
+fn answers_are_matched_with_what_was_sent() {
+    let mut talk = Conversation::open(ChannelKind::Extended);
+    talk.future_job(CHANNEL, 1);
+    talk.tip(CHANNEL, 1, 0xaa);
+    let assignment = assigned(&talk.events());
+    for nonce in 0..3 {
+        let assignment = assignment.clone();
+        let share = Share { assignment, version: 1, ntime: 1_000, nonce, extranonce: [0; 32] };
+        talk.client.submit(&share, 10, &mut talk.out);
+    }
+    assert_eq!(talk.client.unanswered(), 3);
+    talk.now_us = 25;
+    talk.hear(&Message::SubmitSharesError(SubmitSharesError {
+        channel_id: CHANNEL,
+        sequence_number: 1,
+        error_code: b"stale\x1b-share".to_vec(),
+    }));
+    let events = talk.events();
+    assert!(matches!(&events[..], [Event::Rejected { code, .. }] if code == "stale?-share"));
+    let success = Message::SubmitSharesSuccess(SubmitSharesSuccess {
+        channel_id: CHANNEL,
+        last_sequence_number: 2,
+        new_submits_accepted_count: 2,
+        new_shares_sum: 32,
+    });
+    talk.hear(&success);
+    let events = talk.events();
+    assert!(matches!(&events[..], [Event::Accepted { count: 2, hashes: 32, waited_us }]
+        if waited_us == &[15, 15]));
+    assert_eq!(talk.client.unanswered(), 0);
+    talk.hear(&success);
+    assert!(matches!(talk.events()[..], [Event::Mismatched(_), Event::Accepted { .. }]));
+}
+
+#[test]
+fn every_end_says_why() {
+    let code = b"unknown-user".to_vec();
+    let mut talk = Conversation::start(settings(ChannelKind::Standard));
+    talk.hear(&Message::SetupConnectionError(SetupConnectionError {
+        flags: 0,
+        error_code: code.clone(),
+    }));
+    assert!(matches!(talk.ended(), Ended::Refused { what: "the connection", .. }));
+
+    let mut talk = Conversation::start(settings(ChannelKind::Standard));
+    talk.hear(&Message::SetupConnectionSuccess(SetupConnectionSuccess {
+        used_version: 2,
+        flags: 0,
+    }));
+    talk.hear(&Message::OpenMiningChannelError(OpenMiningChannelError {
+        request_id: 1,
+        error_code: code.clone(),
+    }));
+    let ended = talk.ended();
+    assert!(ended.is_lasting());
+    assert_eq!(ended.to_string(), "the pool refused the channel: unknown-user");
+
+    for to in [CHANNEL, GROUP] {
+        let mut talk = Conversation::open(ChannelKind::Extended);
+        talk.hear(&Message::CloseChannel(CloseChannel {
+            channel_id: to,
+            reason_code: code.clone(),
+        }));
+        assert_eq!(talk.ended(), Ended::Closed("unknown-user".into()));
+    }
+
+    let mut talk = Conversation::open(ChannelKind::Extended);
+    talk.hear(&Message::Reconnect(Reconnect { new_host: b"there".to_vec(), new_port: 7 }));
+    assert_eq!(talk.ended(), Ended::SentElsewhere { host: "there".into(), port: 7 });
+
+    let mut talk = Conversation::open(ChannelKind::Extended);
+    talk.client.close(&mut talk.out);
+    assert_eq!(talk.sent(), [0x18]);
+    assert_eq!(talk.ended(), Ended::Stopped);
+}
+
+#[test]
+fn silence_has_a_deadline_until_the_channel_is_open() {
+    let mut talk = Conversation::start(settings(ChannelKind::Standard));
+    let deadline = talk.client.next_deadline().unwrap();
+    talk.client.handle_deadline(deadline - 1, &mut talk.out);
+    assert!(talk.events().is_empty());
+    talk.client.handle_deadline(deadline, &mut talk.out);
+    assert_eq!(talk.ended(), Ended::Silent { awaited: "SetupConnection" });
+    assert_eq!(Conversation::open(ChannelKind::Standard).client.next_deadline(), None);
+}
+
+#[test]
+fn extensions_are_asked_for_and_may_be_passed_over_in_silence() {
+    let wanted = ClientSettings { extensions: vec![2, 0x4444], ..settings(ChannelKind::Extended) };
+    let success =
+        Message::SetupConnectionSuccess(SetupConnectionSuccess { used_version: 2, flags: 0 });
+    let mut talk = Conversation::start(wanted.clone());
+    talk.hear(&success);
+    assert_eq!(talk.sent(), [0x00, 0x00]);
+    talk.hear(&Message::RequestExtensionsSuccess(RequestExtensionsSuccess {
+        request_id: 1,
+        supported_extensions: vec![2],
+    }));
+    assert!(matches!(&talk.events()[..], [Event::Extensions(agreed)] if agreed == &[2]));
+    assert_eq!(talk.sent(), [0x13]);
+
+    let mut silent = Conversation::start(wanted);
+    silent.hear(&success);
+    silent.sent();
+    let deadline = silent.client.next_deadline().unwrap();
+    silent.client.handle_deadline(deadline, &mut silent.out);
+    assert_eq!(silent.sent(), [0x13]);
+}
+
+#[test]
+fn unknown_messages_are_ignored_and_broken_ones_end_the_session() {
+    let mut talk = Conversation::open(ChannelKind::Extended);
+    let unknown =
+        FrameHeader { extension_type: 0x1234, channel_msg: true, msg_type: 0, payload_len: 3 };
+    talk.client.handle_frame(unknown, &mut [1, 2, 3], 0, &mut talk.out);
+    assert!(talk.events().is_empty());
+    let broken =
+        FrameHeader { extension_type: 0, channel_msg: true, msg_type: 0x20, payload_len: 3 };
+    talk.client.handle_frame(broken, &mut [1, 2, 3], 0, &mut talk.out);
+    assert!(matches!(talk.ended(), Ended::Malformed(_)));
+}
+
+#[test]
+fn oversized_frames_are_refused_by_their_header() {
+    let header = |payload_len| FrameHeader {
+        extension_type: 0,
+        channel_msg: false,
+        msg_type: 1,
+        payload_len,
+    };
+    let most = radpool_miner::client::PAYLOAD_LEN_MAX;
+    assert_eq!(Client::check_frame(&header(most)), Ok(()));
+    assert_eq!(Client::check_frame(&header(most + 1)), Err(Ended::Oversized { length: most + 1 }));
+}

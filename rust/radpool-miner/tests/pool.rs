@@ -1,0 +1,286 @@
+//! The whole miner against a small pool on loopback: encryption, real proofs, lost connections.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    thread::{JoinHandle, spawn},
+    time::{Duration, Instant},
+};
+
+use radpool_miner::{ChannelKind, Miner, MinerSettings, State, Stats, header::Header};
+use radpool_units::{Exponent, Hash256, merkle_root_from_path, sha256d};
+use radpool_wire::{
+    keys::{AuthorityPublicKey, AuthoritySecretKey},
+    message::{
+        Message, NewExtendedMiningJob, OpenExtendedMiningChannelSuccess,
+        OpenStandardMiningChannelSuccess, Reconnect, SetNewPrevHash, SetupConnectionSuccess,
+        SubmitSharesError, SubmitSharesSuccess,
+    },
+    noise::{ACT1_LEN, Certificate, Opener, Responder, Sealer, ServerIdentity, StaticKey},
+    reader::FrameReader,
+};
+
+const PREV: [u8; 32] = [0xab; 32];
+const PREFIX: [u8; 4] = [1, 2, 3, 4];
+
+fn authority(byte: u8) -> AuthoritySecretKey {
+    AuthoritySecretKey::from_bytes([byte; 32]).unwrap()
+}
+
+fn identity(valid_from: u32) -> ServerIdentity {
+    let key = StaticKey::from_bytes([7; 32]).unwrap();
+    let certificate = Certificate::sign(&authority(5), &key, valid_from, u32::MAX, [1; 32]);
+    ServerIdentity::new(key, certificate)
+}
+
+/// The pool's end of one connection.
+struct Peer {
+    stream: TcpStream,
+    sealer: Sealer,
+    opener: Opener,
+    reader: FrameReader,
+    channel: u32,
+    accepted: u32,
+}
+
+impl Peer {
+    fn accept(listener: &TcpListener) -> Self {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut act1 = [0; ACT1_LEN];
+        stream.read_exact(&mut act1).unwrap();
+        let (act2, sealer, opener) =
+            Responder::respond(&identity(0), &act1, [9; 32], [8; 32]).unwrap();
+        stream.write_all(&act2).unwrap();
+        Self { stream, sealer, opener, reader: FrameReader::new(), channel: 0, accepted: 0 }
+    }
+
+    fn send(&mut self, message: &Message<'_>) {
+        let (mut frame, mut sealed) = (Vec::new(), Vec::new());
+        message.encode(&mut frame).unwrap();
+        self.sealer.seal_frame(&frame, &mut sealed).unwrap();
+        // The miner may have gone already, which is what some tests want.
+        let _ = self.stream.write_all(&sealed);
+    }
+
+    /// Serves until the miner leaves or `shares` were accepted.
+    fn serve(&mut self, shares: u32) {
+        let mut scratch = vec![0; 4096];
+        while self.accepted < shares {
+            let length = self.stream.read(&mut scratch).unwrap_or(0);
+            if length == 0 {
+                return;
+            }
+            let mut frames = Vec::new();
+            let keep = |header, payload: &mut [u8]| frames.push((header, payload.to_vec()));
+            let cap = |_: &_| Ok::<(), &str>(());
+            self.reader.feed(&mut scratch[..length], &mut self.opener, cap, keep).unwrap();
+            for (header, mut payload) in frames {
+                self.answer(Message::decode(header, &mut payload).unwrap());
+            }
+        }
+    }
+
+    fn answer(&mut self, message: Message<'_>) {
+        let target = Exponent::new(8).unwrap().target().to_le_bytes();
+        match message {
+            Message::SetupConnection(_) => {
+                let success = SetupConnectionSuccess { used_version: 2, flags: 0 };
+                self.send(&Message::SetupConnectionSuccess(success));
+            }
+            Message::OpenStandardMiningChannel(open) => {
+                self.channel = 3;
+                self.send(&Message::OpenStandardMiningChannelSuccess(
+                    OpenStandardMiningChannelSuccess {
+                        request_id: open.request_id,
+                        channel_id: 3,
+                        target,
+                        extranonce_prefix: [&PREFIX[..], &[0; 8]].concat(),
+                        group_channel_id: 1,
+                    },
+                ));
+                self.work();
+            }
+            Message::OpenExtendedMiningChannel(open) => {
+                self.channel = 4;
+                self.send(&Message::OpenExtendedMiningChannelSuccess(
+                    OpenExtendedMiningChannelSuccess {
+                        request_id: open.request_id,
+                        channel_id: 4,
+                        target,
+                        extranonce_size: 8,
+                        extranonce_prefix: PREFIX.to_vec(),
+                        group_channel_id: 1,
+                    },
+                ));
+                self.work();
+            }
+            Message::SubmitSharesStandard(share) => self.judge(
+                &[0; 8],
+                (share.version, share.ntime, share.nonce),
+                share.sequence_number,
+            ),
+            Message::SubmitSharesExtended(share) => self.judge(
+                share.extranonce,
+                (share.version, share.ntime, share.nonce),
+                share.sequence_number,
+            ),
+            Message::CloseChannel(close) => assert_eq!(close.channel_id, self.channel),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn work(&mut self) {
+        self.send(&Message::NewExtendedMiningJob(NewExtendedMiningJob {
+            channel_id: 1,
+            job_id: 11,
+            min_ntime: None,
+            version: 0x2000_0000,
+            version_rolling_allowed: true,
+            merkle_path: vec![[6; 32]],
+            coinbase_tx_prefix: vec![1; 60],
+            coinbase_tx_suffix: vec![2; 60],
+        }));
+        self.send(&Message::SetNewPrevHash(SetNewPrevHash {
+            channel_id: 1,
+            job_id: 11,
+            prev_hash: PREV,
+            min_ntime: 1_000_000,
+            nbits: 0x1d00_ffff,
+        }));
+    }
+
+    /// Computes the proof from the message alone; a bad one fails the test.
+    fn judge(&mut self, rolled: &[u8], fields: (u32, u32, u32), sequence: u32) {
+        let coinbase = [&[1; 60][..], &PREFIX, rolled, &[2; 60]].concat();
+        let (version, ntime, nonce) = fields;
+        let header = Header {
+            version,
+            prev_hash: PREV,
+            merkle_root: merkle_root_from_path(sha256d(&coinbase), &[[6; 32]]).0,
+            ntime,
+            nbits: 0x1d00_ffff,
+        };
+        let hash: Hash256 = sha256d(&header.to_bytes(nonce));
+        assert!(Exponent::new(8).unwrap().is_met_by(&hash), "share {sequence} is no proof");
+        assert!((1_000_000..1_000_060).contains(&ntime));
+        self.accepted += 1;
+        if self.accepted == 3 {
+            self.send(&Message::SubmitSharesError(SubmitSharesError {
+                channel_id: self.channel,
+                sequence_number: sequence,
+                error_code: b"stale-share".to_vec(),
+            }));
+            return;
+        }
+        self.send(&Message::SubmitSharesSuccess(SubmitSharesSuccess {
+            channel_id: self.channel,
+            last_sequence_number: sequence,
+            new_submits_accepted_count: 1,
+            new_shares_sum: 256,
+        }));
+    }
+}
+
+fn listen() -> (TcpListener, u16) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+fn start(port: u16, kind: ChannelKind, trusted: AuthorityPublicKey) -> Miner {
+    Miner::start(MinerSettings {
+        host: "127.0.0.1".into(),
+        port,
+        authority: Some(trusted),
+        user: "alice".into(),
+        kind,
+        threads: 2,
+        hash_rate_limit: Some(20_000),
+    })
+    .unwrap()
+}
+
+/// Waits for real threads to get somewhere; the limit is only there to fail instead of hanging.
+fn wait_for(miner: &Miner, reached: impl Fn(&Stats) -> bool) -> Stats {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let stats = miner.stats();
+        if reached(&stats) {
+            return stats;
+        }
+        assert!(Instant::now() < deadline, "{stats:?}, {:?}", miner.events());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn mine(kind: ChannelKind) -> Stats {
+    let (listener, port) = listen();
+    let pool: JoinHandle<u32> = spawn(move || {
+        let mut peer = Peer::accept(&listener);
+        peer.serve(u32::MAX);
+        peer.accepted
+    });
+    let mut miner = start(port, kind, authority(5).public_key());
+    wait_for(&miner, |stats| stats.accepted >= 5);
+    miner.stop();
+    let stats = miner.stats();
+    assert_eq!(u64::from(pool.join().unwrap()), stats.submitted);
+    assert_eq!((stats.accepted + 1, stats.lost), (stats.submitted, 0));
+    stats
+}
+
+#[test]
+fn extended_channel_finds_real_proofs_and_leaves_in_order() {
+    let stats = mine(ChannelKind::Extended);
+    assert_eq!(stats.state, State::Stopped);
+    assert_eq!(stats.rejected, [("stale-share".to_string(), 1)].into());
+    assert_eq!((stats.mismatches, stats.last_end.as_deref()), (0, Some("stopped")));
+    assert_eq!(stats.accepted_hashes, u128::from(stats.accepted) * 256);
+    assert!(stats.latency_p99_us.is_some());
+}
+
+#[test]
+fn standard_channel_finds_real_proofs() {
+    assert!(mine(ChannelKind::Standard).accepted >= 5);
+}
+
+#[test]
+fn miner_comes_back_after_a_lost_connection_and_follows_a_reconnect() {
+    let (listener, port) = listen();
+    let (elsewhere, elsewhere_port) = listen();
+    let pool = spawn(move || {
+        Peer::accept(&listener).serve(1);
+        let mut second = Peer::accept(&listener);
+        second.serve(1);
+        let reconnect = Reconnect { new_host: Vec::new(), new_port: elsewhere_port };
+        second.send(&Message::Reconnect(reconnect));
+        Peer::accept(&elsewhere).serve(u32::MAX);
+    });
+    let mut miner = start(port, ChannelKind::Extended, authority(5).public_key());
+    let stats = wait_for(&miner, |stats| stats.sessions == 3 && stats.accepted >= 2);
+    assert_eq!(stats.state, State::Mining);
+    miner.stop();
+    pool.join().unwrap();
+}
+
+#[test]
+fn wrong_authority_ends_the_miner_and_names_the_key() {
+    let (listener, port) = listen();
+    let pool = spawn(move || Peer::accept(&listener).serve(u32::MAX));
+    let mut miner = start(port, ChannelKind::Extended, authority(6).public_key());
+    let stats = wait_for(&miner, |stats| stats.state == State::Stopped);
+    assert!(stats.last_end.unwrap().contains("not signed by the authority"));
+    miner.stop();
+    pool.join().unwrap();
+}
+
+#[test]
+fn miner_without_a_pool_stops_at_once() {
+    let (listener, port) = listen();
+    drop(listener);
+    let mut miner = start(port, ChannelKind::Extended, authority(5).public_key());
+    wait_for(&miner, |stats| stats.state == State::Waiting);
+    let asked = Instant::now();
+    miner.stop();
+    assert!(asked.elapsed() < Duration::from_secs(2));
+}
