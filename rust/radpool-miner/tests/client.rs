@@ -1,5 +1,7 @@
 //! Conversations with the client machine, message by message.
 
+#![expect(clippy::unwrap_used, reason = "a test: the panic is the report")]
+
 use radpool_miner::{
     ChannelKind, Client, ClientSettings, Ended, Share,
     client::{Event, Outbox},

@@ -1,5 +1,7 @@
 //! The whole miner against a small pool on loopback: encryption, real proofs, lost connections.
 
+#![expect(clippy::unwrap_used, reason = "a test: the panic is the report")]
+
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
