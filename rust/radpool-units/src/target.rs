@@ -53,7 +53,7 @@ impl Exponent {
         for byte in bytes.iter_mut().rev().take(whole) {
             *byte = 0;
         }
-        if self.0 % 8 != 0 {
+        if !self.0.is_multiple_of(8) {
             bytes[31 - whole] = 0xff >> (self.0 % 8);
         }
         Target(bytes)

@@ -109,6 +109,11 @@ impl FrameReader {
         if core::mem::take(&mut self.lent) {
             self.partial = Vec::new();
         }
+        // The rest of a frame that has begun is never empty, so nothing can be complete now.
+        if input.is_empty() {
+            return Ok(None);
+        }
+        let cipher = opener.cipher();
         let header = match self.header {
             Some(header) => header,
             None => {
@@ -118,7 +123,7 @@ impl FrameReader {
                 let mut sealed = [0; SEALED_HEADER_LEN];
                 sealed.copy_from_slice(piece.bytes(&mut self.partial, input));
                 self.partial.clear();
-                let header = opener.open_header(&mut sealed)?;
+                let header = opener.open_header_by(&cipher, &mut sealed)?;
                 cap(&header).map_err(ReadError::Refused)?;
                 self.header = Some(header);
                 header
@@ -130,7 +135,7 @@ impl FrameReader {
         };
         self.header = None;
         self.lent = true;
-        let payload = opener.open_payload(piece.bytes(&mut self.partial, input))?;
+        let payload = opener.open_payload_by(&cipher, piece.bytes(&mut self.partial, input))?;
         Ok(Some((header, payload)))
     }
 

@@ -215,7 +215,10 @@ fn parse<'frame, T: Deserialize<'frame>>(
 ) -> Result<T, DecodeError> {
     let length = payload.len();
     binary_sv2::from_bytes(payload).map_err(|error| match error {
-        Error::OutOfBound | Error::ReadError(..) => DecodeError::Truncated { message, length },
+        // A field that would begin behind the end is reported as a failed conversion.
+        Error::OutOfBound | Error::ReadError(..) | Error::DecodableConversionError => {
+            DecodeError::Truncated { message, length }
+        }
         Error::ValueExceedsMaxSize(..) | Error::SeqExceedsMaxSize => {
             DecodeError::Invalid { message, reason: "a field is longer than its type allows" }
         }

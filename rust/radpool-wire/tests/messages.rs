@@ -1,0 +1,554 @@
+//! Every message, encoded and decoded both ways, against SRI's crates.
+
+mod arbitrary;
+
+use arbitrary::{TailLen, message, share_tail};
+use proptest::prelude::*;
+use radpool_wire::{
+    DecodeError, EncodeError,
+    frame::{FrameHeader, HEADER_LEN},
+    message::*,
+};
+use stratum_core::{
+    binary_sv2::{self, Seq064KOwned, Seq0255Owned, Str0255Owned, Sv2OptionOwned},
+    common_messages_sv2 as common, extensions_sv2 as extensions,
+    framing_sv2::{
+        framing::{EncodableFrame, MessageFrame},
+        header::Header,
+    },
+    mining_sv2 as mining,
+    parsers_sv2::{
+        AnyMessage, AnyMessageOwned, CommonMessagesOwned, ExtensionsNegotiationOwned,
+        ExtensionsOwned, MiningOwned,
+    },
+};
+
+fn text(bytes: &[u8]) -> Str0255Owned {
+    Str0255Owned::new(bytes.to_vec()).unwrap()
+}
+
+fn short(bytes: &[u8]) -> binary_sv2::B032Owned {
+    binary_sv2::B032Owned::new(bytes.to_vec()).unwrap()
+}
+
+fn list<T: Clone>(items: &[T]) -> Seq064KOwned<T> {
+    Seq064KOwned::new(items.to_vec()).unwrap()
+}
+
+fn optional(number: Option<u32>) -> Sv2OptionOwned<u32> {
+    Sv2OptionOwned::new(number)
+}
+
+/// SRI's value for one of ours, field by field; `None` for SetCustomMiningJob, of which we keep
+/// two fields only.
+fn to_sri(message: &Message<'_>) -> Option<AnyMessageOwned> {
+    common_to_sri(message)
+        .map(AnyMessageOwned::Common)
+        .or_else(|| opening_to_sri(message).map(AnyMessageOwned::Mining))
+        .or_else(|| channel_to_sri(message).map(AnyMessageOwned::Mining))
+        .or_else(|| work_to_sri(message).map(AnyMessageOwned::Mining))
+        .or_else(|| {
+            negotiation_to_sri(message)
+                .map(|it| AnyMessageOwned::Extensions(ExtensionsOwned::ExtensionsNegotiation(it)))
+        })
+}
+
+fn common_to_sri(message: &Message<'_>) -> Option<CommonMessagesOwned> {
+    use CommonMessagesOwned as Sri;
+    Some(match message {
+        Message::SetupConnection(it) => Sri::SetupConnection(common::SetupConnectionOwned {
+            protocol: match it.protocol {
+                Protocol::Mining => common::Protocol::MiningProtocol,
+                Protocol::JobDeclaration => common::Protocol::JobDeclarationProtocol,
+                Protocol::TemplateDistribution => common::Protocol::TemplateDistributionProtocol,
+                Protocol::Unknown(number) => panic!("SRI has no protocol {number}"),
+            },
+            min_version: it.min_version,
+            max_version: it.max_version,
+            flags: it.flags,
+            endpoint_host: text(&it.endpoint_host),
+            endpoint_port: it.endpoint_port,
+            vendor: text(&it.vendor),
+            hardware_version: text(&it.hardware_version),
+            firmware: text(&it.firmware),
+            device_id: text(&it.device_id),
+        }),
+        Message::SetupConnectionSuccess(it) => {
+            Sri::SetupConnectionSuccess(common::SetupConnectionSuccessOwned {
+                used_version: it.used_version,
+                flags: it.flags,
+            })
+        }
+        Message::SetupConnectionError(it) => {
+            Sri::SetupConnectionError(common::SetupConnectionErrorOwned {
+                flags: it.flags,
+                error_code: text(&it.error_code),
+            })
+        }
+        Message::Reconnect(it) => Sri::Reconnect(common::ReconnectOwned {
+            new_host: text(&it.new_host),
+            new_port: it.new_port,
+        }),
+        _ => return None,
+    })
+}
+
+fn opening_to_sri(message: &Message<'_>) -> Option<MiningOwned> {
+    use MiningOwned as Sri;
+    Some(match message {
+        Message::OpenStandardMiningChannel(it) => {
+            Sri::OpenStandardMiningChannel(mining::OpenStandardMiningChannelOwned {
+                request_id: it.request_id,
+                user_identity: text(&it.user_identity),
+                nominal_hash_rate: it.nominal_hash_rate,
+                max_target: it.max_target.into(),
+            })
+        }
+        Message::OpenStandardMiningChannelSuccess(it) => {
+            Sri::OpenStandardMiningChannelSuccess(mining::OpenStandardMiningChannelSuccessOwned {
+                request_id: it.request_id,
+                channel_id: it.channel_id,
+                target: it.target.into(),
+                extranonce_prefix: short(&it.extranonce_prefix),
+                group_channel_id: it.group_channel_id,
+            })
+        }
+        Message::OpenExtendedMiningChannel(it) => {
+            Sri::OpenExtendedMiningChannel(mining::OpenExtendedMiningChannelOwned {
+                request_id: it.request_id,
+                user_identity: text(&it.user_identity),
+                nominal_hash_rate: it.nominal_hash_rate,
+                max_target: it.max_target.into(),
+                min_extranonce_size: it.min_extranonce_size,
+            })
+        }
+        Message::OpenExtendedMiningChannelSuccess(it) => {
+            Sri::OpenExtendedMiningChannelSuccess(mining::OpenExtendedMiningChannelSuccessOwned {
+                request_id: it.request_id,
+                channel_id: it.channel_id,
+                target: it.target.into(),
+                extranonce_size: it.extranonce_size,
+                extranonce_prefix: short(&it.extranonce_prefix),
+                group_channel_id: it.group_channel_id,
+            })
+        }
+        Message::OpenMiningChannelError(it) => {
+            Sri::OpenMiningChannelError(mining::OpenMiningChannelErrorOwned {
+                request_id: it.request_id,
+                error_code: text(&it.error_code),
+            })
+        }
+        _ => return None,
+    })
+}
+
+fn channel_to_sri(message: &Message<'_>) -> Option<MiningOwned> {
+    use MiningOwned as Sri;
+    Some(match message {
+        Message::UpdateChannel(it) => Sri::UpdateChannel(mining::UpdateChannelOwned {
+            channel_id: it.channel_id,
+            nominal_hash_rate: it.nominal_hash_rate,
+            maximum_target: it.maximum_target.into(),
+        }),
+        Message::UpdateChannelError(it) => {
+            Sri::UpdateChannelError(mining::UpdateChannelErrorOwned {
+                channel_id: it.channel_id,
+                error_code: text(&it.error_code),
+            })
+        }
+        Message::CloseChannel(it) => Sri::CloseChannel(mining::CloseChannelOwned {
+            channel_id: it.channel_id,
+            reason_code: text(&it.reason_code),
+        }),
+        Message::SetExtranoncePrefix(it) => {
+            Sri::SetExtranoncePrefix(mining::SetExtranoncePrefixOwned {
+                channel_id: it.channel_id,
+                extranonce_prefix: short(&it.extranonce_prefix),
+            })
+        }
+        Message::SetTarget(it) => Sri::SetTarget(mining::SetTargetOwned {
+            channel_id: it.channel_id,
+            maximum_target: it.maximum_target.into(),
+        }),
+        Message::SetGroupChannel(it) => Sri::SetGroupChannel(mining::SetGroupChannelOwned {
+            group_channel_id: it.group_channel_id,
+            channel_ids: list(&it.channel_ids),
+        }),
+        Message::SetCustomMiningJobError(it) => {
+            Sri::SetCustomMiningJobError(mining::SetCustomMiningJobErrorOwned {
+                channel_id: it.channel_id,
+                request_id: it.request_id,
+                error_code: text(&it.error_code),
+            })
+        }
+        _ => return None,
+    })
+}
+
+fn work_to_sri(message: &Message<'_>) -> Option<MiningOwned> {
+    use MiningOwned as Sri;
+    Some(match message {
+        Message::NewMiningJob(it) => Sri::NewMiningJob(mining::NewMiningJobOwned {
+            channel_id: it.channel_id,
+            job_id: it.job_id,
+            min_ntime: optional(it.min_ntime),
+            version: it.version,
+            merkle_root: it.merkle_root.into(),
+        }),
+        Message::NewExtendedMiningJob(it) => {
+            Sri::NewExtendedMiningJob(mining::NewExtendedMiningJobOwned {
+                channel_id: it.channel_id,
+                job_id: it.job_id,
+                min_ntime: optional(it.min_ntime),
+                version: it.version,
+                version_rolling_allowed: it.version_rolling_allowed,
+                merkle_path: Seq0255Owned::new(it.merkle_path.iter().map(Into::into).collect())
+                    .unwrap(),
+                coinbase_tx_prefix: it.coinbase_tx_prefix.clone().try_into().unwrap(),
+                coinbase_tx_suffix: it.coinbase_tx_suffix.clone().try_into().unwrap(),
+            })
+        }
+        Message::SetNewPrevHash(it) => Sri::SetNewPrevHash(mining::SetNewPrevHashOwned {
+            channel_id: it.channel_id,
+            job_id: it.job_id,
+            prev_hash: it.prev_hash.into(),
+            min_ntime: it.min_ntime,
+            nbits: it.nbits,
+        }),
+        Message::SubmitSharesStandard(it) => {
+            Sri::SubmitSharesStandard(mining::SubmitSharesStandardOwned {
+                channel_id: it.channel_id,
+                sequence_number: it.sequence_number,
+                job_id: it.job_id,
+                nonce: it.nonce,
+                ntime: it.ntime,
+                version: it.version,
+            })
+        }
+        Message::SubmitSharesExtended(it) => {
+            Sri::SubmitSharesExtended(mining::SubmitSharesExtendedOwned {
+                channel_id: it.channel_id,
+                sequence_number: it.sequence_number,
+                job_id: it.job_id,
+                nonce: it.nonce,
+                ntime: it.ntime,
+                version: it.version,
+                extranonce: short(it.extranonce),
+            })
+        }
+        Message::SubmitSharesSuccess(it) => {
+            Sri::SubmitSharesSuccess(mining::SubmitSharesSuccessOwned {
+                channel_id: it.channel_id,
+                last_sequence_number: it.last_sequence_number,
+                new_submits_accepted_count: it.new_submits_accepted_count,
+                new_shares_sum: it.new_shares_sum,
+            })
+        }
+        Message::SubmitSharesError(it) => Sri::SubmitSharesError(mining::SubmitSharesErrorOwned {
+            channel_id: it.channel_id,
+            sequence_number: it.sequence_number,
+            error_code: text(&it.error_code),
+        }),
+        _ => return None,
+    })
+}
+
+fn negotiation_to_sri(message: &Message<'_>) -> Option<ExtensionsNegotiationOwned> {
+    use ExtensionsNegotiationOwned as Sri;
+    Some(match message {
+        Message::RequestExtensions(it) => {
+            Sri::RequestExtensions(extensions::RequestExtensionsOwned {
+                request_id: it.request_id,
+                requested_extensions: list(&it.requested_extensions),
+            })
+        }
+        Message::RequestExtensionsSuccess(it) => {
+            Sri::RequestExtensionsSuccess(extensions::RequestExtensionsSuccessOwned {
+                request_id: it.request_id,
+                supported_extensions: list(&it.supported_extensions),
+            })
+        }
+        Message::RequestExtensionsError(it) => {
+            Sri::RequestExtensionsError(extensions::RequestExtensionsErrorOwned {
+                request_id: it.request_id,
+                unsupported_extensions: list(&it.unsupported_extensions),
+                required_extensions: list(&it.required_extensions),
+            })
+        }
+        _ => return None,
+    })
+}
+
+fn sri_frame(message: AnyMessageOwned) -> Vec<u8> {
+    let frame: MessageFrame<AnyMessageOwned> = message.try_into().unwrap();
+    let mut bytes = vec![0; frame.encoded_length()];
+    frame.encode_into(&mut bytes).unwrap();
+    bytes
+}
+
+fn encode(message: &Message<'_>) -> Vec<u8> {
+    let mut frame = vec![0xee; 3];
+    message.encode(&mut frame).unwrap();
+    frame.split_off(3)
+}
+
+fn header_of(frame: &[u8]) -> FrameHeader {
+    FrameHeader::of_frame(frame).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    /// Our bytes are SRI's bytes, header and channel bit included; both sides read them alike.
+    #[test]
+    fn encodes_and_decodes_as_sri_does(message in message(share_tail())) {
+        let message = message.borrow();
+        let frame = encode(&message);
+        let sri = to_sri(&message).unwrap();
+        let tail = message.tail_len();
+        let mut theirs = sri_frame(sri.clone());
+        let without_tail = frame.len() - tail;
+        prop_assert_eq!(theirs.len(), without_tail);
+        prop_assert_eq!(&theirs[HEADER_LEN..], &frame[HEADER_LEN..without_tail]);
+        if tail == 0 {
+            prop_assert_eq!(&theirs, &frame);
+        }
+
+        let sri_header = Header::from_bytes(&frame).unwrap();
+        let mut payload = frame[HEADER_LEN..].to_vec();
+        let read: AnyMessage<'_> = (sri_header, payload.as_mut_slice()).try_into().unwrap();
+        prop_assert_eq!(sri_frame(read.into_owned()), sri_frame(sri));
+
+        let mut payload = frame[HEADER_LEN..].to_vec();
+        prop_assert_eq!(Message::decode(header_of(&frame), &mut payload).unwrap(), message);
+        let header = header_of(&theirs);
+        let decoded = Message::decode(header, &mut theirs[HEADER_LEN..]).unwrap();
+        prop_assert_eq!((decoded.msg_type(), decoded.channel_msg()), (header.msg_type, header.channel_msg));
+        prop_assert_eq!(decoded.extension_type(), header.extension_type);
+    }
+
+    /// Cut at any byte a message is an error; with bytes behind it, it is the same message.
+    #[test]
+    fn is_refused_when_cut_and_read_when_extended(
+        message in message(Just(Vec::new())), extra in proptest::collection::vec(any::<u8>(), 0..40)
+    ) {
+        let message = message.borrow();
+        let frame = encode(&message);
+        let header = header_of(&frame);
+        for length in 0..frame.len() - HEADER_LEN {
+            let mut payload = frame[HEADER_LEN..HEADER_LEN + length].to_vec();
+            let error = Message::decode(header, &mut payload).unwrap_err();
+            prop_assert!(
+                matches!(error, DecodeError::Truncated { length: found, .. } if found == length),
+                "{length} bytes of {frame:?}: {error}"
+            );
+        }
+        let mut payload = frame[HEADER_LEN..].to_vec();
+        payload.extend_from_slice(&extra);
+        match (Message::decode(header, &mut payload).unwrap(), message) {
+            (Message::SubmitSharesExtended(found), Message::SubmitSharesExtended(share)) => {
+                prop_assert_eq!(found, SubmitSharesExtended { tail: &extra, ..share });
+            }
+            (found, message) => prop_assert_eq!(found, message),
+        }
+    }
+
+    /// Any bytes under any known header give a message or an error, as SRI judges; never a panic.
+    #[test]
+    fn judges_random_payloads_as_sri_does(
+        extension_type in 0u16..2,
+        msg_type in 0u8..0x28,
+        mut payload in arbitrary::payload()
+    ) {
+        let header = FrameHeader {
+            extension_type, channel_msg: false, msg_type, payload_len: payload.len() as u32
+        };
+        let mut frame = header.to_bytes().to_vec();
+        frame.extend_from_slice(&payload);
+        let mut theirs = payload.clone();
+        let sri: Result<AnyMessage<'_>, _> =
+            (Header::from_bytes(&frame).unwrap(), theirs.as_mut_slice()).try_into();
+        let first = payload.first().copied();
+        match Message::decode(header, &mut payload) {
+            Ok(Message::SetCustomMiningJob(_)) => prop_assert!(sri.is_ok()),
+            // SRI refuses protocols that it does not know; a server must answer them.
+            Ok(Message::SetupConnection(SetupConnection { protocol: Protocol::Unknown(number), .. })) => {
+                prop_assert_eq!(Some(number), first);
+                prop_assert!(sri.is_err());
+            }
+            Ok(ours) => {
+                let back = to_sri(&ours).map(sri_frame);
+                let theirs = sri.map(|it| sri_frame(it.into_owned()));
+                prop_assert_eq!(back, theirs.ok());
+            }
+            Err(DecodeError::UnknownMessage { .. }) => prop_assert!(
+                sri.is_err() || matches!((extension_type, msg_type), (0, 0x03 | 0x23)),
+                "SRI knows {extension_type:#x}/{msg_type:#x}"
+            ),
+            Err(_) => prop_assert!(sri.is_err()),
+        }
+    }
+}
+
+#[test]
+fn an_unknown_protocol_is_read_and_written() {
+    let setup = SetupConnection {
+        protocol: Protocol::Unknown(0xfe),
+        min_version: 2,
+        max_version: 2,
+        flags: 7,
+        endpoint_host: b"pool.example".to_vec(),
+        endpoint_port: 3333,
+        vendor: Vec::new(),
+        hardware_version: Vec::new(),
+        firmware: Vec::new(),
+        device_id: b"\xff\x00 not utf-8".to_vec(),
+    };
+    let message = Message::SetupConnection(setup);
+    let mut frame = encode(&message);
+    assert_eq!(frame[HEADER_LEN], 0xfe);
+    let header = header_of(&frame);
+    assert_eq!(Message::decode(header, &mut frame[HEADER_LEN..]).unwrap(), message);
+}
+
+#[test]
+fn hash_rates_that_are_no_numbers_are_read_for_the_caller_to_judge() {
+    for rate in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0] {
+        let open = OpenExtendedMiningChannel {
+            request_id: 1,
+            user_identity: b"a".to_vec(),
+            nominal_hash_rate: rate,
+            max_target: [0xff; 32],
+            min_extranonce_size: 8,
+        };
+        let mut frame = encode(&Message::OpenExtendedMiningChannel(open));
+        let header = header_of(&frame);
+        match Message::decode(header, &mut frame[HEADER_LEN..]).unwrap() {
+            Message::OpenExtendedMiningChannel(open) => {
+                assert_eq!(open.nominal_hash_rate.to_bits(), rate.to_bits());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_custom_job_is_read_whole_and_kept_in_part() {
+    let job = mining::SetCustomMiningJobOwned {
+        channel_id: 7,
+        request_id: 8,
+        token: vec![1, 2, 3].try_into().unwrap(),
+        version: 0x2000_0000,
+        prev_hash: [9; 32].into(),
+        min_ntime: 10,
+        nbits: 0x207f_ffff,
+        coinbase_tx_version: 2,
+        coinbase_prefix: vec![4; 8].try_into().unwrap(),
+        coinbase_tx_input_n_sequence: u32::MAX,
+        coinbase_tx_outputs: vec![5; 300].try_into().unwrap(),
+        coinbase_tx_locktime: 0,
+        merkle_path: Seq0255Owned::new(vec![[6; 32].into(); 12]).unwrap(),
+    };
+    let frame = sri_frame(AnyMessageOwned::Mining(MiningOwned::SetCustomMiningJob(job)));
+    let header = header_of(&frame);
+    assert!(header.channel_msg);
+    let expected = Message::SetCustomMiningJob(SetCustomMiningJob { channel_id: 7, request_id: 8 });
+    assert_eq!(Message::decode(header, &mut frame[HEADER_LEN..].to_vec()).unwrap(), expected);
+    for end in HEADER_LEN..frame.len() {
+        Message::decode(header, &mut frame[HEADER_LEN..end].to_vec()).unwrap_err();
+    }
+    let mut out = vec![1];
+    let error = EncodeError::ReadOnly { message: "SetCustomMiningJob" };
+    assert_eq!(expected.encode(&mut out).unwrap_err(), error);
+    assert_eq!(out, [1]);
+}
+
+/// At both sides of the bound of each field that has one: the longest is written, one more is
+/// refused by name and leaves nothing behind.
+#[test]
+fn fields_that_do_not_fit_are_refused_by_name() {
+    let extended = |prefix: usize, suffix: usize, path: usize| {
+        Message::NewExtendedMiningJob(NewExtendedMiningJob {
+            channel_id: 1,
+            job_id: 2,
+            min_ntime: None,
+            version: 3,
+            version_rolling_allowed: true,
+            merkle_path: vec![[0; 32]; path],
+            coinbase_tx_prefix: vec![0; prefix],
+            coinbase_tx_suffix: vec![0; suffix],
+        })
+    };
+    let share = |extranonce: &'static [u8], tail: &'static [u8]| {
+        Message::SubmitSharesExtended(SubmitSharesExtended {
+            channel_id: 1,
+            sequence_number: 2,
+            job_id: 3,
+            nonce: 4,
+            ntime: 5,
+            version: 6,
+            extranonce,
+            tail,
+        })
+    };
+    let close = |length| {
+        Message::CloseChannel(CloseChannel { channel_id: 1, reason_code: vec![b'a'; length] })
+    };
+    let refuse = |length| {
+        let error_code = vec![b'a'; length];
+        Message::SubmitSharesError(SubmitSharesError { channel_id: 1, sequence_number: 2, error_code })
+    };
+    let prefix = |length| {
+        let extranonce_prefix = vec![0; length];
+        Message::SetExtranoncePrefix(SetExtranoncePrefix { channel_id: 1, extranonce_prefix })
+    };
+    let group = |count| {
+        let channel_ids = vec![1; count];
+        Message::SetGroupChannel(SetGroupChannel { group_channel_id: 1, channel_ids })
+    };
+    static LONG: [u8; 65_536] = [0; 65_536];
+    let cases = [
+        (extended(65_535, 65_535, 255), extended(65_536, 0, 0), "coinbase_tx_prefix"),
+        (extended(0, 65_535, 0), extended(0, 65_536, 0), "coinbase_tx_suffix"),
+        (extended(0, 0, 255), extended(0, 0, 256), "merkle_path"),
+        (share(&LONG[..32], &LONG[..65_535]), share(&LONG[..33], &[]), "extranonce"),
+        (share(&[], &LONG[..65_535]), share(&[], &LONG), "tail"),
+        (close(255), close(256), "reason_code"),
+        (refuse(255), refuse(256), "error_code"),
+        (prefix(32), prefix(33), "extranonce_prefix"),
+        (group(65_535), group(65_536), "channel_ids"),
+    ];
+    for (fits, too_long, field) in cases {
+        let frame = encode(&fits);
+        let header = header_of(&frame);
+        assert_eq!(Message::decode(header, &mut frame[HEADER_LEN..].to_vec()).unwrap(), fits);
+        let mut out = vec![1, 2];
+        let error = EncodeError::TooLong { message: too_long.name(), field };
+        assert_eq!(too_long.encode(&mut out).unwrap_err(), error);
+        assert_eq!(out, [1, 2]);
+    }
+}
+
+#[test]
+fn an_extranonce_of_more_than_32_bytes_is_refused() {
+    let header =
+        FrameHeader { extension_type: 0, channel_msg: true, msg_type: 0x1b, payload_len: 58 };
+    let mut payload = [0; 58];
+    payload[24] = 32;
+    Message::decode(header, &mut payload).unwrap();
+    payload[24] = 33;
+    let error = Message::decode(header, &mut payload).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "SubmitSharesExtended: the extranonce has more than 32 bytes"
+    );
+}
+
+#[test]
+fn unknown_messages_are_named() {
+    for (extension_type, msg_type) in [(0, 0x03), (0, 0x1e), (0, 0xff), (1, 3), (2, 0), (0x4e45, 0)] {
+        let header = FrameHeader { extension_type, channel_msg: true, msg_type, payload_len: 0 };
+        let error = DecodeError::UnknownMessage { extension_type, msg_type };
+        assert_eq!(Message::decode(header, &mut []).unwrap_err(), error);
+    }
+}
