@@ -4,11 +4,12 @@
 
 mod error;
 mod keys;
+mod miner;
 
 use pyo3::prelude::*;
 
 /// Submodules by name, as `register_submodules` makes them importable.
-const SUBMODULES: [&str; 1] = ["keys"];
+const SUBMODULES: [&str; 2] = ["keys", "miner"];
 
 #[pymodule]
 mod _native {
@@ -20,6 +21,12 @@ mod _native {
         use crate::keys::{
             AuthorityPublicKey, AuthoritySecretKey, Certificate, ServerIdentity, StaticKey,
         };
+    }
+
+    #[pymodule]
+    mod miner {
+        #[pymodule_export]
+        use crate::miner::{Miner, MinerStats};
     }
 
     #[pymodule_init]

@@ -1,0 +1,265 @@
+"""`radpool miner`: mines on a pool with this machine's processors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import trio
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from radpool_sv2._native.keys import AuthorityPublicKey
+from radpool_sv2._native.miner import Miner
+from radpool_sv2.errors import ConfigError, RadpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from radpool_sv2._native.miner import MinerStats
+
+app = App(name="miner")
+
+LOOK_EVERY_S = 0.25
+"""How often the figures are looked at: often enough to look alive."""
+JSON_EVERY_S = 1.0
+"""How often `--json` prints the figures."""
+EVENTS_SHOWN = 6
+
+
+@app.default
+def miner(  # noqa: PLR0913 - one argument for each option
+    *,
+    connect: str,
+    authority_key: str | None = None,
+    user: str = "anonymous",
+    kind: Literal["standard", "extended"] = "extended",
+    threads: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1024))] = None,
+    hash_rate_limit: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    seconds: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Mines on a pool with this CPU. Good for trying a pool out; it earns nothing on a real chain.
+
+    It connects again by itself when the connection is lost. Ctrl-C leaves in order and tells what
+    was mined.
+
+    Args:
+        connect: The pool's address, HOST:PORT.
+        authority_key: The pool's authority public key. Without it whoever answers is trusted.
+        user: Who is to be paid, as the pool knows you.
+        kind: Which channel to open: an extended one rolls the extranonce, a standard one cannot.
+        threads: Threads that hash; as many as this machine has processors by default.
+        hash_rate_limit: Hashes per second at most, of all threads together.
+        seconds: Stop after so many seconds.
+        json: Print a line of JSON each second instead of the live view.
+    """
+    host, port = parse_address(connect)
+    key = None if authority_key is None else AuthorityPublicKey.from_text(authority_key)
+    machine = Miner(
+        host=host,
+        port=port,
+        authority=key,
+        user=user,
+        kind=kind,
+        threads=threads or os.cpu_count() or 1,
+        hash_rate_limit=hash_rate_limit,
+    )
+    show = _JsonView() if json else _LiveView(connect, user, trusted=key is not None)
+    trio.run(_run, machine, show, seconds)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Cuts HOST:PORT, where an IPv6 address stands in brackets.
+
+    Raises:
+        ConfigError: If there is no port or no host; the message shows what is expected.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    wrong = not colon or not host or (":" in host and not bracketed)
+    if wrong or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
+        raise ConfigError(
+            "not an address to connect to",
+            key="--connect",
+            value=text,
+            allowed="HOST:PORT with a port from 1 to 65535, such as 127.0.0.1:3333 or [::1]:3333",
+        )
+    return host, int(port)
+
+
+async def _run(machine: Miner, view: _JsonView | _LiveView, seconds: float | None) -> None:
+    """Shows the miner until it ends, time is up or a signal comes; then lets it leave in order."""
+    machine.start()
+    try:
+        with trio.move_on_after(seconds if seconds is not None else float("inf")), view:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_on_signal, nursery.cancel_scope.cancel)
+                while (stats := machine.stats()).state != "stopped":
+                    view.update(stats, machine.events())
+                    await trio.sleep(LOOK_EVERY_S)
+                nursery.cancel_scope.cancel()
+    finally:
+        gave_up = machine.stats().state == "stopped"
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(machine.stop)
+        view.finish(machine.stats(), machine.events())
+    if gave_up:
+        raise RadpoolError(machine.stats().last_end or "the miner ended by itself")
+
+
+async def _cancel_on_signal(cancel: Callable[[], None]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            cancel()
+            return
+
+
+class _JsonView:
+    """Prints figures and events as lines of JSON on stdout."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, stats: MinerStats, events: list[tuple[int, str]]) -> None:
+        for unix_ms, text in events:
+            self._print({"event": "note", "unix_ms": unix_ms, "text": text})
+        if trio.current_time() >= self._next_s:
+            self._next_s = trio.current_time() + JSON_EVERY_S
+            self._print(_figures("stats", stats))
+
+    def finish(self, stats: MinerStats, events: list[tuple[int, str]]) -> None:
+        self.update(stats, events)
+        self._print(_figures("stopped", stats))
+
+    @staticmethod
+    def _print(line: dict[str, object]) -> None:
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+
+def _figures(event: str, stats: MinerStats) -> dict[str, object]:
+    prev_hash = stats.prev_hash
+    return {
+        "event": event,
+        "state": stats.state,
+        "hashes": stats.hashes,
+        "hash_rate": stats.hash_rate,
+        "submitted": stats.submitted,
+        "accepted": stats.accepted,
+        "accepted_hashes": stats.accepted_hashes,
+        "rejected": stats.rejected,
+        "unanswered": stats.unanswered,
+        "lost": stats.lost,
+        "mismatches": stats.mismatches,
+        "exponent": stats.exponent,
+        "prev_hash": None if prev_hash is None else prev_hash[::-1].hex(),
+        "tips": stats.tips,
+        "sessions": stats.sessions,
+        "latency_p50_us": stats.latency_p50_us,
+        "latency_p99_us": stats.latency_p99_us,
+        "last_end": stats.last_end,
+    }
+
+
+class _LiveView:
+    """Shows figures that change in place, and below them what happened last.
+
+    Without a terminal only what happened is printed: a file full of redrawn tables helps nobody.
+    """
+
+    def __init__(self, address: str, user: str, *, trusted: bool) -> None:
+        self._console = Console(highlight=False)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._title = f"Mining on {address} for {user}"
+        self._trusted = trusted
+        self._last: list[str] = []
+
+    def __enter__(self) -> None:
+        if not self._trusted:
+            self._console.print(
+                "No --authority-key: whoever answers at this address is trusted.", style="yellow"
+            )
+        if self._console.is_terminal:
+            self._live.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def update(self, stats: MinerStats, events: list[tuple[int, str]]) -> None:
+        lines = [f"{_clock(unix_ms)}  {text}" for unix_ms, text in events]
+        if not self._console.is_terminal:
+            for line in lines:
+                self._console.print(Text(line), soft_wrap=True)
+            return
+        self._last = (self._last + lines)[-EVENTS_SHOWN:]
+        rows = Table.grid(padding=(0, 2))
+        for name, value in _rows(stats):
+            rows.add_row(Text(name, style="dim"), Text(value))
+        title = Text(self._title, style="bold")
+        self._live.update(Group(title, rows, Text("\n".join(self._last), style="dim")))
+
+    def finish(self, stats: MinerStats, events: list[tuple[int, str]]) -> None:
+        if not self._console.is_terminal:
+            self.update(stats, events)
+        self._console.print(Text(self._title, style="bold"), Text("- ended"))
+        for name, value in _rows(stats):
+            self._console.print(Text(f"  {name:<14}{value}"), soft_wrap=True)
+
+
+def _rows(stats: MinerStats) -> list[tuple[str, str]]:
+    """Says what a miner wants to know, in the order in which it is wanted."""
+    rejected = ", ".join(f"{count} {code}" for code, count in sorted(stats.rejected.items()))
+    rows = [
+        (
+            "state",
+            stats.state
+            if stats.last_end is None or stats.state == "mining"
+            else f"{stats.state}: {stats.last_end}",
+        ),
+        ("hash rate", f"{scale(stats.hash_rate)}H/s, {scale(stats.hashes)}H in all"),
+        ("shares", f"{stats.accepted} accepted, {stats.unanswered} under way"),
+        ("rejected", rejected or "none"),
+        ("worth", f"{scale(stats.accepted_hashes)}H, says the pool"),
+    ]
+    if stats.exponent is not None:
+        expected = scale(1 << stats.exponent)
+        rows.append(("target", f"{stats.exponent} zero bits: a share every {expected}H"))
+    if stats.prev_hash is not None:
+        rows.append(("on block", stats.prev_hash[::-1].hex()))
+    if stats.latency_p50_us is not None and stats.latency_p99_us is not None:
+        p50, p99 = stats.latency_p50_us / 1000, stats.latency_p99_us / 1000
+        rows.append(("answered in", f"{p50:.1f} ms, 99 of 100 in {p99:.1f} ms"))
+    if stats.mismatches:
+        rows.append(("miscounted", f"{stats.mismatches} answers do not fit what was sent"))
+    return rows
+
+
+def scale(number: int) -> str:
+    """Writes a number with three digits and the SI prefix of the unit that follows."""
+    value, prefixes = float(number), ["", "k", "M", "G", "T", "P", "E", "Z", "Y"]
+    while value >= 999.5 and len(prefixes) > 1:
+        value /= 1000
+        prefixes.pop(0)
+    digits = 0 if value >= 99.95 or prefixes[0] == "" else 1
+    return f"{value:.{digits}f} {prefixes[0]}"
+
+
+def _clock(unix_ms: int) -> str:
+    return f"{datetime.fromtimestamp(unix_ms / 1000, UTC).astimezone():%H:%M:%S}"
