@@ -1,0 +1,194 @@
+"""Defines what the pool asks of a source of block templates, whatever node stands behind it.
+
+Hashes are 32 bytes in internal byte order. A template and the tip it builds on travel together, so
+a reader that keeps only the newest update is never wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import trio
+
+__all__ = [
+    "ChainEvent",
+    "Solution",
+    "SubmitResult",
+    "SubmitStatus",
+    "Template",
+    "TemplateSource",
+    "TemplateUpdate",
+    "Tip",
+    "TipChanged",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Template:
+    """Is what a node wants in the next block; the pool adds its own outputs in front.
+
+    Args:
+        id: The source's number of it; never used again, across restarts too.
+        height: The height of the block.
+        version: The header's version before rolling.
+        coinbase_tx_version: The coinbase transaction's version.
+        coinbase_prefix: How the coinbase's script begins: the push of the height (BIP 34).
+        coinbase_sequence: The sequence of the coinbase's input.
+        template_outputs: Serialised outputs that come last in the coinbase: the witness commitment.
+        template_output_count: How many these are.
+        coinbase_locktime: The coinbase transaction's locktime.
+        merkle_path: The siblings of the coinbase, from the leaves up.
+        value_sats: What the coinbase may pay: subsidy and fees.
+        fees_sats: The fees in it.
+        tx_count: How many transactions the block has besides the coinbase.
+        weight: The block's weight, with room reserved for the coinbase, in weight units.
+        rule: What the source asks beyond consensus, in words for whoever looks; empty on chains
+            that ask nothing more.
+    """
+
+    id: int
+    height: int
+    version: int
+    coinbase_tx_version: int
+    coinbase_prefix: bytes
+    coinbase_sequence: int
+    template_outputs: bytes
+    template_output_count: int
+    coinbase_locktime: int
+    merkle_path: tuple[bytes, ...]
+    value_sats: int
+    fees_sats: int
+    tx_count: int
+    weight: int
+    rule: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tip:
+    """Is the block that a template builds on.
+
+    Args:
+        template_id: The template that is mined on it.
+        prev_hash: The tip's hash.
+        min_ntime: The earliest time of the next header, s; the same for all templates on one tip.
+        nbits: The header's compact target.
+        target: What a solution's hash must not exceed, 32 bytes little-endian. On the embedded
+            chain it may be harder than `nbits`.
+    """
+
+    template_id: int
+    prev_hash: bytes
+    min_ntime: int
+    nbits: int
+    target: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateUpdate:
+    """Is a new template; without a tip it is meant for the tip after this one."""
+
+    template: Template
+    tip: Tip | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Solution:
+    """Is a share that solves its template's block.
+
+    Args:
+        template_id: The template.
+        version: The header's version with its rolled bits.
+        ntime: The header's time, s.
+        nonce: The header's nonce.
+        coinbase_tx: The whole coinbase transaction with its witness.
+        hash: The block's hash.
+    """
+
+    template_id: int
+    version: int
+    ntime: int
+    nonce: int
+    coinbase_tx: bytes
+    hash: bytes
+
+
+class SubmitStatus(Enum):
+    """Says what the node answered to a solution."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitResult:
+    """Is the node's answer to a solution.
+
+    Args:
+        status: The answer.
+        reason: The node's word for a refusal, such as `bad-cb-amount`; else empty.
+        detail: The node's explanation.
+        active: Whether the block is on the active chain now. An accepted block that is not lost
+            the race to another one, and may still win when miners build on it.
+    """
+
+    status: SubmitStatus
+    reason: str = ""
+    detail: str = ""
+    active: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TipChanged:
+    """Says that the active chain has another tip.
+
+    Args:
+        height: The new tip's height.
+        hash: The new tip's hash.
+        connected: Blocks that joined the active chain, upwards; the last is the tip.
+        disconnected: Blocks that left it, downwards from the old tip.
+    """
+
+    height: int
+    hash: bytes
+    connected: tuple[bytes, ...]
+    disconnected: tuple[bytes, ...]
+
+
+ChainEvent = TipChanged
+
+
+class TemplateSource(Protocol):
+    """Is a source of templates and an outlet for blocks, in front of one node."""
+
+    @property
+    def name(self) -> str:
+        """What the configuration calls it."""
+
+    async def run(
+        self,
+        updates: trio.MemorySendChannel[TemplateUpdate],
+        chain_events: trio.MemorySendChannel[ChainEvent],
+        *,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        """Runs until cancelled and survives its node; has started once a template is known.
+
+        The first chain event tells the tip, with nothing connected or disconnected. After the node
+        was away, one event tells all that has changed meanwhile.
+        """
+
+    async def submit_solution(self, solution: Solution) -> SubmitResult:
+        """Gives a block to the node, waiting for it while it is away; idempotent."""
+
+    def solution_socket(self) -> Path | None:
+        """Returns the unix socket that takes solutions without Python in between, if there is."""
+
+    async def active_blocks(self, hashes: Sequence[bytes]) -> dict[bytes, int | None]:
+        """Returns how deep each block is on the active chain, the tip being 1; else None."""
