@@ -28,3 +28,6 @@ pub use transport::{
     MAC_LEN, OpenError, Opener, PLAIN_CHUNK_LEN_MAX, SEALED_HEADER_LEN, SealError, Sealer,
     sealed_payload_len,
 };
+
+#[cfg(test)]
+mod vectors;

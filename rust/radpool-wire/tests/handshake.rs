@@ -1,5 +1,10 @@
 //! The handshake: against SRI's noise_sv2 from both sides, and every way in which it can fail.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod kept;
+
+use kept::kept_in;
 use proptest::prelude::*;
 use radpool_wire::{
     frame::FrameHeader,
@@ -22,12 +27,14 @@ fn server(valid_from: u32, not_valid_after: u32) -> ServerIdentity {
     ServerIdentity::new(static_key, certificate)
 }
 
+type Halves = (Sealer, Opener);
+
 /// Runs a handshake on our own two sides.
 fn shake(
     server: &ServerIdentity,
     trusted: Option<&AuthorityPublicKey>,
     unix_s: u32,
-) -> Result<((Sealer, Opener), (Sealer, Opener)), HandshakeError> {
+) -> Result<(Halves, Halves), HandshakeError> {
     let (initiator, act1) = Initiator::new([4; 32], [5; 32])?;
     let (act2, sealer, opener) = Responder::respond(server, &act1, [6; 32], [7; 32])?;
     Ok((initiator.finish(&act2, trusted, unix_s)?, (sealer, opener)))
@@ -89,7 +96,8 @@ fn sri_as_client_accepts_our_server() {
         let mut client = noise_sv2::Initiator::from_raw_k_with_rng(trusted, &mut rng).unwrap();
         let act1 = client.step_0().unwrap();
         let (act2, mut sealer, mut opener) =
-            Responder::respond(&server(NOW, NOW + 1), &act1, [seed as u8 + 1; 32], [9; 32]).unwrap();
+            Responder::respond(&server(NOW, NOW + 1), &act1, [seed as u8 + 1; 32], [9; 32])
+                .unwrap();
         let mut engine = client.step_2_with_now(act2, NOW).unwrap();
         exchange(&mut sealer, &mut opener, &mut engine);
     }
@@ -177,7 +185,10 @@ fn another_authority_is_named_with_the_key_that_the_server_showed() {
     // The wrong authority is reported even outside the validity, which nobody vouched for.
     let error = shake(&server, Some(&trusted), 0).unwrap_err();
     let shown = server.static_key().x_only_public_key();
-    assert_eq!(error, HandshakeError::WrongAuthority { expected: trusted, server_static_key: shown });
+    assert_eq!(
+        error,
+        HandshakeError::WrongAuthority { expected: trusted, server_static_key: shown }
+    );
     let text = error.to_string();
     assert!(text.contains(&trusted.to_string()) && text.contains(&hex::encode(shown)), "{text}");
 }
@@ -259,7 +270,7 @@ fn nothing_secret_is_shown() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(ProptestConfig { failure_persistence: kept_in("tests/regressions/handshake.txt"), ..ProptestConfig::with_cases(64) })]
 
     /// Every act 1 is answered, every random act 2 refused.
     #[test]

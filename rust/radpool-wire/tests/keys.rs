@@ -1,7 +1,12 @@
 //! The text forms of keys and certificates.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod kept;
+
 use core::str::FromStr;
 
+use kept::kept_in;
 use proptest::prelude::*;
 use radpool_wire::{
     keys::{AuthorityPublicKey, AuthoritySecretKey, KeyError},
@@ -83,7 +88,7 @@ fn numbers_that_are_no_keys_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: kept_in("tests/regressions/keys.txt"), ..ProptestConfig::default() })]
 
     #[test]
     fn any_text_is_a_key_or_an_error(text in ".{0,120}") {

@@ -1,8 +1,13 @@
 //! Every message, encoded and decoded both ways, against SRI's crates.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod kept;
+
 mod arbitrary;
 
 use arbitrary::{TailLen, message, share_tail};
+use kept::kept_in;
 use proptest::prelude::*;
 use radpool_wire::{
     DecodeError, EncodeError,
@@ -297,7 +302,7 @@ fn header_of(frame: &[u8]) -> FrameHeader {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: kept_in("tests/regressions/messages.txt"), ..ProptestConfig::with_cases(2000) })]
 
     /// Our bytes are SRI's bytes, header and channel bit included; both sides read them alike.
     #[test]
@@ -358,36 +363,54 @@ proptest! {
     fn judges_random_payloads_as_sri_does(
         extension_type in 0u16..2,
         msg_type in 0u8..0x28,
-        mut payload in arbitrary::payload()
+        payload in arbitrary::payload()
     ) {
-        let header = FrameHeader {
-            extension_type, channel_msg: false, msg_type, payload_len: payload.len() as u32
-        };
-        let mut frame = header.to_bytes().to_vec();
-        frame.extend_from_slice(&payload);
-        let mut theirs = payload.clone();
-        let sri: Result<AnyMessage<'_>, _> =
-            (Header::from_bytes(&frame).unwrap(), theirs.as_mut_slice()).try_into();
-        let first = payload.first().copied();
-        match Message::decode(header, &mut payload) {
-            Ok(Message::SetCustomMiningJob(_)) => prop_assert!(sri.is_ok()),
-            // SRI refuses protocols that it does not know; a server must answer them.
-            Ok(Message::SetupConnection(SetupConnection { protocol: Protocol::Unknown(number), .. })) => {
-                prop_assert_eq!(Some(number), first);
-                prop_assert!(sri.is_err());
-            }
-            Ok(ours) => {
-                let back = to_sri(&ours).map(sri_frame);
-                let theirs = sri.map(|it| sri_frame(it.into_owned()));
-                prop_assert_eq!(back, theirs.ok());
-            }
-            Err(DecodeError::UnknownMessage { .. }) => prop_assert!(
-                sri.is_err() || matches!((extension_type, msg_type), (0, 0x03 | 0x23)),
-                "SRI knows {extension_type:#x}/{msg_type:#x}"
-            ),
-            Err(_) => prop_assert!(sri.is_err()),
-        }
+        judge_as_sri(extension_type, msg_type, &payload)?;
     }
+
+    /// The same for messages with some bytes altered, cut out or put in.
+    #[test]
+    fn judges_mutated_messages_as_sri_does(
+        message in message(share_tail()),
+        mutations in proptest::collection::vec(arbitrary::mutation(), 1..4)
+    ) {
+        let message = message.borrow();
+        let mut payload = encode(&message).split_off(HEADER_LEN);
+        for mutation in &mutations {
+            mutation.apply(&mut payload);
+        }
+        judge_as_sri(message.extension_type(), message.msg_type(), &payload)?;
+    }
+}
+
+/// Reads a payload by both; both must refuse it or find the same message.
+fn judge_as_sri(extension_type: u16, msg_type: u8, payload: &[u8]) -> Result<(), TestCaseError> {
+    let payload_len = payload.len() as u32;
+    let header = FrameHeader { extension_type, channel_msg: false, msg_type, payload_len };
+    let (mut ours, mut theirs) = (payload.to_vec(), payload.to_vec());
+    let sri_header = Header::from_bytes(&header.to_bytes()).unwrap();
+    let sri: Result<AnyMessage<'_>, _> = (sri_header, theirs.as_mut_slice()).try_into();
+    match Message::decode(header, &mut ours) {
+        Ok(Message::SetCustomMiningJob(_)) => prop_assert!(sri.is_ok()),
+        // SRI refuses protocols that it does not know; a server must answer them.
+        Ok(Message::SetupConnection(SetupConnection {
+            protocol: Protocol::Unknown(number),
+            ..
+        })) => {
+            prop_assert_eq!(Some(&number), payload.first());
+            prop_assert!(sri.is_err());
+        }
+        Ok(message) => {
+            let back = to_sri(&message).map(sri_frame);
+            prop_assert_eq!(back, sri.ok().map(|it| sri_frame(it.into_owned())));
+        }
+        Err(DecodeError::UnknownMessage { .. }) => prop_assert!(
+            sri.is_err() || matches!((extension_type, msg_type), (0, 0x03 | 0x23)),
+            "SRI knows {extension_type:#x}/{msg_type:#x}"
+        ),
+        Err(_) => prop_assert!(sri.is_err()),
+    }
+    Ok(())
 }
 
 #[test]
@@ -496,7 +519,11 @@ fn fields_that_do_not_fit_are_refused_by_name() {
     };
     let refuse = |length| {
         let error_code = vec![b'a'; length];
-        Message::SubmitSharesError(SubmitSharesError { channel_id: 1, sequence_number: 2, error_code })
+        Message::SubmitSharesError(SubmitSharesError {
+            channel_id: 1,
+            sequence_number: 2,
+            error_code,
+        })
     };
     let prefix = |length| {
         let extranonce_prefix = vec![0; length];
@@ -538,15 +565,13 @@ fn an_extranonce_of_more_than_32_bytes_is_refused() {
     Message::decode(header, &mut payload).unwrap();
     payload[24] = 33;
     let error = Message::decode(header, &mut payload).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "SubmitSharesExtended: the extranonce has more than 32 bytes"
-    );
+    assert_eq!(error.to_string(), "SubmitSharesExtended: the extranonce has more than 32 bytes");
 }
 
 #[test]
 fn unknown_messages_are_named() {
-    for (extension_type, msg_type) in [(0, 0x03), (0, 0x1e), (0, 0xff), (1, 3), (2, 0), (0x4e45, 0)] {
+    for (extension_type, msg_type) in [(0, 0x03), (0, 0x1e), (0, 0xff), (1, 3), (2, 0), (0x4e45, 0)]
+    {
         let header = FrameHeader { extension_type, channel_msg: true, msg_type, payload_len: 0 };
         let error = DecodeError::UnknownMessage { extension_type, msg_type };
         assert_eq!(Message::decode(header, &mut []).unwrap_err(), error);

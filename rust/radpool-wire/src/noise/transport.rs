@@ -68,6 +68,12 @@ impl Sealer {
         Self { key, nonce: 0 }
     }
 
+    /// The transport key, for vectors.
+    #[cfg(test)]
+    pub(super) fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
     /// Appends one plain frame, header and payload, to `out` in sealed form.
     ///
     /// # Errors
@@ -121,6 +127,12 @@ impl Sealer {
 impl Opener {
     pub(super) const fn new(key: Zeroizing<[u8; 32]>) -> Self {
         Self { key, nonce: 0 }
+    }
+
+    /// The transport key, for vectors.
+    #[cfg(test)]
+    pub(super) fn key(&self) -> &[u8; 32] {
+        &self.key
     }
 
     /// Makes the cipher's key, for the pieces of one frame.

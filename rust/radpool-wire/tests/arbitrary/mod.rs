@@ -56,6 +56,51 @@ pub(crate) fn payload() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(byte, 0..200), vec(any::<u8>(), 0..600), vec(Just(0u8), 0..200)]
 }
 
+/// One change to a payload; positions are taken modulo its length.
+#[derive(Clone, Debug)]
+pub(crate) enum Mutation {
+    Set { position: usize, byte: u8 },
+    Remove { position: usize, length: usize },
+    Insert { position: usize, bytes: Vec<u8> },
+    Truncate { position: usize },
+}
+
+impl Mutation {
+    pub(crate) fn apply(&self, payload: &mut Vec<u8>) {
+        let at = |position: &usize| position % (payload.len() + 1);
+        match self {
+            Self::Set { position, byte } => {
+                let position = at(position);
+                if let Some(old) = payload.get_mut(position) {
+                    *old = *byte;
+                }
+            }
+            Self::Remove { position, length } => {
+                let start = at(position);
+                let end = payload.len().min(start + length);
+                payload.drain(start..end);
+            }
+            Self::Insert { position, bytes } => {
+                let position = at(position);
+                payload.splice(position..position, bytes.iter().copied());
+            }
+            Self::Truncate { position } => payload.truncate(at(position)),
+        }
+    }
+}
+
+pub(crate) fn mutation() -> impl Strategy<Value = Mutation> {
+    let byte = || prop_oneof![any::<u8>(), Just(0), Just(1), Just(32), Just(33), Just(255)];
+    prop_oneof![
+        4 => (any::<usize>(), byte()).prop_map(|(position, byte)| Mutation::Set { position, byte }),
+        1 => (any::<usize>(), 1usize..40)
+            .prop_map(|(position, length)| Mutation::Remove { position, length }),
+        1 => (any::<usize>(), vec(byte(), 1..40))
+            .prop_map(|(position, bytes)| Mutation::Insert { position, bytes }),
+        1 => any::<usize>().prop_map(|position| Mutation::Truncate { position }),
+    ]
+}
+
 fn text() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![3 => vec(any::<u8>(), 0..20), 1 => vec(any::<u8>(), 0..=255)]
 }
@@ -70,7 +115,9 @@ fn numbers<T: Arbitrary + Clone>() -> impl Strategy<Value = Vec<T>> {
 
 /// Any bits that are equal to themselves.
 fn hash_rate() -> impl Strategy<Value = f32> {
-    any::<u32>().prop_map(f32::from_bits).prop_filter("NaN is not equal to itself", |it| !it.is_nan())
+    any::<u32>()
+        .prop_map(f32::from_bits)
+        .prop_filter("NaN is not equal to itself", |it| !it.is_nan())
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {
@@ -82,7 +129,9 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 }
 
 /// Every message but SetCustomMiningJob, which is only read.
-pub(crate) fn message(tail: impl Strategy<Value = Vec<u8>> + 'static) -> impl Strategy<Value = AnyMessage> {
+pub(crate) fn message(
+    tail: impl Strategy<Value = Vec<u8>> + 'static,
+) -> impl Strategy<Value = AnyMessage> {
     let share = (any::<[u32; 6]>(), prefix(), tail)
         .prop_map(|(numbers, extranonce, tail)| AnyMessage::Share { numbers, extranonce, tail });
     let other = prop_oneof![setting_up(), opening(), channel(), work(), negotiation()];
@@ -90,22 +139,23 @@ pub(crate) fn message(tail: impl Strategy<Value = Vec<u8>> + 'static) -> impl St
 }
 
 fn setting_up() -> BoxedStrategy<Message<'static>> {
-    let setup = (protocol(), any::<(u16, u16, u32, u16)>(), [text(), text(), text(), text(), text()])
-        .prop_map(|(protocol, (min_version, max_version, flags, endpoint_port), texts)| {
-            let [endpoint_host, vendor, hardware_version, firmware, device_id] = texts;
-            Message::SetupConnection(SetupConnection {
-                protocol,
-                min_version,
-                max_version,
-                flags,
-                endpoint_host,
-                endpoint_port,
-                vendor,
-                hardware_version,
-                firmware,
-                device_id,
-            })
-        });
+    let setup =
+        (protocol(), any::<(u16, u16, u32, u16)>(), [text(), text(), text(), text(), text()])
+            .prop_map(|(protocol, (min_version, max_version, flags, endpoint_port), texts)| {
+                let [endpoint_host, vendor, hardware_version, firmware, device_id] = texts;
+                Message::SetupConnection(SetupConnection {
+                    protocol,
+                    min_version,
+                    max_version,
+                    flags,
+                    endpoint_host,
+                    endpoint_port,
+                    vendor,
+                    hardware_version,
+                    firmware,
+                    device_id,
+                })
+            });
     prop_oneof![
         setup,
         any::<(u16, u32)>().prop_map(|(used_version, flags)| Message::SetupConnectionSuccess(
@@ -114,10 +164,8 @@ fn setting_up() -> BoxedStrategy<Message<'static>> {
         (any::<u32>(), text()).prop_map(|(flags, error_code)| Message::SetupConnectionError(
             SetupConnectionError { flags, error_code }
         )),
-        (text(), any::<u16>()).prop_map(|(new_host, new_port)| Message::Reconnect(Reconnect {
-            new_host,
-            new_port
-        })),
+        (text(), any::<u16>())
+            .prop_map(|(new_host, new_port)| Message::Reconnect(Reconnect { new_host, new_port })),
     ]
     .boxed()
 }
@@ -144,7 +192,12 @@ fn opening() -> BoxedStrategy<Message<'static>> {
         },
     );
     let extended_success = (any::<[u32; 3]>(), any::<[u8; 32]>(), any::<u16>(), prefix()).prop_map(
-        |([request_id, channel_id, group_channel_id], target, extranonce_size, extranonce_prefix)| {
+        |(
+            [request_id, channel_id, group_channel_id],
+            target,
+            extranonce_size,
+            extranonce_prefix,
+        )| {
             Message::OpenExtendedMiningChannelSuccess(OpenExtendedMiningChannelSuccess {
                 request_id,
                 channel_id,
@@ -181,7 +234,11 @@ fn channel() -> BoxedStrategy<Message<'static>> {
     prop_oneof![
         (any::<u32>(), hash_rate(), any::<[u8; 32]>()).prop_map(
             |(channel_id, nominal_hash_rate, maximum_target)| {
-                Message::UpdateChannel(UpdateChannel { channel_id, nominal_hash_rate, maximum_target })
+                Message::UpdateChannel(UpdateChannel {
+                    channel_id,
+                    nominal_hash_rate,
+                    maximum_target,
+                })
             }
         ),
         (any::<u32>(), text()).prop_map(|(channel_id, error_code)| Message::UpdateChannelError(
@@ -214,7 +271,13 @@ fn work() -> BoxedStrategy<Message<'static>> {
     let job = any::<(u32, u32, Option<u32>, u32)>();
     let standard = (job.clone(), any::<[u8; 32]>()).prop_map(
         |((channel_id, job_id, min_ntime, version), merkle_root)| {
-            Message::NewMiningJob(NewMiningJob { channel_id, job_id, min_ntime, version, merkle_root })
+            Message::NewMiningJob(NewMiningJob {
+                channel_id,
+                job_id,
+                min_ntime,
+                version,
+                merkle_root,
+            })
         },
     );
     let path = vec(any::<[u8; 32]>(), 0..14);
@@ -235,7 +298,13 @@ fn work() -> BoxedStrategy<Message<'static>> {
     );
     let tip = any::<([u32; 4], [u8; 32])>().prop_map(
         |([channel_id, job_id, min_ntime, nbits], prev_hash)| {
-            Message::SetNewPrevHash(SetNewPrevHash { channel_id, job_id, prev_hash, min_ntime, nbits })
+            Message::SetNewPrevHash(SetNewPrevHash {
+                channel_id,
+                job_id,
+                prev_hash,
+                min_ntime,
+                nbits,
+            })
         },
     );
     prop_oneof![standard, extended, tip, share_and_answers()].boxed()
@@ -261,11 +330,14 @@ fn share_and_answers() -> BoxedStrategy<Message<'static>> {
             new_shares_sum: sum,
         })
     });
-    let error = (any::<(u32, u32)>(), text()).prop_map(
-        |((channel_id, sequence_number), error_code)| {
-            Message::SubmitSharesError(SubmitSharesError { channel_id, sequence_number, error_code })
-        },
-    );
+    let error =
+        (any::<(u32, u32)>(), text()).prop_map(|((channel_id, sequence_number), error_code)| {
+            Message::SubmitSharesError(SubmitSharesError {
+                channel_id,
+                sequence_number,
+                error_code,
+            })
+        });
     prop_oneof![share, success, error].boxed()
 }
 
