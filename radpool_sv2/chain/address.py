@@ -19,6 +19,7 @@ _GENERATORS: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3
 # Checksum constants: bech32 is for witness version 0, bech32m for all later ones.
 _BECH32: Final = 1
 _BECH32M: Final = 0x2BC830A3
+_BASE58_LENGTHS: Final = (26, 36)
 _P2PKH_VERSION: Final = 0x6F
 _P2SH_VERSION: Final = 0xC4
 
@@ -104,13 +105,15 @@ def _witness_script(address: str) -> bytes:
 
 
 def _base58_script(address: str) -> bytes:
+    digits = [_BASE58.find(character) for character in address]
+    if not _BASE58_LENGTHS[0] <= len(digits) <= _BASE58_LENGTHS[1] or min(digits) < 0:
+        raise LocalProtocolError(
+            f"{address[:90]!r} is not a regtest address ({HRP}1…, m…, n… or 2…)"
+        )
+    if digits[0] == 0:
+        raise LocalProtocolError(f"{address} belongs to mainnet; the embedded chain is regtest")
     number = 0
-    for character in address:
-        digit = _BASE58.find(character)
-        if digit < 0 or len(address) > 40 or address[0] == _BASE58[0]:
-            raise LocalProtocolError(
-                f"{address[:90]!r} is not a regtest address ({HRP}1…, m…, n… or 2…)"
-            )
+    for digit in digits:
         number = number * 58 + digit
     if number >= 1 << 200:
         raise LocalProtocolError(f"{address} is too long for an address")

@@ -46,7 +46,7 @@ def check_socket_path(path: Path) -> None:
     length = len(str(path).encode())
     if length > _SOCKET_PATH_LEN_MAX:
         raise ConfigError(
-            f"the path has {length} bytes: choose a directory with a shorter name",
+            f"The path has {length} bytes: choose a directory with a shorter name.",
             key="socket",
             value=str(path),
             allowed=f"at most {_SOCKET_PATH_LEN_MAX} bytes, which is what a unix socket can have",

@@ -80,7 +80,7 @@ class EmbeddedChain:
     ) -> None:
         if not 0 <= block_zeros <= BLOCK_ZEROS_MAX:
             raise ConfigError(
-                "is out of range",
+                "No demo asks for that.",
                 key="block_zeros",
                 value=str(block_zeros),
                 allowed=f"0 to {BLOCK_ZEROS_MAX}",
@@ -113,7 +113,7 @@ class EmbeddedChain:
         Raises:
             StoreError: The chain cannot start at all, because of its files.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         pause = PAUSE_MIN_S
         while True:
             began = trio.current_time()
