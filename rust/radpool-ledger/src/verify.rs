@@ -1,0 +1,223 @@
+//! Recomputing everything that a batch claims.
+//!
+//! Source: `spec/03-share-batch.md`, "Verification".
+
+use std::collections::HashSet;
+
+use radpool_units::{Hash256, Work, merkle_root_from_path, sha256d};
+use thiserror::Error;
+
+use crate::{
+    Batch, OWNER_SCRIPT_LEN, Owner, Share, SumTree, TemplateBody,
+    coinbase::{CoinbaseFault, check_coinbase},
+    key::is_signed_by,
+};
+
+/// The version bits that a miner may change: those of BIP323, 13 to 28, and 5 to 12 as SRI grants.
+pub const VERSION_MASK: u32 = 0x1fff_ffe0;
+
+/// A batch that is not what it claims to be: the MSP that published it is at fault.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum BatchError {
+    #[error("the batch ends inside a field")]
+    Truncated,
+    #[error("{0} bytes follow the signature")]
+    Trailing(usize),
+    #[error("not a share batch: it does not begin with \"RPSB\"")]
+    Magic,
+    #[error("a batch of version {0}: only version 1 is known")]
+    Version(u8),
+    #[error("rail {0} in the table of owners: 0 account, 1 ecash and 2 contract are defined")]
+    Rail(u8),
+    #[error("a share with exponent {0}: the ladder ends at 120")]
+    Exponent(u8),
+    #[error("a share with an extranonce of {0} bytes: 32 is the most")]
+    ExtranonceLength(usize),
+    #[error("{0} shares: a batch has 1 to 65535")]
+    ShareCount(u32),
+    #[error(
+        "share {0}: the tables are not in order of first use, or hold an entry that no share uses"
+    )]
+    TableOrder(u32),
+    #[error("a table holds the same entry twice")]
+    TableRepeat,
+    #[error("the signature is not that of the batch hash by the MSP's key")]
+    Signature,
+    #[error("the shares' work does not sum to what the batch claims")]
+    WorkSum,
+    #[error("the Merkle-sum root is not that of the shares")]
+    Root,
+    #[error("template body {0} is missing")]
+    TemplateMissing(usize),
+    #[error("template body {0} does not have the digest that the batch names")]
+    TemplateDigest(usize),
+    #[error("template body {0} is not well formed")]
+    TemplateShape(usize),
+    #[error("share {0}: template and extranonce do not make a coinbase")]
+    Coinbase(usize),
+    #[error("share {0}: the coinbase does not begin with the template's height")]
+    Height(usize),
+    #[error(
+        "share {0}: the coinbase does not have exactly one owner output, of this owner and exponent"
+    )]
+    OwnerTag(usize),
+    #[error("share {0}: version bits differ from the template's outside the rollable ones")]
+    VersionBits(usize),
+    #[error("share {0}: the header's hash does not meet the exponent of its tag")]
+    InsufficientWork(usize),
+    #[error("share {0} is the same header as an earlier one")]
+    DuplicateShare(usize),
+}
+
+impl BatchError {
+    /// The word for it that the test vectors use.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::Trailing(_) => "trailing-bytes",
+            Self::Magic => "magic",
+            Self::Version(_) => "version",
+            Self::Rail(_) => "rail",
+            Self::Exponent(_) => "exponent",
+            Self::ExtranonceLength(_) => "extranonce-length",
+            Self::ShareCount(_) => "share-count",
+            Self::TableOrder(_) => "table-order",
+            Self::TableRepeat => "table-repeat",
+            Self::Signature => "signature",
+            Self::WorkSum => "work-sum",
+            Self::Root => "root",
+            Self::TemplateMissing(_) => "template-missing",
+            Self::TemplateDigest(_) => "template-digest",
+            Self::TemplateShape(_) => "template-shape",
+            Self::Coinbase(_) => "coinbase",
+            Self::Height(_) => "height",
+            Self::OwnerTag(_) => "owner-tag",
+            Self::VersionBits(_) => "version-bits",
+            Self::InsufficientWork(_) => "insufficient-work",
+            Self::DuplicateShare(_) => "duplicate-share",
+        }
+    }
+}
+
+/// What was recomputed from a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedBatch<'a> {
+    pub batch: Batch<'a>,
+    /// The header hashes in the order of the shares.
+    pub header_hashes: Vec<Hash256>,
+}
+
+/// Recomputes everything that a batch claims: form, signature, sums, root, and of each share the
+/// coinbase with its owner tag, the merkle root, the header and its hash.
+///
+/// Args: `body` gives the encoded template body of a digest.
+///
+/// # Errors
+/// [`BatchError`] names the first thing that is not as claimed.
+pub fn verify_batch<'a, 'b>(
+    blob: &'a [u8],
+    body: impl Fn(&[u8; 32]) -> Option<&'b [u8]>,
+) -> Result<VerifiedBatch<'a>, BatchError> {
+    let batch = Batch::decode(blob)?;
+    if !is_signed_by(&batch.head.msp_key, &batch.hash, &batch.signature) {
+        return Err(BatchError::Signature);
+    }
+    check_sums(&batch)?;
+    let mut bodies = Vec::with_capacity(batch.head.templates.len());
+    for (index, digest) in batch.head.templates.iter().enumerate() {
+        let encoded = body(digest).ok_or(BatchError::TemplateMissing(index))?;
+        if TemplateBody::digest_of(encoded) != *digest {
+            return Err(BatchError::TemplateDigest(index));
+        }
+        let body = TemplateBody::decode(encoded);
+        bodies.push(body.map_err(|_| BatchError::TemplateShape(index))?);
+    }
+    let mut scratch = Vec::new();
+    let mut scripts = OwnerScripts::default();
+    let mut header_hashes = Vec::with_capacity(batch.shares.len());
+    let mut seen = HashSet::with_capacity(batch.shares.len());
+    for (index, share) in batch.shares.iter().enumerate() {
+        // Decoding has checked that the indices are within the tables.
+        let owner = &batch.head.owners[usize::from(share.owner)];
+        let body = &bodies[usize::from(share.template)];
+        let script = scripts.get(owner, share);
+        let hash = hash_share(index, share, body, &script, &mut scratch)?;
+        if !seen.insert(hash) {
+            return Err(BatchError::DuplicateShare(index));
+        }
+        header_hashes.push(hash);
+    }
+    Ok(VerifiedBatch { batch, header_hashes })
+}
+
+fn check_sums(batch: &Batch<'_>) -> Result<(), BatchError> {
+    let tree = SumTree::default();
+    let mut work = Work(0);
+    let mut leaves = Vec::with_capacity(batch.shares.len());
+    for (share, record) in batch.shares.iter().zip(&batch.records) {
+        let share_work = share.exponent.work();
+        work = work.checked_add(share_work).ok_or(BatchError::WorkSum)?;
+        leaves.push(tree.leaf(record, share_work));
+    }
+    if work != batch.head.work {
+        return Err(BatchError::WorkSum);
+    }
+    match tree.root(leaves) {
+        Some(root) if root.hash == batch.head.root => Ok(()),
+        _ => Err(BatchError::Root),
+    }
+}
+
+/// The last owner script that was computed: neighbours mostly have the same.
+#[derive(Debug, Default)]
+struct OwnerScripts(Option<((u16, u8), [u8; OWNER_SCRIPT_LEN])>);
+
+impl OwnerScripts {
+    fn get(&mut self, owner: &Owner, share: &Share<'_>) -> [u8; OWNER_SCRIPT_LEN] {
+        let key = (share.owner, share.exponent.get());
+        match self.0 {
+            Some((last, script)) if last == key => script,
+            _ => self.0.insert((key, owner.tag(share.exponent).to_script())).1,
+        }
+    }
+}
+
+fn hash_share(
+    index: usize,
+    share: &Share<'_>,
+    body: &TemplateBody,
+    owner_script: &[u8; OWNER_SCRIPT_LEN],
+    coinbase: &mut Vec<u8>,
+) -> Result<Hash256, BatchError> {
+    if (share.version ^ body.version) & !VERSION_MASK != 0 {
+        return Err(BatchError::VersionBits(index));
+    }
+    let mut output = [0; crate::OWNER_OUTPUT_LEN];
+    output[8] = OWNER_SCRIPT_LEN as u8;
+    output[9..].copy_from_slice(owner_script);
+    coinbase.clear();
+    body.write_coinbase(share.extranonce, &output, coinbase);
+    let extranonce_at = (body.coinbase_prefix.len(), share.extranonce.len());
+    check_coinbase(coinbase, extranonce_at, body.height, owner_script).map_err(
+        |fault| match fault {
+            CoinbaseFault::Shape => BatchError::Coinbase(index),
+            CoinbaseFault::Height => BatchError::Height(index),
+            CoinbaseFault::OwnerTag => BatchError::OwnerTag(index),
+        },
+    )?;
+    let root = merkle_root_from_path(sha256d(coinbase), &body.merkle_path);
+    let mut header = [0; 80];
+    header[..4].copy_from_slice(&share.version.to_le_bytes());
+    header[4..36].copy_from_slice(&body.prev_hash);
+    header[36..68].copy_from_slice(root.as_bytes());
+    header[68..72].copy_from_slice(&share.ntime.to_le_bytes());
+    header[72..76].copy_from_slice(&body.nbits.to_le_bytes());
+    header[76..].copy_from_slice(&share.nonce.to_le_bytes());
+    let hash = sha256d(&header);
+    if share.exponent.is_met_by(&hash) {
+        Ok(hash)
+    } else {
+        Err(BatchError::InsufficientWork(index))
+    }
+}
