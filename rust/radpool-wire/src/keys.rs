@@ -13,6 +13,10 @@ use zeroize::Zeroizing;
 /// The version that stands before a public key.
 const PUBLIC_KEY_VERSION: u16 = 1;
 
+/// The longest text that is decoded, in bytes: decoding takes time by the square of the length, and
+/// the longest thing that is written, a certificate, has 110.
+const TEXT_LEN_MAX: usize = 256;
+
 /// A text or a number that is not a key. Never quotes the text: it may be a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum KeyError {
@@ -21,6 +25,9 @@ pub enum KeyError {
         "{kind}: character {character:?} at position {index} is not base58: copy the key again"
     )]
     Character { kind: &'static str, character: char, index: usize },
+    /// A text far longer than any key.
+    #[error("{kind}: a text of {length} bytes is no key: is it the right file?")]
+    TooLong { kind: &'static str, length: usize },
     /// The checksum does not match: a typing error or a cut.
     #[error(
         "{kind}: the checksum does not match, so a character is wrong or missing: copy it again"
@@ -41,7 +48,7 @@ pub enum KeyError {
 }
 
 /// The key that signs servers' certificates. Wiped when dropped; may stay offline.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct AuthoritySecretKey(Zeroizing<[u8; 32]>);
 
 /// The key that clients are given to recognise a pool.
@@ -201,13 +208,17 @@ pub(crate) fn decode_base58check(
     kind: &'static str,
 ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     use bs58::decode::Error;
-    match bs58::decode(text.trim()).with_check(None).into_vec() {
+    let text = text.trim();
+    if text.len() > TEXT_LEN_MAX {
+        return Err(KeyError::TooLong { kind, length: text.len() });
+    }
+    match bs58::decode(text).with_check(None).into_vec() {
         Ok(bytes) => Ok(Zeroizing::new(bytes)),
         Err(Error::InvalidCharacter { character, index }) => {
             Err(KeyError::Character { kind, character, index })
         }
         Err(Error::NonAsciiCharacter { index }) => {
-            let character = text.trim().get(index..).and_then(|rest| rest.chars().next());
+            let character = text.get(index..).and_then(|rest| rest.chars().next());
             Err(KeyError::Character { kind, character: character.unwrap_or('\u{fffd}'), index })
         }
         Err(_) => Err(KeyError::Checksum { kind }),

@@ -297,12 +297,12 @@ fn a_share_is_decoded_and_acknowledged_without_an_allocation() {
 fn decoding_allocates_in_proportion_to_the_payload() {
     for (extension_type, msg_type) in (0..0x28).map(|it| (0, it)).chain((0..3).map(|it| (1, it))) {
         for fill in [0, 1, 2, 0x7f, 0xff] {
-            for length in [0, 10, 200, 4096, 131_074] {
+            for length in [0, 10, 200, 4096, 131_074, 262_150] {
                 let mut payload = vec![fill; length];
                 let header = FrameHeader { extension_type, msg_type, ..header(length) };
                 let (_, bytes) = allocated(|| drop(Message::decode(header, &mut payload)));
                 assert!(
-                    bytes <= 4096 + 200 * length,
+                    bytes <= 1024 + 8 * length,
                     "{extension_type:#x}/{msg_type:#x}: {bytes} for {length} times {fill:#x}"
                 );
             }
