@@ -1,1 +1,0 @@
-//! Load generators: shares, fan-out, idle connections and connect storms.

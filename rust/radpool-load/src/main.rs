@@ -1,0 +1,71 @@
+//! Load generators for Stratum V2 pools: shares, fan-out, idle connections, connect storms, and
+//! the floors that figures are compared with.
+//!
+//! Every subcommand prints JSON lines on stdout. Shares are real and every one must be acknowledged
+//! exactly once: a run in which one is not ends with status 1, whatever its speed was.
+
+mod arguments;
+mod fanout;
+mod floor;
+mod idle;
+mod machine;
+mod peer;
+mod report;
+mod shares;
+mod sink;
+mod storm;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+
+const USAGE: &str = "\
+radpool-load SUBCOMMAND [--OPTION VALUE]...
+
+  shares  --connect HOST:PORT --key KEY [--connections 1] [--window 64] [--shares 100000] [--rate R]
+          [--kind extended]
+          Without --rate a closed loop: each connection keeps WINDOW shares unanswered. With it an
+          open loop: R shares per second in all, and the time until each is acknowledged.
+  fanout  --connect HOST:PORT --key KEY [--connections 1000] [--tips 10] [--joiners 0]
+          [--join-rate 200]
+          One channel a connection; stamps the arrival of each new tip (CLOCK_MONOTONIC).
+          JOINERS further clients join meanwhile.
+  idle    --connect HOST:PORT --key KEY [--connections 1000] [--waves 1]
+          One channel a connection; holds each wave until a line comes on stdin.
+  storm   --connect HOST:PORT --key KEY [--connections 1000]
+          Connects all at once; counts until every one has its first job.
+  floor   [--writes 10000] [--rounds 5]
+          What cannot be avoided: hashing, decrypting and reading a share; encrypted writes.
+";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let Some(subcommand) = words.next() else {
+        return fail(USAGE);
+    };
+    let run = match subcommand.as_str() {
+        "shares" => shares::run,
+        "fanout" => fanout::run,
+        "idle" => idle::run,
+        "storm" => storm::run,
+        "floor" => floor::run,
+        "sink" => sink::run,
+        "-h" | "--help" | "help" => {
+            report::text(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        other => return fail(&format!("there is no subcommand {other}\n\n{USAGE}")),
+    };
+    let result = machine::raise_descriptor_limit()
+        .and_then(|()| Arguments::parse(words))
+        .and_then(|arguments| run(&arguments));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(text: &str) -> ExitCode {
+    report::complain(text);
+    ExitCode::FAILURE
+}

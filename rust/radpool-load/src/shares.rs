@@ -1,0 +1,283 @@
+//! Shares as fast as the pool acknowledges them, or at a fixed rate.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use radpool_miner::{Assignment, Share, assignment::Roll, client::Event, header::HeaderHasher};
+use serde_json::json;
+use tokio::{
+    sync::Barrier,
+    task::JoinSet,
+    time::{sleep_until, timeout},
+};
+
+use crate::{
+    arguments::Arguments,
+    machine::cpu_ns,
+    peer::{Peer, Pool, block_on},
+    report,
+};
+
+/// How long the last answers may take once everything is sent.
+const LAST_ANSWERS_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug)]
+struct Plan {
+    pool: Pool,
+    connections: u64,
+    window: u64,
+    shares: u64,
+    /// Shares per second in all; `None` for as fast as they are acknowledged.
+    rate: Option<u64>,
+}
+
+/// What one connection has seen.
+#[derive(Debug, Default)]
+struct Tally {
+    sent: u64,
+    accepted: u64,
+    hashes: u128,
+    expected_hashes: u128,
+    mismatches: u64,
+    rejected: BTreeMap<String, u64>,
+    waits_us: Vec<u64>,
+    /// How much later than planned each share of an open loop left.
+    late_us: Vec<u64>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
+    let plan = Plan {
+        pool: arguments.take_pool()?,
+        connections: arguments.take("connections", 1)?,
+        window: arguments.take("window", 64)?,
+        shares: arguments.take("shares", 100_000)?,
+        rate: arguments.take_optional("rate")?,
+    };
+    arguments.end()?;
+    if plan.connections == 0 || plan.window == 0 || plan.rate == Some(0) {
+        return Err("--connections, --window and --rate begin at 1".into());
+    }
+    block_on(drive(plan))
+}
+
+async fn drive(plan: Plan) -> Result<(), String> {
+    let connections = plan.connections;
+    let together = Arc::new(Barrier::new(usize::try_from(connections + 1).unwrap_or(usize::MAX)));
+    let mut tasks = JoinSet::new();
+    for index in 0..connections {
+        let (peer, assignment) = Peer::join(&plan.pool).await.map_err(|ended| ended.to_string())?;
+        let (plan, together) = (plan.clone(), Arc::clone(&together));
+        tasks.spawn(async move { submit(peer, assignment, &plan, index, &together).await });
+    }
+    report::line(&json!({"event": "ready", "connections": connections}));
+    together.wait().await;
+    let (started, cpu_before) = (Instant::now(), cpu_ns());
+    let mut total = Tally::default();
+    while let Some(result) = tasks.join_next().await {
+        let tally = result.map_err(|error| format!("a connection's task died: {error}"))??;
+        total.add(tally);
+    }
+    let elapsed = started.elapsed();
+    let cpu = cpu_ns() - cpu_before;
+    total.report(&plan, elapsed, cpu);
+    total.check()
+}
+
+async fn submit(
+    mut peer: Peer,
+    assignment: Arc<Assignment>,
+    plan: &Plan,
+    index: u64,
+    together: &Barrier,
+) -> Result<Tally, String> {
+    let mut grinder = Grinder::new(assignment)?;
+    let mut tally = Tally::default();
+    let quota =
+        plan.shares * (index + 1) / plan.connections - plan.shares * index / plan.connections;
+    together.wait().await;
+    let result = match plan.rate {
+        None => closed_loop(&mut peer, &mut grinder, &mut tally, plan.window, quota).await,
+        Some(rate) => {
+            let period = |number: u64| {
+                let place = number * plan.connections + index;
+                Duration::from_nanos(place.saturating_mul(1_000_000_000) / rate)
+            };
+            open_loop(&mut peer, &mut grinder, &mut tally, quota, period).await
+        }
+    };
+    result?;
+    let rest = async {
+        while peer.client.unanswered() > 0 {
+            take_answers(&mut peer, &mut grinder, &mut tally).await?;
+        }
+        Ok::<(), String>(())
+    };
+    // Shares without an answer fail the check of the totals, which names their number.
+    timeout(LAST_ANSWERS_MAX, rest).await.unwrap_or(Ok(()))?;
+    Ok(tally)
+}
+
+async fn closed_loop(
+    peer: &mut Peer,
+    grinder: &mut Grinder,
+    tally: &mut Tally,
+    window: u64,
+    quota: u64,
+) -> Result<(), String> {
+    while tally.sent < quota {
+        let room = window.saturating_sub(peer.client.unanswered() as u64).min(quota - tally.sent);
+        for _ in 0..room {
+            grinder.submit(peer, tally)?;
+        }
+        peer.flush().await.map_err(|ended| ended.to_string())?;
+        take_answers(peer, grinder, tally).await?;
+    }
+    Ok(())
+}
+
+async fn open_loop(
+    peer: &mut Peer,
+    grinder: &mut Grinder,
+    tally: &mut Tally,
+    quota: u64,
+    due: impl Fn(u64) -> Duration,
+) -> Result<(), String> {
+    let started = tokio::time::Instant::now();
+    while tally.sent < quota {
+        let planned = started + due(tally.sent);
+        tokio::select! {
+            () = sleep_until(planned) => {
+                let late = planned.elapsed().as_micros();
+                tally.late_us.push(u64::try_from(late).unwrap_or(u64::MAX));
+                grinder.submit(peer, tally)?;
+                peer.flush().await.map_err(|ended| ended.to_string())?;
+            }
+            answers = take_answers(peer, grinder, tally) => answers?,
+        }
+    }
+    Ok(())
+}
+
+async fn take_answers(
+    peer: &mut Peer,
+    grinder: &mut Grinder,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    peer.receive().await.map_err(|ended| ended.to_string())?;
+    for event in peer.events() {
+        match event {
+            Event::Accepted { count, hashes, waited_us } => {
+                tally.accepted += u64::from(count);
+                tally.hashes += u128::from(hashes);
+                tally.waits_us.extend(waited_us);
+            }
+            Event::Rejected { code, .. } => *tally.rejected.entry(code).or_default() += 1,
+            Event::Mismatched(_) => tally.mismatches += 1,
+            Event::Assigned { assignment, .. } => *grinder = Grinder::new(assignment)?,
+            Event::Ended(ended) => return Err(ended.to_string()),
+            Event::Extensions(_) | Event::Opened { .. } | Event::TargetChanged(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Finds shares of one job, each another one.
+struct Grinder {
+    roll: Roll,
+    hasher: HeaderHasher,
+    nonce: u32,
+    /// What each share is worth.
+    work: u128,
+}
+
+impl Grinder {
+    fn new(assignment: Arc<Assignment>) -> Result<Self, String> {
+        let exponent = assignment.target.exponent_at_most().ok_or("the target is out of reach")?;
+        let ntime = assignment.min_ntime;
+        let roll = Roll::new(assignment);
+        let hasher = HeaderHasher::new(&roll.header(ntime));
+        Ok(Self { roll, hasher, nonce: 0, work: exponent.work().0 })
+    }
+
+    fn submit(&mut self, peer: &mut Peer, tally: &mut Tally) -> Result<(), String> {
+        let assignment = self.roll.assignment();
+        let ntime = assignment.min_ntime;
+        loop {
+            self.nonce = match self.nonce.checked_add(1) {
+                Some(nonce) => nonce,
+                None => {
+                    if !self.roll.advance() {
+                        return Err("all headers of the job are used up".into());
+                    }
+                    self.hasher = HeaderHasher::new(&self.roll.header(ntime));
+                    0
+                }
+            };
+            let assignment = self.roll.assignment();
+            if self.work == 1 || assignment.target.is_met_by(&self.hasher.hash(self.nonce)) {
+                let mut extranonce = [0; 32];
+                let rolled = self.roll.extranonce();
+                extranonce[..rolled.len()].copy_from_slice(rolled);
+                let (assignment, version) = (Arc::clone(assignment), self.roll.version());
+                let nonce = self.nonce;
+                peer.submit(&Share { assignment, version, ntime, nonce, extranonce });
+                tally.sent += 1;
+                tally.expected_hashes += self.work;
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.accepted += other.accepted;
+        self.hashes += other.hashes;
+        self.expected_hashes += other.expected_hashes;
+        self.mismatches += other.mismatches;
+        for (code, count) in other.rejected {
+            *self.rejected.entry(code).or_default() += count;
+        }
+        self.waits_us.extend(other.waits_us);
+        self.late_us.extend(other.late_us);
+    }
+
+    fn report(&mut self, plan: &Plan, elapsed: Duration, cpu_ns: u64) {
+        report::line(&json!({
+            "event": "shares",
+            "connections": plan.connections,
+            "window": plan.window,
+            "rate": plan.rate,
+            "sent": self.sent,
+            "accepted": self.accepted,
+            "rejected": self.rejected,
+            "mismatches": self.mismatches,
+            "elapsed_us": u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            "generator_cpu_us": cpu_ns / 1_000,
+            "ack_us": report::distribution(&mut self.waits_us),
+            "late_us": report::distribution(&mut self.late_us),
+        }));
+    }
+
+    /// Fails unless every share was acknowledged exactly once.
+    fn check(&self) -> Result<(), String> {
+        let rejected: u64 = self.rejected.values().sum();
+        if self.accepted == self.sent && rejected == 0 && self.mismatches == 0 {
+            if self.hashes == self.expected_hashes {
+                return Ok(());
+            }
+            return Err(format!(
+                "the shares are worth {} hashes, the pool acknowledged {}",
+                self.expected_hashes, self.hashes
+            ));
+        }
+        Err(format!(
+            "{} shares sent, {} acknowledged, {rejected} rejected, {} answers that do not fit",
+            self.sent, self.accepted, self.mismatches
+        ))
+    }
+}
