@@ -3,6 +3,7 @@
 //! What is exchanged per share or per job is coded by hand in [`hot`]; the rest goes through
 //! SRI's message crates in [`sri`]. Tests compare both with SRI's crates, both ways.
 
+mod fields;
 mod hot;
 mod sri;
 

@@ -2,7 +2,7 @@
 //!
 //! SRI's decoder takes 18 allocations for one SubmitSharesExtended; this one takes none.
 
-use super::{CORE, DecodeError, EncodeError};
+use super::{CORE, DecodeError, EncodeError, fields::Fields};
 use crate::message::{
     Message, NewExtendedMiningJob, NewMiningJob, SetNewPrevHash, SetTarget, SubmitSharesError,
     SubmitSharesExtended, SubmitSharesStandard, SubmitSharesSuccess,
@@ -20,7 +20,7 @@ pub(super) fn decode<'frame>(
     msg_type: u8,
     payload: &'frame [u8],
 ) -> Result<Message<'frame>, DecodeError> {
-    let mut fields = Fields { message, payload, rest: payload };
+    let mut fields = Fields::new(message, payload);
     Ok(match msg_type {
         0x15 => Message::NewMiningJob(new_mining_job(&mut fields)?),
         0x1a => Message::SubmitSharesStandard(submit_shares_standard(&mut fields)?),
@@ -80,7 +80,7 @@ fn submit_shares_extended<'frame>(
         ntime,
         version,
         extranonce,
-        tail: fields.rest,
+        tail: fields.rest(),
     })
 }
 
@@ -106,77 +106,6 @@ fn new_extended_mining_job(fields: &mut Fields<'_>) -> Result<NewExtendedMiningJ
         coinbase_tx_prefix: fields.bytes_by_u16_length()?.to_vec(),
         coinbase_tx_suffix: fields.bytes_by_u16_length()?.to_vec(),
     })
-}
-
-/// Takes fields from the front of a payload.
-struct Fields<'frame> {
-    message: &'static str,
-    payload: &'frame [u8],
-    rest: &'frame [u8],
-}
-
-impl<'frame> Fields<'frame> {
-    fn bytes(&mut self, length: usize) -> Result<&'frame [u8], DecodeError> {
-        let (bytes, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(DecodeError::Truncated { message: self.message, length: self.payload.len() })?;
-        self.rest = rest;
-        Ok(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (array, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(DecodeError::Truncated { message: self.message, length: self.payload.len() })?;
-        self.rest = rest;
-        Ok(*array)
-    }
-
-    fn u8(&mut self) -> Result<u8, DecodeError> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    fn u16(&mut self) -> Result<u16, DecodeError> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, DecodeError> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, DecodeError> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn optional_u32(&mut self) -> Result<Option<u32>, DecodeError> {
-        match self.u8()? {
-            0 => Ok(None),
-            1 => self.u32().map(Some),
-            _ => Err(self.invalid("an option has more than one item")),
-        }
-    }
-
-    fn bytes_by_u8_length(&mut self) -> Result<&'frame [u8], DecodeError> {
-        let length = self.u8()?;
-        self.bytes(usize::from(length))
-    }
-
-    fn bytes_by_u16_length(&mut self) -> Result<&'frame [u8], DecodeError> {
-        let length = self.u16()?;
-        self.bytes(usize::from(length))
-    }
-
-    fn hashes_by_u8_count(&mut self) -> Result<Vec<[u8; 32]>, DecodeError> {
-        let count = usize::from(self.u8()?);
-        let (hashes, _) = self.bytes(32 * count)?.as_chunks::<32>();
-        Ok(hashes.to_vec())
-    }
-
-    const fn invalid(&self, reason: &'static str) -> DecodeError {
-        DecodeError::Invalid { message: self.message, reason }
-    }
 }
 
 /// Appends the payload of a hot message; `None` for any other.

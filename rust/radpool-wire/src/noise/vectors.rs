@@ -185,8 +185,11 @@ fn cases() -> Value {
         "title": "Noise NX handshake, certificates, sealed frames and key texts",
         "generator": "RADPOOL_WRITE_VECTORS=1 cargo test -p radpool-wire transcripts_are",
         "conventions": "bytes are lower-case hex in the order of the wire; secrets and x \
-                        coordinates are big-endian numbers; the static key is encoded by \
-                        ElligatorSwift without auxiliary randomness",
+                        coordinates are big-endian numbers; certificates are signed by BIP340 with \
+                        the auxiliary randomness given; ElligatorSwift encodings are those of \
+                        libsecp256k1's ellswift_create with the auxiliary randomness given (none \
+                        for the static key): an implementation that chooses other encodings of \
+                        the same keys decodes these and continues from them",
         "handshakes": [handshake("first"), handshake("second")],
         "certificates": certificates(),
         "key_texts": texts(),
