@@ -121,6 +121,8 @@ def pay(
     extra = len(TxOutput(0, target.script).to_bytes()) * 4 + parts * _WEIGHT_OUTPUT
     chosen = _Chosen([], [], 0)
     for point, output in spendable:
+        if not _may_have_a_child(mempool, point[0]):
+            continue
         chosen.points.append(point)
         chosen.outputs.append(output)
         chosen = replace(chosen, sum_sats=chosen.sum_sats + output.value_sats)
@@ -146,7 +148,6 @@ def _spendable(
     unconfirmed = [
         ((entry.transaction.txid, index), output)
         for entry in mempool.in_order()
-        if len(mempool.ancestors(entry)) + 2 < PACKAGE_MAX
         for index, output in enumerate(entry.transaction.outputs)
         if output.script == key.script
     ]
@@ -155,6 +156,16 @@ def _spendable(
         free = [(point, output) for point, output in group if not mempool.is_spent(point)]
         coins += sorted(free, key=lambda each: -each[1].value_sats)
     return coins
+
+
+def _may_have_a_child(mempool: Mempool, txid: bytes) -> bool:
+    """Tells whether the mempool's limits leave room for one more transaction behind this one."""
+    entry = mempool.entries.get(txid)
+    if entry is None:
+        return True  # confirmed
+    above = {txid} | mempool.ancestors(entry)
+    widest = max(len(mempool.descendants(mempool.entries[each])) for each in above)
+    return max(len(above), widest + 1) < PACKAGE_MAX
 
 
 def _signed(

@@ -41,7 +41,7 @@ from radpool_sv2.chain.mempool import Mempool, RefusedError
 from radpool_sv2.chain.record_log import Record, RecordLog
 from radpool_sv2.chain.script import push, push_height
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
-from radpool_sv2.errors import LocalProtocolError, StoreError
+from radpool_sv2.errors import InternalError, LocalProtocolError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -145,7 +145,9 @@ class Node:
         for transaction in self._journal.transactions.values():
             self._accept_again(transaction)
         while self.chain.height < FOUNDING_BLOCKS:
-            self.mine(self.wallet.script)
+            answer = self.mine(self.wallet.script)
+            if not answer.active:
+                raise InternalError(f"the engine refused a founding block: {answer.reason}")
             yield self.chain.height, total
         self._journal.compact(self._waiting(), always=True)
         self.renew_template()
