@@ -530,11 +530,28 @@ class Templates:
     block_zeros: int = integer(
         24,
         0,
-        EXPONENT_MAX,
+        48,
         unit="leading zero bits",
         about="Blocks with fewer leading zero bits in their hash are not taken by the embedded "
         "chain. Regtest itself asks one bit, so that nearly every share would be a block.",
         why="2^24 hashes: some ten seconds of three CPU miners.",
+    )
+    payments_per_minute: int = integer(
+        0,
+        0,
+        600,
+        unit="payments a minute",
+        about="How many payments between made-up wallets the embedded chain makes, so that blocks "
+        "have transactions and fees.",
+        why="A chain should do by itself only what it is asked to; the demo asks for some.",
+    )
+    interval_s: int = integer(
+        5,
+        1,
+        3600,
+        unit="seconds",
+        about="How often new transactions make a new template, at most. A new block always does.",
+        why="Fees grow slowly; each template is a new job for every channel.",
     )
     payout_address: str = text(
         REQUIRED,
@@ -553,12 +570,12 @@ class Http:
         about="Address of /metrics and /api/v1.",
         why="This machine alone: whoever may read it sees who mines what.",
     )
-    connections: int = integer(
-        128,
+    requests_max: int = integer(
+        64,
         1,
         65_536,
-        unit="connections",
-        about="Open HTTP connections; further ones are closed.",
+        unit="requests",
+        about="Requests answered at the same time; further ones get status 503 at once.",
         why="A Prometheus, a dashboard and some curious people.",
     )
     request_deadline_ms: int = integer(
@@ -566,7 +583,7 @@ class Http:
         100,
         10 * MINUTE_MS,
         unit="milliseconds",
-        about="How long a request may take to arrive, and an answer to be made.",
+        about="How long a request may take to arrive, and its answer to be made.",
         why="Every answer is made from memory or one look into the ledger.",
     )
 

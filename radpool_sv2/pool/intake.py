@@ -55,20 +55,31 @@ class ShareLedger(Protocol):
 class Intake:
     """Runs the loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts that the loop joins
         self,
         engine: Engine,
         ledger: ShareLedger,
         extensions: ExtensionRegistry,
         settings: LedgerSection,
         handle: Callable[[Event], None],
+        emptied: Callable[[], None],
     ) -> None:
-        """Takes what the loop joins; `handle` is called with each event and must not wait."""
+        """Takes what the loop joins.
+
+        Args:
+            engine: Where shares and events come from.
+            ledger: Where shares become durable.
+            extensions: Who looks at attachments.
+            settings: Sizes and waits.
+            handle: Is called with each event, and must not wait.
+            emptied: Is called when all that was in the engine is handled and durable.
+        """
         self._engine = engine
         self._ledger = ledger
         self._extensions = extensions
         self._settings = settings
         self._handle = handle
+        self._emptied = emptied
         self._finishing = False
         self._waiting = trio.CancelScope()
         self.problem = ""
@@ -114,6 +125,7 @@ class Intake:
             if drained.stopped and not self._finishing:
                 raise InternalError("the engine stopped although nobody had told it to")
             if not drained.more:
+                self._emptied()
                 return largest
 
     async def _commit(self, batch: ShareBatch) -> None:

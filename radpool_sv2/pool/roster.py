@@ -47,7 +47,6 @@ class Channel:
         work: The sum of their work in hashes, exact.
         rejected: Refused shares by error code.
         blocks_found: Blocks among the accepted.
-        last_sequence: The sequence number of the last acknowledged share.
     """
 
     identity: UserIdentity
@@ -63,7 +62,6 @@ class Channel:
     work: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     blocks_found: int = 0
-    last_sequence: int = 0
 
 
 @dataclass(slots=True)

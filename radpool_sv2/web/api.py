@@ -9,14 +9,14 @@ from importlib.metadata import version
 from typing import Any
 
 import trio
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from radpool_sv2.web.metrics import pool_registry
+from radpool_sv2.web.metrics import Snapshot, exposition
 from radpool_sv2.web.view import ChannelView, ClientView, PoolView
 
 # SRI's own page size and bound, so that its dashboards page through ours as through its own.
@@ -82,7 +82,6 @@ def channel_json(channel: ChannelView) -> dict[str, Any]:
         "shares_rejected": sum(channel.shares_rejected.values()),
         "shares_rejected_by_reason": dict(channel.shares_rejected),
         "share_work_sum": channel.work,
-        "last_share_sequence_number": channel.last_sequence_number,
         "blocks_found": channel.blocks_found,
     }
     if channel.kind == "extended":
@@ -136,7 +135,6 @@ class Api:
     def __init__(self, pool: PoolView, now_unix_ms: Callable[[], int]) -> None:
         self._pool = pool
         self._now_unix_ms = now_unix_ms
-        self._registry = pool_registry(pool, now_unix_ms)
 
     def application(self) -> Starlette:
         """Returns the ASGI application."""
@@ -178,7 +176,8 @@ class Api:
 
     async def _metrics(self, _request: Request) -> Response:
         # Thousands of channels take a while to print: not on the event loop.
-        text = await trio.to_thread.run_sync(generate_latest, self._registry)
+        snapshot = Snapshot.of(self._pool, self._now_unix_ms())
+        text = await trio.to_thread.run_sync(exposition, snapshot)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def _health(self, _request: Request) -> Response:

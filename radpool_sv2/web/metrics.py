@@ -1,11 +1,12 @@
 """Prometheus metrics: SRI's names where it has one, `radpool_*` for the rest.
 
-Values are read from the pool's snapshots when they are asked for; nothing is counted here.
+A snapshot is taken where the pool runs, in one go; printing it may then take its time in a thread.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -14,28 +15,56 @@ from radpool_sv2.web.view import ChannelView, ClientView, PoolView
 _CHANNEL = ("client_id", "channel_id", "user_identity")
 
 
-class PoolCollector(Collector):
-    """Turns a pool's snapshots into metrics."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Is what the metrics of one moment are made of."""
 
-    def __init__(self, pool: PoolView, now_unix_ms: Callable[[], int]) -> None:
-        self._pool = pool
-        self._now_unix_ms = now_unix_ms
+    uptime_ms: int
+    clients: Sequence[ClientView]
+    blocks_found: int
+    engine: Mapping[str, int]
+
+    @classmethod
+    def of(cls, pool: PoolView, now_unix_ms: int) -> "Snapshot":
+        """Takes it from a pool; must run where the pool runs."""
+        return cls(
+            now_unix_ms - pool.started_unix_ms,
+            pool.clients(),
+            pool.blocks_found(),
+            pool.engine_metrics(),
+        )
+
+
+class SnapshotCollector(Collector):
+    """Turns a snapshot into metrics."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
 
     def collect(self) -> Iterable[Metric]:
         """Yields every metric of the pool."""
-        uptime = (self._now_unix_ms() - self._pool.started_unix_ms) / 1000
+        seen = self._snapshot
         yield GaugeMetricFamily(
-            "sv2_uptime_seconds", "Seconds since the pool began to serve.", uptime
+            "sv2_uptime_seconds", "Seconds since the pool began to serve.", seen.uptime_ms / 1000
         )
-        clients = self._pool.clients()
-        yield GaugeMetricFamily("sv2_clients_total", "Connections that are set up.", len(clients))
-        yield from _channel_sums(clients)
-        yield from _per_channel(clients)
+        yield GaugeMetricFamily(
+            "sv2_clients_total", "Connections that are set up.", len(seen.clients)
+        )
+        yield from _channel_sums(seen.clients)
+        yield from _per_channel(seen.clients)
         yield CounterMetricFamily(
-            "sv2_client_blocks_found", "Blocks that the pool has found.", self._pool.blocks_found()
+            "sv2_client_blocks_found", "Blocks that the pool has found.", seen.blocks_found
         )
-        for name, value in sorted(self._pool.engine_metrics().items()):
-            yield GaugeMetricFamily(f"radpool_engine_{name}", f"Engine: {name}.", value)
+        for name, value in sorted(seen.engine.items()):
+            yield _engine_metric(name, value)
+
+
+def _engine_metric(name: str, value: int) -> Metric:
+    """Makes a metric of one of the engine's numbers: counters have names that end in `_total`."""
+    if name.endswith("_total"):
+        plain = name.removesuffix("_total")
+        return CounterMetricFamily(f"radpool_engine_{plain}", f"Engine: {plain}.", value)
+    return GaugeMetricFamily(f"radpool_engine_{name}", f"Engine: {name}.", value)
 
 
 def _channel_sums(clients: Iterable[ClientView]) -> Iterable[Metric]:
@@ -90,8 +119,8 @@ def _labels(client: ClientView, channel: ChannelView) -> list[str]:
     return [str(client.client_id), str(channel.channel_id), channel.user_identity]
 
 
-def pool_registry(pool: PoolView, now_unix_ms: Callable[[], int]) -> CollectorRegistry:
-    """Returns a registry with the metrics of one pool and nothing else."""
+def exposition(snapshot: Snapshot) -> bytes:
+    """Prints the metrics of a snapshot as Prometheus reads them."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(PoolCollector(pool, now_unix_ms))
-    return registry
+    registry.register(SnapshotCollector(snapshot))
+    return generate_latest(registry)

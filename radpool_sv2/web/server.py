@@ -2,10 +2,14 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
+from hypercorn.typing import ASGIFramework
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
 
 from radpool_sv2.web.api import Api
 from radpool_sv2.web.view import PoolView
@@ -14,7 +18,6 @@ from radpool_sv2.web.view import PoolView
 REQUEST_BYTES_MAX = 8 * 1024
 CONCURRENT_STREAMS_MAX = 32
 KEEP_ALIVE_S = 15
-READ_DEADLINE_S = 15
 
 
 def unix_ms() -> int:
@@ -27,6 +30,8 @@ async def serve_http(
     host: str,
     port: int,
     *,
+    requests_max: int,
+    request_deadline_s: float,
     now_unix_ms: Callable[[], int] = unix_ms,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -36,6 +41,8 @@ async def serve_http(
         pool: what is shown.
         host: address to bind; 127.0.0.1 unless the operator decides otherwise.
         port: TCP port; 0 takes any free one.
+        requests_max: requests answered at the same time; further ones get 503.
+        request_deadline_s: how long a request may take to arrive, and its answer to be made.
         now_unix_ms: wall clock in milliseconds.
         task_status: is started with (host, port) once the socket listens.
 
@@ -49,9 +56,38 @@ async def serve_http(
     config.h11_max_incomplete_size = REQUEST_BYTES_MAX
     config.h2_max_concurrent_streams = CONCURRENT_STREAMS_MAX
     config.keep_alive_timeout = KEEP_ALIVE_S
-    config.read_timeout = READ_DEADLINE_S
+    config.read_timeout = request_deadline_s
     config.include_server_header = False
     async with trio.open_nursery() as nursery:
-        bound = await nursery.start(serve, Api(pool, now_unix_ms).application(), config)
+        api = Api(pool, now_unix_ms).application()
+        bounded = _bounded(api, requests_max, request_deadline_s)
+        bound = await nursery.start(serve, bounded, config)
         address, _, bound_port = str(bound[0]).removeprefix("http://").rpartition(":")
         task_status.started((address.strip("[]"), int(bound_port)))
+
+
+def _bounded(app: Starlette, requests_max: int, deadline_s: float) -> ASGIFramework:
+    """Answers at most so many requests at once, each within a deadline."""
+    running = trio.CapacityLimiter(requests_max)
+
+    async def bounded(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        try:
+            running.acquire_nowait()
+        except trio.WouldBlock:
+            await _busy(scope, receive, send)
+            return
+        try:
+            with trio.move_on_after(deadline_s):
+                await app(scope, receive, send)
+        finally:
+            running.release()
+
+    return bounded
+
+
+async def _busy(scope: Any, receive: Any, send: Any) -> None:
+    answer = JSONResponse({"error": "too many requests at once: try again"}, status_code=503)
+    await answer(scope, receive, send)

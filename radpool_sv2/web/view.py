@@ -26,7 +26,6 @@ class ChannelView:
     shares_accepted: int
     shares_rejected: Mapping[str, int]
     work: int
-    last_sequence_number: int
     blocks_found: int
 
 

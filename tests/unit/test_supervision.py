@@ -1,5 +1,6 @@
 """Supervision on a virtual clock: order of start and stop, back-off, reasons, the deadline."""
 
+import itertools
 import os
 import signal
 
@@ -65,7 +66,7 @@ async def test_a_failing_role_is_restarted_with_back_off_and_says_why(autojump_c
         await nursery.start(supervise, [role], stop)
         await trio.sleep(100)
         stop.set()
-    waits = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+    waits = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert waits[:7] == pytest.approx([0.5, 1, 2, 4, 8, 16, BACKOFF_SECONDS_MAX], abs=0.01)
     assert role.state.failure == "the disk is full"
     assert role.state.restarts == len(times) - 1
@@ -85,7 +86,7 @@ async def test_a_role_that_was_healthy_starts_with_the_shortest_wait_again(autoj
         await nursery.start(supervise, [Role("pool", run)], stop)
         await trio.sleep(5 * HEALTHY_SECONDS)
         stop.set()
-    waits = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+    waits = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert waits == pytest.approx([HEALTHY_SECONDS + 0.5] * len(waits), abs=0.01)
 
 

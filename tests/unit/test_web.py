@@ -31,7 +31,6 @@ def channel(channel_id: int = 1, kind: str = "extended", **changes: Any) -> Chan
         "shares_accepted": 3,
         "shares_rejected": {"stale-share": 2},
         "work": 3 << 20,
-        "last_sequence_number": 4,
         "blocks_found": 1,
     }
     return ChannelView(**(values | changes))
@@ -80,7 +79,15 @@ class Pool:
 @asynccontextmanager
 async def served(pool: Pool):
     async with trio.open_nursery() as nursery:
-        serve = partial(serve_http, pool, "127.0.0.1", 0, now_unix_ms=lambda: NOW_MS)
+        serve = partial(
+            serve_http,
+            pool,
+            "127.0.0.1",
+            0,
+            requests_max=8,
+            request_deadline_s=5,
+            now_unix_ms=lambda: NOW_MS,
+        )
         host, port = await nursery.start(serve)
         async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=10) as http:
             yield http

@@ -1,0 +1,55 @@
+"""`radpool doctor`: checks everything a node needs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.text import Text
+
+from radpool_sv2.doctor import Verdict, examine
+from radpool_sv2.installation import CONFIG_NAME
+
+app = App(name="doctor")
+
+_MARKS = {
+    Verdict.GOOD: ("ok     ", "green"),
+    Verdict.WARNING: ("warning", "yellow"),
+    Verdict.BAD: ("BAD    ", "bold red"),
+}
+
+
+@app.default
+def doctor(
+    *,
+    dir: Annotated[Path, Parameter(name="--dir")] = Path(),  # noqa: A002 - the name of the option
+    config: Path | None = None,
+    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Checks clock, keys, certificate, ports, open files, disk and the consensus engine.
+
+    Changes nothing. The exit status is 0 when nothing is bad; warnings do not count.
+
+    Args:
+        dir: The directory of the node.
+        config: The configuration file, if not msp.toml in that directory.
+        json_lines: Print one JSON object a line.
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    bad = 0
+    for finding in examine(config or dir / CONFIG_NAME):
+        bad += finding.verdict is Verdict.BAD
+        if json_lines:
+            fields = {
+                "subject": finding.subject,
+                "verdict": finding.verdict.value,
+                "text": finding.text,
+            }
+            print(json.dumps(fields), flush=True)
+        else:
+            mark, style = _MARKS[finding.verdict]
+            line = Text.assemble((mark, style), f"  {finding.subject:<17} {finding.text}")
+            console.print(line)
+    sys.exit(1 if bad else 0)

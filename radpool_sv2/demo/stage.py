@@ -1,0 +1,190 @@
+"""Sets the demo's stage: a directory, a pool and three miners, each a process of its own.
+
+Everything runs as a user would run it: the same command, real sockets, real encryption. Nothing is
+shared but the network and what the processes print.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from radpool_sv2.errors import RadpoolError
+from radpool_sv2.installation import Installation, install_msp
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+__all__ = ["MINERS", "Miner", "MinerPlan", "Pool", "raise_curtain", "run_radpool"]
+
+BLOCK_ZEROS: Final = 23
+"""2^23 hashes: with 1.4 million hashes a second a block every six seconds."""
+
+SETTINGS: Final = {
+    "mining.listen": "127.0.0.1:0",
+    "http.listen": "127.0.0.1:0",
+    # One share a second and miner, so that there is something to see.
+    "mining.shares_per_minute": 60,
+    "mining.exponent_min": 12,
+    "mining.report_interval_ms": 1_000,
+    "mining.pool_text": "radpool demo",
+    "templates.block_zeros": BLOCK_ZEROS,
+    "templates.payments_per_minute": 60,
+}
+
+START_SECONDS_MAX: Final = 60.0
+"""The embedded chain of a new directory makes its first hundred blocks before the pool serves."""
+
+LEAVE_SECONDS_MAX: Final = 5.0
+"""What a process may take to leave in order after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class MinerPlan:
+    """Is what a miner of the demo is to be."""
+
+    name: str
+    kind: str
+    hash_rate_limit: int
+
+
+MINERS: Final = (
+    MinerPlan("alice", "standard", 200_000),
+    MinerPlan("bob", "extended", 400_000),
+    MinerPlan("carol", "extended", 800_000),
+)
+
+
+@dataclass(slots=True)
+class Pool:
+    """Is the running pool: where it serves, and its process."""
+
+    process: trio.Process
+    installation: Installation
+    sv2: str
+    http: str
+    authority_public_key: str
+
+
+@dataclass(slots=True)
+class Miner:
+    """Is a running miner and the last figures that it printed."""
+
+    plan: MinerPlan
+    process: trio.Process
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    async def read(self) -> None:
+        """Takes what the miner prints until it ends."""
+        assert self.process.stdout is not None
+        async for line in _lines(self.process.stdout):
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue
+            if message.get("event") in ("stats", "stopped"):
+                self.figures = message
+
+
+def command(*arguments: str) -> list[str]:
+    """Makes the command line of a radpool process."""
+    return [sys.executable, "-m", "radpool_sv2", *arguments]
+
+
+async def raise_curtain(directory: Path) -> tuple[Pool, list[Miner]]:
+    """Makes an MSP in `directory`, starts it, and lets three miners mine on it.
+
+    Raises:
+        RadpoolError: The pool did not begin to serve; the message ends with what it said last.
+    """
+    installation = await trio.to_thread.run_sync(
+        lambda: install_msp(directory, settings=SETTINGS), abandon_on_cancel=False
+    )
+    pool = await _start_pool(installation)
+    miners = [await _start_miner(plan, pool) for plan in MINERS]
+    return pool, miners
+
+
+async def _start_pool(installation: Installation) -> Pool:
+    directory = installation.directory
+    log = directory / "msp.log"
+    process = await _open(command("msp", "--dir", str(directory), "--json"), log)
+    assert process.stdout is not None
+    line = ""
+    try:
+        with trio.move_on_after(START_SECONDS_MAX):
+            async for line in _lines(process.stdout):
+                break
+        fields = json.loads(line)
+    except ValueError as error:
+        process.kill()
+        raise RadpoolError(f"the pool did not start; the end of {log}:\n{_tail(log)}") from error
+    return Pool(
+        process, installation, fields["sv2"], fields["http"], fields["authority_public_key"]
+    )
+
+
+async def _start_miner(plan: MinerPlan, pool: Pool) -> Miner:
+    arguments = [
+        *("--connect", pool.sv2, "--authority-key", pool.authority_public_key),
+        *("--user", f"{plan.name}.demo", "--kind", plan.kind, "--threads", "1"),
+        *("--hash-rate-limit", str(plan.hash_rate_limit), "--json"),
+    ]
+    log = pool.installation.directory / f"{plan.name}.log"
+    return Miner(plan, await _open(command("miner", *arguments), log))
+
+
+async def _open(line: Sequence[str], log: Path) -> trio.Process:
+    # A group of its own: Ctrl-C reaches the demo alone, which then lets everybody leave in order.
+    with log.open("ab") as errors:
+        return await trio.lowlevel.open_process(
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+
+
+async def leave(process: trio.Process) -> float:
+    """Lets a process leave in order; returns the seconds it took.
+
+    Raises:
+        RadpoolError: It did not leave in time and was killed, or it says that it failed.
+    """
+    begin = trio.current_time()
+    process.terminate()
+    with trio.move_on_after(LEAVE_SECONDS_MAX):
+        await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+        raise RadpoolError(f"process {process.pid} did not leave within {LEAVE_SECONDS_MAX:.0f} s")
+    if process.returncode != 0:
+        raise RadpoolError(f"process {process.pid} left with status {process.returncode}")
+    return trio.current_time() - begin
+
+
+async def run_radpool(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs a radpool command to its end and returns its status and output."""
+    return await trio.run_process(
+        command(*arguments), capture_stdout=True, capture_stderr=True, check=False
+    )
+
+
+async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[str]:
+    rest = b""
+    async for chunk in stream:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+
+
+def _tail(file: Path) -> str:
+    return "\n".join(file.read_text(errors="replace").splitlines()[-8:])

@@ -1,0 +1,162 @@
+"""Assembles a Mining Service Provider: template source, pool and HTTP around one ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from radpool_sv2.chain.supervisor import EmbeddedChain
+from radpool_sv2.config import Endpoint
+from radpool_sv2.errors import ConfigError
+from radpool_sv2.keyfile import load_keys
+from radpool_sv2.ledger import Ledger
+from radpool_sv2.pool.extension import load_extensions
+from radpool_sv2.pool.role import Pool
+from radpool_sv2.residence import Serving, reside, tell_serving
+from radpool_sv2.supervision import Role, RunRole, stop_on_signal, supervise
+from radpool_sv2.templates.embedded import EmbeddedSource
+from radpool_sv2.templates.source import ChainEvent, TemplateUpdate
+from radpool_sv2.web import serve_http
+from radpool_sv2.web.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from radpool_sv2.config import MspConfig
+    from radpool_sv2.templates.source import TemplateSource
+
+__all__ = ["run_msp"]
+
+log = structlog.get_logger(__name__)
+
+UPDATES_PENDING_MAX: Final = 16
+"""Templates between the source and the pool, which takes each within a millisecond."""
+
+
+async def run_msp(
+    config: MspConfig,
+    sv2_listen: Endpoint | None,
+    http_listen: Endpoint | None,
+    serving: Callable[[Serving], None],
+) -> None:
+    """Runs a Mining Service Provider until SIGTERM or Ctrl-C.
+
+    Args:
+        config: The configuration.
+        sv2_listen: Where miners connect, if not where the configuration says.
+        http_listen: Where the status pages are, if not where the configuration says.
+        serving: Is called once, when all of it serves.
+
+    Raises:
+        ConfigError: Something that the operator can mend keeps it from starting.
+        StoreError: The ledger cannot be opened.
+    """
+    keys = load_keys(config.keys)
+    extensions = load_extensions(config.extensions.enabled, config.extensions.required)
+    with reside(config.node.data_dir):
+        ledger = await Ledger.open(
+            config.ledger.file, keys.msp, maturity_blocks=config.ledger.maturity_blocks
+        )
+        try:
+            source = _source(config)
+            pool = Pool(config, keys, ledger, source, extensions, listen=sv2_listen)
+            web = _Web(config, pool, http_listen or config.http.listen)
+            roles = [
+                Role("templates", _follow(source, pool)),
+                Role("pool", pool.run),
+                Role("http", web.run),
+            ]
+
+            def tell() -> None:
+                assert pool.address is not None
+                assert web.address is not None
+                public = config.keys.authority_public_key
+                told = Serving(str(pool.address), str(web.address), public)
+                tell_serving(config.node.data_dir, told)
+                serving(told)
+
+            await _run_roles(roles, tell)
+        finally:
+            with trio.CancelScope(shield=True):
+                await ledger.close()
+
+
+def _source(config: MspConfig) -> TemplateSource:
+    chain = EmbeddedChain(
+        config.templates.chain_dir,
+        block_zeros=config.templates.block_zeros,
+        payments_per_minute=config.templates.payments_per_minute,
+        template_interval_s=config.templates.interval_s,
+    )
+    return EmbeddedSource(chain)
+
+
+def _follow(source: TemplateSource, pool: Pool) -> RunRole:
+    """Makes the role that runs a template source and lets the pool follow it."""
+
+    async def run(stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        updates_send, updates = trio.open_memory_channel[TemplateUpdate](UPDATES_PENDING_MAX)
+        events_send, events = trio.open_memory_channel[ChainEvent](UPDATES_PENDING_MAX)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.follow_work, updates)
+            nursery.start_soon(pool.follow_chain, events)
+
+            async def run_source(*, task_status: trio.TaskStatus[None]) -> None:
+                await source.run(updates_send, events_send, task_status=task_status)
+
+            await nursery.start(run_source)
+            task_status.started()
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+    return run
+
+
+class _Web:
+    """Is the HTTP role; it keeps the port that it got when it is started again."""
+
+    def __init__(self, config: MspConfig, pool: Pool, listen: Endpoint) -> None:
+        self._config = config
+        self._window = Window(pool, config.mining.shares_per_minute)
+        self._listen = listen
+        self.address: Endpoint | None = None
+
+    async def run(self, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def serve(*, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
+                await serve_http(
+                    self._window,
+                    self._listen.host,
+                    self._listen.port,
+                    requests_max=self._config.http.requests_max,
+                    request_deadline_s=self._config.http.request_deadline_ms / 1000,
+                    task_status=task_status,
+                )
+
+            try:
+                host, port = await nursery.start(serve)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot be listened on: {error.strerror or error}",
+                    key="http.listen",
+                    value=str(self._listen),
+                ) from error
+            self._listen = self.address = Endpoint(host, port)
+            task_status.started()
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def _run_roles(roles: Sequence[Role], tell: Callable[[], None]) -> None:
+    """Runs roles until a signal comes; calls `tell` when all of them serve."""
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, stop)
+        async with trio.open_nursery() as running:
+            await running.start(supervise, roles, stop)
+            tell()
+        log.info("all roles have left")
+        nursery.cancel_scope.cancel()

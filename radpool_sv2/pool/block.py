@@ -1,0 +1,177 @@
+"""Sees solved blocks through: into the ledger, to the node once more, and to their settlement.
+
+The engine has written the block to the solution log and sent it to the node before anybody here
+learns of it. This desk records it in the ledger, which closes the epoch, and submits it again:
+submitting is idempotent, and the engine's way may have met a node that was just away. After a crash
+the log tells which blocks may have been missed; they take the same way.
+
+Whether a block pays is what the chain says: whenever the tip changes, the ledger is told how deep
+each unsettled block lies, and settles or undoes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from radpool_sv2.chain.transaction import Transaction
+from radpool_sv2.errors import LocalProtocolError, StoreError
+from radpool_sv2.templates.source import Solution, SubmitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from radpool_sv2._native.engine import BlockFound
+    from radpool_sv2.ledger import Ledger
+    from radpool_sv2.templates.source import TemplateSource
+
+__all__ = ["BlockDesk", "coinbase_height", "read_solutions", "shown"]
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS: Final = 1.0
+"""How long a ledger that could not write is left alone before the block is recorded again."""
+
+REPLAY_MAX: Final = 1_000
+"""How many of the last solutions are looked at after a start; the ledger knows all but a few."""
+
+_OP_1: Final = 0x51
+_OP_16: Final = 0x60
+
+
+def shown(block_hash: bytes) -> str:
+    """Writes a block hash as people know it: most significant byte first."""
+    return block_hash[::-1].hex()
+
+
+def coinbase_height(coinbase: Transaction) -> int:
+    """Reads the height that a coinbase's script begins with (BIP34)."""
+    script = coinbase.inputs[0].script
+    first = script[0]
+    if _OP_1 <= first <= _OP_16:
+        return first - _OP_1 + 1
+    return int.from_bytes(script[1 : 1 + first], "little")
+
+
+def read_solutions(file: Path) -> Iterator[tuple[Solution, int]]:
+    """Reads the last solutions of the engine's log with the account that each is due to.
+
+    A last line that a crash has cut off is left out: its block was sent to nobody.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines[-REPLAY_MAX:]:
+        try:
+            fields = json.loads(line)
+            solution = Solution(
+                template_id=fields["template_id"],
+                version=fields["version"],
+                ntime=fields["ntime"],
+                nonce=fields["nonce"],
+                coinbase_tx=bytes.fromhex(fields["coinbase_tx"]),
+                hash=bytes.fromhex(fields["hash"]),
+            )
+            account = int(fields["account"])
+        except (ValueError, KeyError, TypeError):
+            log.warning("a line of the solution log cannot be read", file=str(file))
+        else:
+            yield solution, account
+
+
+class BlockDesk:
+    """Sees blocks through. `found` and `tip_changed` take what happens; `run` does the rest."""
+
+    def __init__(self, ledger: Ledger, source: TemplateSource, solution_log: Path) -> None:
+        self._ledger = ledger
+        self._source = source
+        self._solution_log = solution_log
+        # Blocks are rare, and each cost its work: their number bounds itself.
+        self._found, self._to_record = trio.open_memory_channel[tuple[Solution, int]](math.inf)
+        self._look = trio.Event()
+
+    def found(self, event: BlockFound) -> None:
+        """Takes a block whose epoch's shares are all in the ledger."""
+        solution = Solution(
+            template_id=event.template_id,
+            version=event.version,
+            ntime=event.ntime,
+            nonce=event.nonce,
+            coinbase_tx=event.coinbase_tx,
+            hash=event.hash,
+        )
+        self._found.send_nowait((solution, event.account))
+
+    def tip_changed(self) -> None:
+        """Makes the desk ask the chain how deep the unsettled blocks lie."""
+        self._look.set()
+
+    async def run(self) -> None:
+        """Sees to the blocks of the solution log, then to all that follow, for ever."""
+        async with trio.open_nursery() as nursery:
+            for solution, account in read_solutions(self._solution_log):
+                if not await self._ledger.has_block(solution.hash):
+                    log.warning("a block of the solution log is new to the ledger")
+                    self._found.send_nowait((solution, account))
+            nursery.start_soon(self._settle)
+            async for solution, account in self._to_record:
+                await self._record(solution, account)
+                nursery.start_soon(self._submit, solution)
+
+    async def _record(self, solution: Solution, account: int) -> None:
+        coinbase = Transaction.from_bytes(solution.coinbase_tx)
+        while True:
+            try:
+                await self._ledger.record_block(
+                    hash=solution.hash,
+                    height=coinbase_height(coinbase),
+                    value_sats=sum(output.value_sats for output in coinbase.outputs),
+                    finder=account,
+                )
+            except StoreError as error:
+                log.error(  # noqa: TRY400 - the message tells the cause, the place is always this
+                    "a block cannot be recorded yet; it is on its way to the node all the same",
+                    reason=str(error),
+                )
+                await trio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _submit(self, solution: Solution) -> None:
+        try:
+            result = await self._source.submit_solution(solution)
+        except LocalProtocolError as error:
+            # The node knows the template no more, or never did: nothing can be done for the block.
+            log.error("a block was refused", hash=shown(solution.hash), reason=str(error))  # noqa: TRY400
+            return
+        if result.status is SubmitStatus.REJECTED:
+            log.error(
+                "a block was rejected by the node",
+                hash=shown(solution.hash),
+                reason=result.reason,
+                detail=result.detail,
+            )
+        else:
+            log.info(
+                "a block was accepted", hash=shown(solution.hash), on_active_chain=result.active
+            )
+        self.tip_changed()
+
+    async def _settle(self) -> None:
+        while True:
+            self._look = trio.Event()
+            try:
+                unsettled = await self._ledger.unsettled_blocks()
+                active = await self._source.active_blocks(unsettled)
+                await self._ledger.reconcile(active)
+            except StoreError as error:
+                log.error("blocks cannot be settled yet", reason=str(error))  # noqa: TRY400
+                await trio.sleep(RETRY_SECONDS)
+                continue
+            await self._look.wait()

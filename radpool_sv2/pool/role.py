@@ -1,0 +1,340 @@
+"""Runs the pool: one native engine, the ledger, a template source, and the decisions between them.
+
+Theory of operation. `Pool` outlives its engine: when the role fails, `run` is called again and
+starts a new engine on the same port, with the latest work and with the hashes of recent shares, so
+that nothing is credited twice. While it runs, these tasks share one nursery:
+
+- the intake moves shares from the engine to the ledger and hands events here;
+- the work desk gives the engine each template, with the pool's output and the epoch;
+- the block desk records solved blocks, submits them again, and settles what the chain confirms;
+- the certificate watch keeps the listener's certificate valid.
+
+To leave: the listener closes, sockets are not read any more, the last drain is committed and
+acknowledged, what waits for miners is sent, the engine ends. No acknowledged share can be lost by
+any other order of events, because acknowledging comes last.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from radpool_sv2._native.engine import (
+    BlockFound,
+    ChannelFailed,
+    ChannelOpened,
+    ChannelRequested,
+    Disconnected,
+    Engine,
+    EngineFailed,
+    EngineSettings,
+    Event,
+    ExtensionFrame,
+    PrefixesLow,
+    SetUp,
+)
+from radpool_sv2.chain.address import script_from_address
+from radpool_sv2.config import Endpoint
+from radpool_sv2.errors import ConfigError, LocalProtocolError, RemoteProtocolError, StoreError
+from radpool_sv2.pool.account import UserIdentity
+from radpool_sv2.pool.block import BlockDesk
+from radpool_sv2.pool.certificate import CertificateWatch
+from radpool_sv2.pool.intake import Intake
+from radpool_sv2.pool.roster import Roster
+from radpool_sv2.pool.work import to_native_template, to_native_tip
+
+if TYPE_CHECKING:
+    from radpool_sv2.config import MspConfig
+    from radpool_sv2.keyfile import KeyRing
+    from radpool_sv2.ledger import Ledger
+    from radpool_sv2.pool.extension import ExtensionRegistry
+    from radpool_sv2.templates.source import ChainEvent, TemplateSource, TemplateUpdate
+
+__all__ = ["SOLUTION_LOG", "Pool", "engine_settings"]
+
+log = structlog.get_logger(__name__)
+
+SOLUTION_LOG: Final = "blocks.jsonl"
+
+RAIL_ACCOUNT: Final = 0
+"""Shares are paid to an account in the MSP's ledger."""
+
+STOP_MS_MAX: Final = 1_000
+"""How long the engine may flush to clients when it stops; they have what is durable anyway."""
+
+FRAMES_PENDING_MAX: Final = 1_024
+"""Extension frames between the engine and the extensions; the engine bounds their bytes."""
+
+INTERNAL_ERROR: Final = "internal-error"
+"""What a client is told when the ledger cannot answer; it may ask again."""
+
+LEASE_RETRY_SECONDS: Final = 1.0
+
+
+def payout_script(address: str) -> bytes:
+    """Makes the output script that blocks pay.
+
+    Raises:
+        ConfigError: It is no address of the chain that is mined on.
+    """
+    try:
+        return script_from_address(address)
+    except LocalProtocolError as error:
+        raise ConfigError(
+            str(error), key="templates.payout_address", value=repr(address)
+        ) from error
+
+
+def engine_settings(
+    config: MspConfig, msp_key: bytes, extensions: ExtensionRegistry, solution_socket: str | None
+) -> EngineSettings:
+    """Makes the engine's settings: the keys of `mining` and `limits` have the same names there.
+
+    Raises:
+        ConfigError: The engine does not take a combination of settings.
+    """
+    mining = {
+        field.name: getattr(config.mining, field.name)
+        for field in fields(config.mining)
+        if field.name != "listen"
+    }
+    return EngineSettings(
+        **mining,
+        **asdict(config.limits),
+        msp_key=msp_key,
+        supported_extensions=extensions.supported,
+        required_extensions=extensions.required,
+        share_messages=extensions.share_messages,
+        prefixes_low=config.ledger.prefixes_low,
+        solution_log=str(config.node.data_dir / SOLUTION_LOG),
+        solution_socket=solution_socket,
+    )
+
+
+class Pool:
+    """Is the pool of an MSP; `run` is its role.
+
+    Attributes:
+        roster: The connections and channels of now.
+        address: Where miners connect, once it serves.
+        work: The latest template and its tip, and the epoch that it was published for.
+        started_unix_ms: When it began to serve.
+    """
+
+    def __init__(
+        self,
+        config: MspConfig,
+        keys: KeyRing,
+        ledger: Ledger,
+        source: TemplateSource,
+        extensions: ExtensionRegistry,
+        *,
+        listen: Endpoint | None = None,
+    ) -> None:
+        """Takes what the pool joins; `listen` replaces the address of the configuration.
+
+        Raises:
+            ConfigError: The payout address or a combination of settings cannot be used.
+        """
+        self._config = config
+        self._keys = keys
+        self.ledger = ledger
+        self._source = source
+        self._extensions = extensions
+        self._script = payout_script(config.templates.payout_address)
+        socket = source.solution_socket()
+        self._settings = engine_settings(
+            config, keys.msp.public, extensions, None if socket is None else str(socket)
+        )
+        self._solution_log = config.node.data_dir / SOLUTION_LOG
+        self._listen = listen or config.mining.listen
+        self.roster = Roster()
+        self.address: Endpoint | None = None
+        self.work: TemplateUpdate | None = None
+        self.tip_height = 0
+        self.started_unix_ms = 0
+        self._engine: Engine | None = None
+        self._blocks: list[BlockFound] = []
+        self._problems: dict[str, str] = {}
+        self._first_work = trio.Event()
+
+    def problems(self) -> list[str]:
+        """Tells what keeps the pool from working, in plain words; nothing when it is healthy."""
+        found = [text for text in self._problems.values() if text]
+        if self._engine is None:
+            found.append("the pool does not serve now; the log says why")
+        else:
+            found += [part.problem for part in (self._intake, self._watch) if part.problem]
+        return found
+
+    def metrics(self) -> dict[str, int]:
+        """Returns the engine's counters and gauges; none while it does not run."""
+        return {} if self._engine is None else self._engine.metrics()
+
+    async def follow_work(self, updates: trio.MemoryReceiveChannel[TemplateUpdate]) -> None:
+        """Takes the template source's updates for ever and gives them to whichever engine runs."""
+        async for update in updates:
+            previous, self.work = self.work, update
+            self._first_work.set()
+            if self._engine is not None:
+                is_activation = previous is not None and previous.template.id == update.template.id
+                self._publish(self._engine, activate=is_activation)
+
+    async def follow_chain(self, events: trio.MemoryReceiveChannel[ChainEvent]) -> None:
+        """Takes the template source's changes of the chain for ever."""
+        async for event in events:
+            self.tip_height = event.height
+            log.info("new tip", height=event.height, undone=len(event.disconnected))
+            self._desk.tip_changed()
+
+    async def run(self, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serves miners until `stop` is set, then leaves in order.
+
+        Raises:
+            ConfigError: The listener's address cannot be had, or a file cannot be written.
+            StoreError: The ledger does not answer at the start.
+        """
+        await self._first_work.wait()
+        engine = Engine(self._settings, self._keys.identity())
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._prepare(engine, nursery)
+                host, port = engine.listen(self._listen.host, self._listen.port)
+                # Port 0 means any free one the first time; miners then expect to find it again.
+                self._listen = self.address = Endpoint(host, port)
+                self.started_unix_ms = self.started_unix_ms or time.time_ns() // 1_000_000
+                nursery.start_soon(self._leave_when_told, engine, stop)
+                task_status.started()
+                await self._intake.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._engine = None
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(engine.stop, STOP_MS_MAX)
+
+    async def _prepare(self, engine: Engine, nursery: trio.Nursery) -> None:
+        """Gives a new engine all that it needs before the first miner comes."""
+        ledger = self._config.ledger
+        hashes = await self.ledger.recent_hashes(ledger.replay_shares)
+        await trio.to_thread.run_sync(engine.preload_seen, hashes)
+        engine.add_prefixes(*await self.ledger.reserve_prefixes(ledger.prefix_lease))
+        self._nursery = nursery
+        self._blocks.clear()
+        self._problems.clear()
+        self._extensions.attach(engine)
+        self._desk = BlockDesk(self.ledger, self._source, self._solution_log)
+        self._watch = CertificateWatch(self._keys, self._config.keys, engine)
+        self._intake = Intake(
+            engine, self.ledger, self._extensions, ledger, self._handle, self._hand_over_blocks
+        )
+        self._frames, frames = trio.open_memory_channel[ExtensionFrame](FRAMES_PENDING_MAX)
+        self._engine = engine
+        self._publish(engine, activate=False)
+        nursery.start_soon(self._desk.run)
+        nursery.start_soon(self._watch.run)
+        nursery.start_soon(self._deliver, frames)
+
+    async def _leave_when_told(self, engine: Engine, stop: trio.Event) -> None:
+        await stop.wait()
+        engine.stop_accepting()
+        engine.pause_reads()
+        self._intake.finish()
+
+    def _publish(self, engine: Engine, *, activate: bool) -> None:
+        assert self.work is not None
+        template, tip = self.work.template, self.work.tip
+        native_tip = None if tip is None else to_native_tip(tip)
+        if activate and native_tip is not None:
+            engine.activate_template(native_tip)
+            return
+        epoch = self.ledger.current_epoch
+        engine.publish_template(to_native_template(template, epoch, self._script), native_tip)
+        log.debug("template published", template=template.id, height=template.height, epoch=epoch)
+
+    def _handle(self, event: Event) -> None:
+        """Takes an event of the engine; what has to wait becomes a task."""
+        engine = self._engine
+        assert engine is not None
+        self.roster.apply(event)
+        if isinstance(event, ChannelRequested):
+            self._nursery.start_soon(self._decide, engine, event)
+        elif isinstance(event, BlockFound):
+            self._count_block(event)
+        elif isinstance(event, PrefixesLow):
+            self._nursery.start_soon(self._lease_prefixes, engine)
+        elif isinstance(event, ExtensionFrame):
+            self._queue(engine, event)
+        elif isinstance(event, EngineFailed):
+            self._problems["engine"] = event.message
+            log.error("a part of the engine cannot work", reason=event.message)
+        elif isinstance(event, Disconnected):
+            self._extensions.disconnected(event.connection)
+            log.info("miner left", connection=event.connection, reason=event.reason)
+        elif isinstance(event, SetUp):
+            log.info("miner came", connection=event.connection, address=event.address)
+        elif isinstance(event, ChannelOpened):
+            log.info("channel opened", connection=event.connection, channel=event.channel)
+        elif isinstance(event, ChannelFailed):
+            self.roster.refuse(event.connection, event.request)
+            log.warning("channel not opened", connection=event.connection, code=event.code)
+
+    async def _decide(self, engine: Engine, event: ChannelRequested) -> None:
+        """Opens or refuses a channel: whoever names an account that can be read may mine."""
+        try:
+            identity = UserIdentity.parse(event.user_identity)
+            self.roster.request(event, identity)
+            account = await self.ledger.account(identity.account)
+        except RemoteProtocolError as error:
+            log.warning("channel refused", connection=event.connection, reason=str(error))
+            engine.refuse_channel(event.connection, event.request, error.error_code)
+        except StoreError as error:
+            log.error("no account for a new channel", reason=str(error))  # noqa: TRY400
+            self.roster.refuse(event.connection, event.request)
+            engine.refuse_channel(event.connection, event.request, INTERNAL_ERROR)
+        else:
+            engine.open_channel(
+                event.connection,
+                event.request,
+                account=account.id,
+                commitment=account.commitment,
+                rail=RAIL_ACCOUNT,
+                exponent=identity.exponent,
+            )
+
+    async def _lease_prefixes(self, engine: Engine) -> None:
+        while True:
+            try:
+                start, end = await self.ledger.reserve_prefixes(self._config.ledger.prefix_lease)
+            except StoreError as error:
+                log.error("no extranonce prefixes can be leased", reason=str(error))  # noqa: TRY400
+                await trio.sleep(LEASE_RETRY_SECONDS)
+            else:
+                engine.add_prefixes(start, end)
+                return
+
+    def _count_block(self, event: BlockFound) -> None:
+        # Held until what was drained with it is committed: its epoch closes behind its shares.
+        self._blocks.append(event)
+        channel = self.roster.channel(event.connection, event.channel)
+        if channel is not None:
+            channel.blocks_found += 1
+
+    def _hand_over_blocks(self) -> None:
+        for event in self._blocks:
+            self._desk.found(event)
+        self._blocks.clear()
+
+    def _queue(self, engine: Engine, frame: ExtensionFrame) -> None:
+        try:
+            self._frames.send_nowait(frame)
+        except trio.WouldBlock:
+            log.warning("extension frames come too fast", connection=frame.connection)
+            engine.disconnect(frame.connection)
+
+    async def _deliver(self, frames: trio.MemoryReceiveChannel[ExtensionFrame]) -> None:
+        async for frame in frames:
+            await self._extensions.deliver(frame)

@@ -1,0 +1,57 @@
+"""Gives the engine its work: each template with the pool's output and the epoch it counts in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from radpool_sv2._native import engine as native
+
+if TYPE_CHECKING:
+    from radpool_sv2.templates.source import Template, Tip
+
+__all__ = ["payout_output", "to_native_template", "to_native_tip"]
+
+log = structlog.get_logger(__name__)
+
+
+def payout_output(value_sats: int, script: bytes) -> bytes:
+    """Serialises the coinbase output that pays the pool.
+
+    Args:
+        value_sats: Subsidy and fees of the block, in satoshi.
+        script: The output script, up to 252 bytes.
+    """
+    assert len(script) < 0xFD, "scripts of addresses are short"
+    return value_sats.to_bytes(8, "little") + bytes([len(script)]) + script
+
+
+def to_native_template(template: Template, epoch: int, script: bytes) -> native.Template:
+    """Makes the engine's template of a source's one: the pool takes the whole value."""
+    return native.Template(
+        id=template.id,
+        epoch=epoch,
+        height=template.height,
+        version=template.version,
+        coinbase_tx_version=template.coinbase_tx_version,
+        coinbase_prefix=template.coinbase_prefix,
+        coinbase_sequence=template.coinbase_sequence,
+        pool_outputs=payout_output(template.value_sats, script),
+        pool_output_count=1,
+        template_outputs=template.template_outputs,
+        template_output_count=template.template_output_count,
+        coinbase_locktime=template.coinbase_locktime,
+        merkle_path=template.merkle_path,
+    )
+
+
+def to_native_tip(tip: Tip) -> native.Tip:
+    """Makes the engine's tip of a source's one."""
+    return native.Tip(
+        template_id=tip.template_id,
+        prev_hash=tip.prev_hash,
+        min_ntime=tip.min_ntime,
+        nbits=tip.nbits,
+        target=tip.target,
+    )

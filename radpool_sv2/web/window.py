@@ -1,0 +1,111 @@
+"""Shows a running pool to the HTTP API: snapshots of its roster and rows of its books."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from radpool_sv2.web.view import ChannelView, ClientView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from radpool_sv2.pool.role import Pool
+    from radpool_sv2.pool.roster import Channel, Client
+    from radpool_sv2.web.view import LedgerView
+
+__all__ = ["Window"]
+
+
+class Window:
+    """Is the `PoolView` of a pool."""
+
+    def __init__(self, pool: Pool, shares_per_minute: int, books: LedgerView) -> None:
+        self._pool = pool
+        self._shares_per_minute = shares_per_minute
+        self._books = books
+
+    @property
+    def started_unix_ms(self) -> int:
+        """When the pool began to serve, milliseconds since 1970."""
+        return self._pool.started_unix_ms
+
+    @property
+    def ledger(self) -> LedgerView:
+        """The books."""
+        return self._books
+
+    def clients(self) -> Sequence[ClientView]:
+        """Returns every connection that has been set up, ordered by `client_id`."""
+        clients = sorted(self._pool.roster, key=lambda client: client.connection)
+        return [self._client(client) for client in clients]
+
+    def client(self, client_id: int) -> ClientView | None:
+        """Returns one connection, or None when there is none of that id."""
+        client = self._pool.roster.get(client_id)
+        return None if client is None else self._client(client)
+
+    def engine_metrics(self) -> Mapping[str, int]:
+        """Returns the native engine's counters and gauges by name."""
+        return self._pool.metrics()
+
+    def problems(self) -> Sequence[str]:
+        """Returns what keeps the pool from working, in plain words; empty when healthy."""
+        return self._pool.problems()
+
+    def blocks_found(self) -> int:
+        """Returns how many blocks the pool has found since it keeps books."""
+        return self._pool.ledger.blocks_found
+
+    def status(self) -> Mapping[str, Any]:
+        """Returns tip, template, epoch and addresses, JSON-ready, for `radpool status`."""
+        work = self._pool.work
+        tip = None if work is None else work.tip
+        template = None
+        if work is not None:
+            template = {
+                "id": work.template.id,
+                "height": work.template.height,
+                "value_sats": work.template.value_sats,
+                "fees_sats": work.template.fees_sats,
+                "tx_count": work.template.tx_count,
+                "rule": work.template.rule,
+            }
+        return {
+            "sv2": str(self._pool.address),
+            "tip_height": self._pool.tip_height,
+            "tip_hash": None
+            if work is None or work.tip is None
+            else work.tip.prev_hash[::-1].hex(),
+            "template": template,
+            "epoch": self._pool.ledger.current_epoch,
+            "blocks_found": self.blocks_found(),
+            "problems": list(self.problems()),
+        }
+
+    def _client(self, client: Client) -> ClientView:
+        return ClientView(
+            client_id=client.connection,
+            address=client.address,
+            vendor=client.vendor,
+            hardware_version=client.hardware_version,
+            firmware=client.firmware,
+            channels=[self._channel(channel) for channel in client.channels.values()],
+        )
+
+    def _channel(self, channel: Channel) -> ChannelView:
+        return ChannelView(
+            channel_id=channel.channel,
+            kind=cast("Literal['standard', 'extended']", channel.kind),
+            user_identity=channel.user_identity,
+            account=channel.identity.account,
+            nominal_hash_rate=channel.nominal_hash_rate,
+            exponent=channel.exponent,
+            max_target=channel.max_target,
+            extranonce_prefix=channel.extranonce_prefix,
+            rollable_extranonce_size=channel.rollable,
+            shares_per_minute=self._shares_per_minute,
+            shares_accepted=channel.accepted,
+            shares_rejected=channel.rejected,
+            work=channel.work,
+            blocks_found=channel.blocks_found,
+        )
