@@ -211,7 +211,16 @@ class ShareBatch:
     def attachments(self) -> list[tuple[int, int, int, bytes]]:
         """Returns `(index, extension type, message type, bytes)` of shares that have one."""
 
-    def seal(self, key: MspKey, sequence: int, previous: bytes, time_ms: int) -> SealedBatch:
+    def seal(  # noqa: PLR0913 - each is a field of the batch
+        self,
+        key: MspKey,
+        sequence: int,
+        previous: bytes,
+        time_ms: int,
+        *,
+        epoch_min: int = 0,
+        excluding: Sequence[int] = (),
+    ) -> SealedBatch:
         """Builds and signs the durable form of this batch. Takes milliseconds: use a worker thread.
 
         Args:
@@ -219,9 +228,12 @@ class ShareBatch:
             sequence: The batch's number in the MSP's chain.
             previous: Hash of the batch before it, 32 bytes.
             time_ms: Milliseconds since 1970.
+            epoch_min: The lowest epoch that is not settled: shares of earlier tags count in it.
+            excluding: Indices of shares to leave out, because the ledger has them already.
 
         Raises:
-            LocalProtocolError: If `previous` is not of 32 bytes or the key is another MSP's.
+            LocalProtocolError: If no share is left, `previous` is not of 32 bytes, the key is another
+                MSP's or an index is outside the batch.
         """
 
     def connection_of(self, index: int) -> int:
@@ -240,6 +252,13 @@ class ShareBatch:
 
     def sequence_of(self, index: int) -> int:
         """Returns the sequence number that the miner gave a share.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def account_of(self, index: int) -> int:
+        """Returns the ledger's number of the account that a share counts for.
 
         Raises:
             LocalProtocolError: If there is no such share.

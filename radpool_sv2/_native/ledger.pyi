@@ -69,6 +69,8 @@ class SealedBatch:
     def channel_sums(self) -> list[tuple[int, int, int, int]]:
         """Per channel: `(connection, channel, count, work)`."""
 
+    def __len__(self) -> int: ...
+
 @final
 class BatchSummary:
     """Is what the verifier has recomputed from a blob and its template bodies."""
@@ -92,6 +94,10 @@ class BatchSummary:
     @property
     def time_ms(self) -> int:
         """When it was sealed: milliseconds since 1970."""
+
+    @property
+    def epoch_min(self) -> int:
+        """The lowest epoch that was not settled then: shares of earlier tags count in it."""
 
     @property
     def count(self) -> int:

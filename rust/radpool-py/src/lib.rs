@@ -2,18 +2,43 @@
 //!
 //! Bytes or frozen classes cross this border, in batches; no secret, no panic and no lock does.
 
+mod batch;
+mod engine;
 mod error;
+mod event;
 mod keys;
+mod ledger;
 mod miner;
+mod setting;
 
 use pyo3::prelude::*;
 
 /// Submodules by name, as `register_submodules` makes them importable.
-const SUBMODULES: [&str; 2] = ["keys", "miner"];
+const SUBMODULES: [&str; 4] = ["engine", "keys", "ledger", "miner"];
 
 #[pymodule]
 mod _native {
     use pyo3::prelude::*;
+
+    #[pymodule]
+    mod engine {
+        #[pymodule_export]
+        use crate::{
+            batch::ShareBatch,
+            engine::{Drained, Engine, Template, Tip},
+            event::{
+                BlockFound, ChannelClosed, ChannelFailed, ChannelOpened, ChannelReport,
+                ChannelRequested, ChannelUpdated, Disconnected, EngineFailed, ExponentChanged,
+                ExtensionFrame, ExtensionsNegotiated, PrefixesLow, SetUp, WorkerNamed,
+            },
+            setting::EngineSettings,
+        };
+
+        #[pymodule_init]
+        fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+            crate::event::add_union(module)
+        }
+    }
 
     #[pymodule]
     mod keys {
@@ -21,6 +46,12 @@ mod _native {
         use crate::keys::{
             AuthorityPublicKey, AuthoritySecretKey, Certificate, ServerIdentity, StaticKey,
         };
+    }
+
+    #[pymodule]
+    mod ledger {
+        #[pymodule_export]
+        use crate::ledger::{BatchSummary, MspKey, SealedBatch, verify_batch};
     }
 
     #[pymodule]

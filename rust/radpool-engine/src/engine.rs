@@ -1,0 +1,382 @@
+//! The engine as its owner sees it: start, commands, drain, stop.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    os::fd::RawFd,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, RwLock};
+use radpool_mining::{
+    Command, ConnectionId, Settings, ShareRecord, Shared, Template, Tip, WorkError,
+};
+use radpool_wire::noise::ServerIdentity;
+use thiserror::Error;
+use tokio::{runtime, task::AbortHandle};
+
+use crate::{
+    Completion, Drained, EngineSettings, EngineSettingsError,
+    clock::Clock,
+    core::Core,
+    event::{NO_SUCH_CONNECTION, TOO_MANY_COMMANDS},
+    handover::Handover,
+    limit::Gate,
+    listener,
+    mailbox::{Acknowledgement, Order, Undeliverable},
+    metric::{self, EngineCounters},
+    solution::{SolutionCounters, SolutionPath},
+};
+
+/// How long the threads may take to end once no connection is left.
+const THREADS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Why the engine did not do what it was asked to.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// Settings that no engine can run with.
+    #[error(transparent)]
+    Settings(#[from] EngineSettingsError),
+    /// The solution log cannot be opened.
+    #[error(
+        "the solution log {path} cannot be opened for appending ({source}): correct solution_log"
+    )]
+    SolutionLog { path: String, source: io::Error },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {host}:{port}: {source}")]
+    Listen { host: String, port: u16, source: io::Error },
+    /// The system gives no thread, descriptor or randomness.
+    #[error("the system gives no {what}: {source}")]
+    System { what: &'static str, source: io::Error },
+    /// A template or tip that no job can be made of.
+    #[error(transparent)]
+    Work(#[from] WorkError),
+    /// An index behind the end of a batch.
+    #[error("share {index} was rejected in a batch of {count}: give an index below that")]
+    Index { index: usize, count: usize },
+    /// The engine is stopped.
+    #[error("the engine is stopped: make a new one")]
+    Stopped,
+    /// The engine belongs to another process.
+    #[error(
+        "the engine belongs to process {owner} and has no threads in process {here}, which was forked \
+         from it: start processes by exec, or make the engine after the fork"
+    )]
+    Forked { owner: u32, here: u32 },
+}
+
+/// A pool's listeners, connections, jobs and validation, on threads of their own.
+#[derive(Debug)]
+pub struct Engine {
+    core: Arc<Core>,
+    runtime: Mutex<Option<runtime::Runtime>>,
+    solutions_thread: Mutex<Option<JoinHandle<()>>>,
+    listeners: Mutex<Vec<AbortHandle>>,
+    tokens: AtomicU64,
+    stopped: AtomicBool,
+    process: u32,
+}
+
+impl Engine {
+    /// Starts the threads. Nothing listens yet.
+    ///
+    /// # Errors
+    /// `Settings`, `SolutionLog` or `System`.
+    pub fn start(settings: EngineSettings, identity: ServerIdentity) -> Result<Self, EngineError> {
+        settings.check()?;
+        let system = |what| move |source| EngineError::System { what, source };
+        let mut seen_key = [0; 16];
+        getrandom::fill(&mut seen_key).map_err(|error| system("randomness")(error.into()))?;
+        let shared = share(settings.mining.clone(), seen_key)?;
+        let handover = Handover::new(&settings).map_err(system("file descriptor"))?;
+        let handover = Arc::new(handover);
+        let clock = Clock::start();
+        let solution_counters = Arc::<SolutionCounters>::default();
+        let (path, solutions_thread) = SolutionPath::start(
+            &settings.solution_log,
+            settings.solution_socket.as_deref(),
+            clock,
+            Arc::clone(&handover),
+            Arc::clone(&solution_counters),
+        )
+        .map_err(|source| {
+            let path = settings.solution_log.display().to_string();
+            EngineError::SolutionLog { path, source }
+        })?;
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(settings.threads())
+            .thread_name("radpool-io")
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(system("thread"))?;
+        let core = Arc::new(Core {
+            gate: Arc::new(Gate::new(&settings)),
+            settings,
+            shared,
+            clock,
+            registry: Arc::default(),
+            handover,
+            identity: RwLock::new(Arc::new(identity)),
+            solutions: RwLock::new(Some(path)),
+            counters: EngineCounters::default(),
+            solution_counters,
+            stopping: AtomicBool::new(false),
+            stop_deadline_ms: AtomicU64::new(0),
+            prefixes_asked: AtomicBool::new(false),
+        });
+        Ok(Self {
+            core,
+            runtime: Mutex::new(Some(runtime)),
+            solutions_thread: Mutex::new(Some(solutions_thread)),
+            listeners: Mutex::default(),
+            tokens: AtomicU64::new(1),
+            stopped: AtomicBool::new(false),
+            process: process::id(),
+        })
+    }
+
+    /// Starts to accept connections and returns the address; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// `Listen` when the address cannot be bound, `Stopped`, `Forked`.
+    pub fn listen(&self, host: &str, port: u16) -> Result<SocketAddr, EngineError> {
+        self.check_process()?;
+        let runtime = self.runtime.lock();
+        let runtime = runtime.as_ref().ok_or(EngineError::Stopped)?;
+        let _context = runtime.enter();
+        let failed = |source| EngineError::Listen { host: host.to_owned(), port, source };
+        let listener = listener::bind(host, port).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let task = runtime.spawn(listener::accept(Arc::clone(&self.core), listener));
+        self.listeners.lock().push(task.abort_handle());
+        Ok(address)
+    }
+
+    /// The descriptor that is readable when there is something to drain.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.core.handover.descriptor()
+    }
+
+    /// Takes out all events and completions, and up to `records_max` shares.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn drain(&self, records_max: usize) -> Result<Drained, EngineError> {
+        self.check_process()?;
+        Ok(self.core.handover.drain(records_max.max(1)))
+    }
+
+    /// Tells clients that the shares are durable, except those at `rejected` indexes, which are
+    /// answered with the error code beside them. Clients that have left are skipped.
+    ///
+    /// # Errors
+    /// `Index` when a rejected share is none of these; nothing was sent then. `Forked`.
+    pub fn acknowledge(
+        &self,
+        shares: &[ShareRecord],
+        rejected: &[(usize, String)],
+    ) -> Result<(), EngineError> {
+        self.check_process()?;
+        let count = shares.len();
+        if let Some((index, _)) = rejected.iter().find(|(index, _)| *index >= count) {
+            return Err(EngineError::Index { index: *index, count });
+        }
+        let rejected: HashMap<usize, &String> =
+            rejected.iter().map(|(index, code)| (*index, code)).collect();
+        let sums = sum_up(shares, |index| rejected.contains_key(&index));
+        let wanted = sums.into_iter().map(|((connection, _), sum)| (connection, sum));
+        self.core.registry.for_each_found(wanted, |mailbox, sum| {
+            mailbox.acknowledge(sum);
+            mailbox.wake();
+        });
+        for (index, code) in rejected {
+            let share = &shares[index];
+            let (channel, sequence) = (share.channel_id, share.sequence);
+            let command = Command::RejectShare { channel, sequence, code: code.clone() };
+            if let Some(mailbox) = self.core.registry.find(share.connection) {
+                // One that leaves at this moment needs no answer.
+                let _ = mailbox.order(Order { command, token: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a template the current one together with its tip, or the future one without.
+    ///
+    /// # Errors
+    /// `Work` when no job can be made of it, `Forked`.
+    pub fn publish_template(
+        &self,
+        template: Template,
+        tip: Option<Tip>,
+    ) -> Result<(), EngineError> {
+        self.check_process()?;
+        self.core.shared.publish_template(template, tip)?;
+        self.core.registry.wake_all();
+        Ok(())
+    }
+
+    /// Makes the future template the current one.
+    ///
+    /// # Errors
+    /// `Work` when the tip does not fit it, `Forked`.
+    pub fn activate_template(&self, tip: Tip) -> Result<(), EngineError> {
+        self.check_process()?;
+        self.core.shared.activate_template(tip)?;
+        self.core.registry.wake_all();
+        Ok(())
+    }
+
+    /// Adds extranonce prefixes that were reserved durably and never added before.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn add_prefixes(&self, start: u32, end: u32) -> Result<(), EngineError> {
+        self.check_process()?;
+        self.core.shared.prefixes.add(start, end);
+        self.core.prefixes_asked.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Refuses the shares with these header hashes from now on.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn preload_seen<'hash>(
+        &self,
+        hashes: impl IntoIterator<Item = &'hash [u8; 32]>,
+    ) -> Result<(), EngineError> {
+        self.check_process()?;
+        self.core.shared.seen.preload(hashes);
+        Ok(())
+    }
+
+    /// Sends a command to a connection and returns the token of its completion.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn command(&self, connection: ConnectionId, command: Command) -> Result<u64, EngineError> {
+        self.check_process()?;
+        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
+        let order = Order { command, token: Some(token) };
+        let result = match self.core.registry.find(connection) {
+            Some(mailbox) => mailbox.order(order),
+            None => Err(Undeliverable::Gone),
+        };
+        let failure = match result {
+            Ok(()) => return Ok(token),
+            Err(Undeliverable::Gone) => NO_SUCH_CONNECTION,
+            Err(Undeliverable::Full) => TOO_MANY_COMMANDS,
+        };
+        self.core.handover.complete(Completion { token, failure: Some(failure) });
+        Ok(token)
+    }
+
+    /// Shows another certificate to clients that connect from now on.
+    pub fn set_identity(&self, identity: ServerIdentity) {
+        *self.core.identity.write() = Arc::new(identity);
+    }
+
+    /// All counters and gauges by name.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<(String, u64)> {
+        metric::metrics(&self.core)
+    }
+
+    /// Closes the listeners; connections stay.
+    pub fn stop_accepting(&self) {
+        self.listeners.lock().drain(..).for_each(|task| task.abort());
+    }
+
+    /// Ends reading for good, so that the ring gets no more shares.
+    pub fn pause_reads(&self) {
+        self.core.handover.end_reads();
+    }
+
+    /// Lets connections send what waits for them, closes them and ends the threads. Blocks for at
+    /// most about `timeout`; in a forked process it does nothing.
+    pub fn stop(&self, timeout: Duration) {
+        if self.check_process().is_err() || self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.stop_accepting();
+        self.pause_reads();
+        let core = &self.core;
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let deadline_ms = core.clock.now().mono_ms.saturating_add(timeout_ms);
+        core.stop_deadline_ms.store(deadline_ms, Ordering::Relaxed);
+        core.stopping.store(true, Ordering::Release);
+        core.registry.wake_all();
+        let in_time = core.registry.wait_empty(Instant::now() + timeout);
+        if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_timeout(THREADS_TIMEOUT);
+        }
+        // Without senders the thread ends once the last block is on disk.
+        core.solutions.write().take();
+        if let Some(thread) = self.solutions_thread.lock().take()
+            && in_time
+        {
+            // It cannot be joined with an error unless it panicked, and then it is over all the same.
+            let _ = thread.join();
+        }
+        core.handover.stop();
+    }
+
+    fn check_process(&self) -> Result<(), EngineError> {
+        let here = process::id();
+        match self.process == here {
+            true => Ok(()),
+            false => Err(EngineError::Forked { owner: self.process, here }),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.check_process().is_ok() {
+            self.stop(Duration::ZERO);
+        } else {
+            // The runtime's threads are not in this process: joining them would wait for ever.
+            core::mem::forget(self.runtime.lock().take());
+            core::mem::forget(self.solutions_thread.lock().take());
+        }
+    }
+}
+
+fn share(settings: Settings, seen_key: [u8; 16]) -> Result<Arc<Shared>, EngineError> {
+    let shared = Shared::new(settings, seen_key).map_err(EngineSettingsError::from)?;
+    Ok(Arc::new(shared))
+}
+
+/// Sums the accepted shares up per connection and channel, in the order of their ids.
+fn sum_up(
+    shares: &[ShareRecord],
+    is_rejected: impl Fn(usize) -> bool,
+) -> Vec<((ConnectionId, u32), Acknowledgement)> {
+    let mut sums: HashMap<(ConnectionId, u32), Acknowledgement> = HashMap::new();
+    for (index, share) in shares.iter().enumerate() {
+        if is_rejected(index) {
+            continue;
+        }
+        let one = Acknowledgement {
+            channel: share.channel_id,
+            last_sequence: share.sequence,
+            count: 1,
+            sum: u64::try_from(share.exponent.work().0).unwrap_or(u64::MAX),
+        };
+        let key = (share.connection, share.channel_id);
+        sums.entry(key).and_modify(|sum| sum.merge(one)).or_insert(one);
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_unstable_by_key(|(key, _)| *key);
+    sums
+}

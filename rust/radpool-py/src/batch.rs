@@ -1,0 +1,225 @@
+//! `radpool_sv2._native.engine.ShareBatch`: validated shares on their way to the disk.
+
+use std::{
+    ffi::{CStr, c_char, c_int, c_void},
+    ptr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use pyo3::{exceptions::PyBufferError, ffi, prelude::*, types::PyBytes};
+use radpool_ledger::{Link, ShareView};
+use radpool_mining::ShareRecord;
+
+use crate::{
+    error::local_error,
+    ledger::{MspKey, SealedBatch, seal},
+};
+
+/// Length of a packed record.
+pub(crate) const RECORD_LEN: usize = 4 * 8 + 7 * 4 + 4 + 32 + 32;
+
+/// Validated shares that are neither durable nor acknowledged yet.
+#[pyclass(frozen, module = "radpool_sv2._native.engine")]
+#[derive(Debug)]
+pub struct ShareBatch {
+    pub(crate) shares: Arc<Vec<ShareRecord>>,
+    /// Whether miners were told about these shares.
+    pub(crate) acknowledged: AtomicBool,
+    /// The packed form, made when somebody asks for it.
+    packed: OnceLock<Box<[u8]>>,
+}
+
+impl ShareBatch {
+    pub(crate) fn new(shares: Vec<ShareRecord>) -> Self {
+        let acknowledged = AtomicBool::new(false);
+        Self { shares: Arc::new(shares), acknowledged, packed: OnceLock::new() }
+    }
+
+    fn share(&self, index: usize) -> PyResult<&ShareRecord> {
+        let count = self.shares.len();
+        self.shares
+            .get(index)
+            .ok_or_else(|| local_error(format!("there is no share {index} in a batch of {count}")))
+    }
+}
+
+#[pymethods]
+impl ShareBatch {
+    #[classattr]
+    #[expect(non_snake_case, reason = "a constant in Python")]
+    fn RECORD_LEN() -> usize {
+        RECORD_LEN
+    }
+
+    fn __len__(&self) -> usize {
+        self.shares.len()
+    }
+
+    fn attachments<'py>(&self, py: Python<'py>) -> Vec<(usize, u16, u8, Bound<'py, PyBytes>)> {
+        let shares = self.shares.iter().enumerate();
+        shares
+            .filter_map(|(index, share)| Some((index, share.attachment.as_ref()?)))
+            .map(|(index, attachment)| {
+                let bytes = PyBytes::new(py, &attachment.bytes);
+                (index, attachment.extension_type, attachment.msg_type, bytes)
+            })
+            .collect()
+    }
+
+    #[pyo3(
+        signature = (key, sequence, previous, time_ms, *, epoch_min = 0, excluding = vec![]),
+        text_signature = "($self, key, sequence, previous, time_ms, *, epoch_min=0, excluding=())"
+    )]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    fn seal(
+        &self,
+        py: Python<'_>,
+        key: &MspKey,
+        sequence: u64,
+        previous: &[u8],
+        time_ms: u64,
+        epoch_min: u32,
+        mut excluding: Vec<usize>,
+    ) -> PyResult<SealedBatch> {
+        let previous = previous.try_into().map_err(|_| {
+            local_error(format!("previous has {} bytes: give the 32 of a hash", previous.len()))
+        })?;
+        excluding.sort_unstable();
+        excluding.dedup();
+        if let Some(index) = excluding.last() {
+            self.share(*index)?;
+        }
+        let link = Link { sequence, previous, time_ms, epoch_min };
+        py.detach(|| seal(key, link, self.shares.iter().map(view), &excluding))
+    }
+
+    fn connection_of(&self, index: usize) -> PyResult<u64> {
+        self.share(index).map(|share| share.connection)
+    }
+
+    fn channel_of(&self, index: usize) -> PyResult<u32> {
+        self.share(index).map(|share| share.channel_id)
+    }
+
+    fn sequence_of(&self, index: usize) -> PyResult<u32> {
+        self.share(index).map(|share| share.sequence)
+    }
+
+    fn account_of(&self, index: usize) -> PyResult<u64> {
+        self.share(index).map(|share| share.account)
+    }
+
+    fn hash_of(&self, index: usize) -> PyResult<[u8; 32]> {
+        self.share(index).map(|share| share.hash.0)
+    }
+
+    /// What Python before 3.12 has no method for; type checkers know the protocol by it.
+    fn __buffer__<'py>(slf: &Bound<'py, Self>, flags: c_int) -> PyResult<Bound<'py, PyMemoryView>> {
+        if flags & ffi::PyBUF_WRITABLE == ffi::PyBUF_WRITABLE {
+            return Err(PyBufferError::new_err("a batch of shares cannot be written to"));
+        }
+        PyMemoryView::from(slf)
+    }
+
+    fn __repr__(&self) -> String {
+        let acknowledged = match self.acknowledged.load(Ordering::Relaxed) {
+            true => "acknowledged",
+            false => "not acknowledged",
+        };
+        format!("ShareBatch({} shares, {acknowledged})", self.shares.len())
+    }
+
+    /// Lends the packed records.
+    ///
+    /// # Safety
+    /// As the buffer protocol has it: `view` is valid for writes or null.
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("there is no view to fill"));
+        }
+        if flags & ffi::PyBUF_WRITABLE == ffi::PyBUF_WRITABLE {
+            return Err(PyBufferError::new_err("a batch of shares cannot be written to"));
+        }
+        let py = slf.py();
+        let this = slf.get();
+        let packed = py.detach(|| this.packed.get_or_init(|| pack(&this.shares)));
+        let format: *mut c_char = match flags & ffi::PyBUF_FORMAT == ffi::PyBUF_FORMAT {
+            true => FORMAT.as_ptr().cast_mut(),
+            false => ptr::null_mut(),
+        };
+        // SAFETY: the caller gives a valid view. The bytes live as long as the batch, which the view's
+        // `obj` keeps alive; `shape` and `strides` point into the view itself, which holds them.
+        unsafe {
+            (*view).obj = slf.clone().into_any().into_ptr();
+            (*view).buf = packed.as_ptr().cast_mut().cast::<c_void>();
+            (*view).len = isize::try_from(packed.len()).expect("an allocation fits isize");
+            (*view).readonly = 1;
+            (*view).itemsize = 1;
+            (*view).format = format;
+            (*view).ndim = 1;
+            (*view).shape = match flags & ffi::PyBUF_ND == ffi::PyBUF_ND {
+                true => &raw mut (*view).len,
+                false => ptr::null_mut(),
+            };
+            (*view).strides = match flags & ffi::PyBUF_STRIDES == ffi::PyBUF_STRIDES {
+                true => &raw mut (*view).itemsize,
+                false => ptr::null_mut(),
+            };
+            (*view).suboffsets = ptr::null_mut();
+            (*view).internal = ptr::null_mut();
+        }
+        Ok(())
+    }
+
+    /// Ends a loan; the bytes belong to the batch, so there is nothing to give back.
+    ///
+    /// # Safety
+    /// As the buffer protocol has it.
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
+}
+
+const FORMAT: &CStr = c"B";
+
+fn view(share: &ShareRecord) -> ShareView<'_> {
+    ShareView {
+        connection: share.connection,
+        channel: share.channel_id,
+        account: share.account,
+        owner: &share.owner,
+        body: &share.body,
+        exponent: share.exponent,
+        version: share.version,
+        ntime: share.ntime,
+        nonce: share.nonce,
+        extranonce: &share.extranonce[..usize::from(share.extranonce_len)],
+        hash: &share.hash,
+    }
+}
+
+/// Packs records as `ShareBatch` in the stubs describes them.
+fn pack(shares: &[ShareRecord]) -> Box<[u8]> {
+    let mut packed = Vec::with_capacity(shares.len() * RECORD_LEN);
+    for share in shares {
+        for number in [share.unix_ms, share.connection, share.account, share.template_id] {
+            packed.extend_from_slice(&number.to_le_bytes());
+        }
+        let (epoch, rail) = (share.owner.epoch, share.owner.rail as u8);
+        let (channel, sequence) = (share.channel_id, share.sequence);
+        let numbers = [channel, sequence, share.version, share.ntime, share.nonce, epoch];
+        for number in numbers.into_iter().chain([share.worker]) {
+            packed.extend_from_slice(&number.to_le_bytes());
+        }
+        let flags = u8::from(share.attachment.is_some());
+        packed.extend_from_slice(&[share.exponent.get(), rail, share.extranonce_len, flags]);
+        packed.extend_from_slice(&share.hash.0);
+        packed.extend_from_slice(&share.extranonce);
+    }
+    packed.into()
+}

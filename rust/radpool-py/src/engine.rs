@@ -1,0 +1,401 @@
+//! `radpool_sv2._native.engine`: the engine, its settings and what it works on.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+use pyo3::{exceptions::PyOverflowError, prelude::*, types::PyList};
+use radpool_engine as engine;
+use radpool_ledger::Rail;
+use radpool_mining::{ChannelOwner, CloseReason, Command};
+use radpool_units::{Exponent, Target};
+
+use crate::{
+    batch::ShareBatch,
+    error::{config_error, internal_error, local_error},
+    event::to_python,
+    keys::ServerIdentity,
+    setting::EngineSettings,
+};
+
+/// Longest payload of a frame.
+const PAYLOAD_LEN_MAX: usize = radpool_wire::frame::PAYLOAD_LEN_MAX;
+
+/// A number from Python; one that does not fit is the caller's fault, told as such.
+struct Int<T>(T);
+
+impl<'a, 'py, T> FromPyObject<'a, 'py> for Int<T>
+where
+    T: FromPyObject<'a, 'py, Error = PyErr>,
+{
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        value.extract::<T>().map(Self).map_err(|error| {
+            match error.is_instance_of::<PyOverflowError>(value.py()) {
+                true => local_error(format!("{} is out of range", &*value)),
+                false => error,
+            }
+        })
+    }
+}
+
+fn hash(name: &str, bytes: &[u8]) -> PyResult<[u8; 32]> {
+    bytes.try_into().map_err(|_| local_error(format!("{name} has {} bytes, not 32", bytes.len())))
+}
+
+fn exponent(zeros: u32) -> PyResult<Exponent> {
+    Exponent::new(zeros).map_err(local_error)
+}
+
+fn owner(account: u64, commitment: &[u8], rail: u8) -> PyResult<ChannelOwner> {
+    let commitment = hash("commitment", commitment)?;
+    let rail = Rail::try_from(rail).map_err(local_error)?;
+    Ok(ChannelOwner { account, commitment, rail })
+}
+
+/// A code or reason for the wire: SV2 wants printable ASCII, and a STR0_255 holds no more.
+fn code(text: &str, len_min: usize) -> PyResult<String> {
+    let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if !printable || !(len_min..=255).contains(&text.len()) {
+        return Err(local_error(format!(
+            "{text:?} cannot be sent as a code: give {len_min} to 255 printable ASCII characters"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+fn engine_error(error: engine::EngineError) -> PyErr {
+    use engine::EngineError;
+    match error {
+        EngineError::Settings(_) | EngineError::SolutionLog { .. } | EngineError::Listen { .. } => {
+            config_error(error)
+        }
+        EngineError::Work(_) | EngineError::Index { .. } | EngineError::Stopped => {
+            local_error(error)
+        }
+        EngineError::System { .. } | EngineError::Forked { .. } => internal_error(error),
+    }
+}
+
+/// A block template with the pool's outputs.
+#[pyclass(frozen, module = "radpool_sv2._native.engine")]
+#[derive(Debug)]
+pub struct Template(radpool_mining::Template);
+
+#[pymethods]
+impl Template {
+    #[new]
+    #[pyo3(signature = (
+        *, id, epoch, height, version, coinbase_tx_version, coinbase_prefix, coinbase_sequence,
+        pool_outputs, pool_output_count, template_outputs, template_output_count,
+        coinbase_locktime, merkle_path
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    fn new(
+        id: Int<u64>,
+        epoch: Int<u32>,
+        height: Int<u32>,
+        version: Int<u32>,
+        coinbase_tx_version: Int<u32>,
+        coinbase_prefix: Vec<u8>,
+        coinbase_sequence: Int<u32>,
+        pool_outputs: Vec<u8>,
+        pool_output_count: Int<u16>,
+        template_outputs: Vec<u8>,
+        template_output_count: Int<u16>,
+        coinbase_locktime: Int<u32>,
+        merkle_path: Vec<Vec<u8>>,
+    ) -> PyResult<Self> {
+        let siblings = merkle_path.iter().map(|sibling| hash("a sibling in merkle_path", sibling));
+        Ok(Self(radpool_mining::Template {
+            id: id.0,
+            epoch: epoch.0,
+            height: height.0,
+            version: version.0,
+            coinbase_tx_version: coinbase_tx_version.0,
+            coinbase_prefix,
+            coinbase_sequence: coinbase_sequence.0,
+            pool_outputs,
+            pool_output_count: pool_output_count.0,
+            template_outputs,
+            template_output_count: template_output_count.0,
+            coinbase_locktime: coinbase_locktime.0,
+            merkle_path: siblings.collect::<PyResult<_>>()?,
+        }))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Template({}, height {}, epoch {})", self.0.id, self.0.height, self.0.epoch)
+    }
+}
+
+/// The tip that makes a template the current one.
+#[pyclass(frozen, module = "radpool_sv2._native.engine")]
+#[derive(Debug)]
+pub struct Tip(radpool_mining::Tip);
+
+#[pymethods]
+impl Tip {
+    #[new]
+    #[pyo3(signature = (*, template_id, prev_hash, min_ntime, nbits, target))]
+    fn new(
+        template_id: Int<u64>,
+        prev_hash: &[u8],
+        min_ntime: Int<u32>,
+        nbits: Int<u32>,
+        target: &[u8],
+    ) -> PyResult<Self> {
+        Ok(Self(radpool_mining::Tip {
+            template_id: template_id.0,
+            prev_hash: hash("prev_hash", prev_hash)?,
+            min_ntime: min_ntime.0,
+            nbits: nbits.0,
+            target: Target::from_le_bytes(hash("target", target)?),
+        }))
+    }
+
+    fn __repr__(&self) -> String {
+        let prev_hash = radpool_units::Hash256(self.0.prev_hash);
+        format!("Tip({prev_hash}, template {})", self.0.template_id)
+    }
+}
+
+/// What one call of `Engine.drain` took out.
+#[pyclass(frozen, get_all, module = "radpool_sv2._native.engine")]
+#[derive(Debug)]
+pub(crate) struct Drained {
+    batch: Option<Py<ShareBatch>>,
+    events: Py<PyList>,
+    completions: Vec<(u64, Option<&'static str>)>,
+    more: bool,
+    stopped: bool,
+}
+
+/// The pool's front.
+#[pyclass(frozen, module = "radpool_sv2._native.engine")]
+#[derive(Debug)]
+pub struct Engine(engine::Engine);
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new(py: Python<'_>, settings: &EngineSettings, identity: &ServerIdentity) -> PyResult<Self> {
+        let (settings, identity) = (settings.0.clone(), identity.0.clone());
+        py.detach(|| engine::Engine::start(settings, identity).map(Self).map_err(engine_error))
+    }
+
+    fn listen(&self, py: Python<'_>, host: &str, port: u16) -> PyResult<(String, u16)> {
+        let address = py.detach(|| self.0.listen(host, port)).map_err(engine_error)?;
+        Ok((address.ip().to_string(), address.port()))
+    }
+
+    fn event_fd(&self) -> i32 {
+        self.0.descriptor()
+    }
+
+    fn drain(&self, py: Python<'_>, records_max: usize) -> PyResult<Drained> {
+        let drained = py.detach(|| self.0.drain(records_max)).map_err(engine_error)?;
+        let batch = match drained.shares.is_empty() {
+            true => None,
+            false => Some(Py::new(py, ShareBatch::new(drained.shares))?),
+        };
+        let events = PyList::empty(py);
+        for event in drained.events {
+            events.append(to_python(py, event)?)?;
+        }
+        let completions = drained.completions.into_iter();
+        Ok(Drained {
+            batch,
+            events: events.unbind(),
+            completions: completions.map(|done| (done.token, done.failure)).collect(),
+            more: drained.more,
+            stopped: drained.stopped,
+        })
+    }
+
+    #[pyo3(
+        signature = (batch, rejected = vec![]),
+        text_signature = "($self, batch, rejected=())"
+    )]
+    fn acknowledge(
+        &self,
+        py: Python<'_>,
+        batch: &ShareBatch,
+        rejected: Vec<(Int<usize>, String)>,
+    ) -> PyResult<()> {
+        let rejected: Vec<(usize, String)> = rejected
+            .into_iter()
+            .map(|(index, text)| Ok((index.0, code(&text, 1)?)))
+            .collect::<PyResult<_>>()?;
+        if let Some((index, _)) = rejected.iter().find(|(index, _)| *index >= batch.shares.len()) {
+            let count = batch.shares.len();
+            return Err(local_error(format!("there is no share {index} in a batch of {count}")));
+        }
+        if batch.acknowledged.swap(true, Ordering::AcqRel) {
+            return Err(local_error("the batch was acknowledged before: once is enough"));
+        }
+        py.detach(|| self.0.acknowledge(&batch.shares, &rejected)).map_err(engine_error)
+    }
+
+    fn publish_template(
+        &self,
+        py: Python<'_>,
+        template: &Template,
+        tip: Option<&Tip>,
+    ) -> PyResult<()> {
+        let (template, tip) = (template.0.clone(), tip.map(|tip| tip.0));
+        py.detach(|| self.0.publish_template(template, tip)).map_err(engine_error)
+    }
+
+    fn activate_template(&self, py: Python<'_>, tip: &Tip) -> PyResult<()> {
+        py.detach(|| self.0.activate_template(tip.0)).map_err(engine_error)
+    }
+
+    fn add_prefixes(&self, start: i64, end: i64) -> PyResult<()> {
+        let bound = |number| u32::try_from(number).ok();
+        match (bound(start), bound(end)) {
+            (Some(first), Some(last)) if first < last => {
+                self.0.add_prefixes(first, last).map_err(engine_error)
+            }
+            _ => Err(local_error(format!(
+                "prefixes {start} to {end} are no lease: give 0 <= start < end < 2^32"
+            ))),
+        }
+    }
+
+    fn preload_seen(&self, py: Python<'_>, header_hashes: &[u8]) -> PyResult<()> {
+        let (hashes, rest) = header_hashes.as_chunks::<32>();
+        if !rest.is_empty() {
+            return Err(local_error(format!(
+                "header_hashes has {} bytes: give a multiple of 32",
+                header_hashes.len()
+            )));
+        }
+        py.detach(|| self.0.preload_seen(hashes)).map_err(engine_error)
+    }
+
+    #[pyo3(signature = (connection, request, *, account, commitment, rail, exponent))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    fn open_channel(
+        &self,
+        connection: Int<u64>,
+        request: Int<u32>,
+        account: Int<u64>,
+        commitment: &[u8],
+        rail: Int<u8>,
+        exponent: Option<Int<u32>>,
+    ) -> PyResult<u64> {
+        let owner = owner(account.0, commitment, rail.0)?;
+        let exponent = exponent.map(|zeros| self::exponent(zeros.0)).transpose()?;
+        self.command(connection, Command::OpenChannel { request: request.0, owner, exponent })
+    }
+
+    fn refuse_channel(
+        &self,
+        connection: Int<u64>,
+        request: Int<u32>,
+        error_code: &str,
+    ) -> PyResult<u64> {
+        let code = code(error_code, 1)?;
+        self.command(connection, Command::RefuseChannel { request: request.0, code })
+    }
+
+    fn close_channel(
+        &self,
+        connection: Int<u64>,
+        channel: Int<u32>,
+        reason: &str,
+    ) -> PyResult<u64> {
+        let reason = code(reason, 0)?;
+        self.command(connection, Command::CloseChannel { channel: channel.0, reason })
+    }
+
+    #[pyo3(signature = (connection, channel, *, account, commitment, rail))]
+    fn set_owner(
+        &self,
+        connection: Int<u64>,
+        channel: Int<u32>,
+        account: Int<u64>,
+        commitment: &[u8],
+        rail: Int<u8>,
+    ) -> PyResult<u64> {
+        let owner = owner(account.0, commitment, rail.0)?;
+        self.command(connection, Command::SetOwner { channel: channel.0, owner })
+    }
+
+    fn set_exponent(
+        &self,
+        connection: Int<u64>,
+        channel: Int<u32>,
+        exponent: Int<u32>,
+    ) -> PyResult<u64> {
+        let exponent = self::exponent(exponent.0)?;
+        self.command(connection, Command::SetExponent { channel: channel.0, exponent })
+    }
+
+    fn set_extranonce_prefix(&self, connection: Int<u64>, channel: Int<u32>) -> PyResult<u64> {
+        self.command(connection, Command::SetExtranoncePrefix { channel: channel.0 })
+    }
+
+    #[pyo3(signature = (connection, extension_type, msg_type, *, channel_msg, payload))]
+    fn send_extension(
+        &self,
+        connection: Int<u64>,
+        extension_type: Int<u16>,
+        msg_type: Int<u8>,
+        channel_msg: bool,
+        payload: &[u8],
+    ) -> PyResult<u64> {
+        let extension_type = extension_type.0;
+        if extension_type & radpool_wire::frame::CHANNEL_BIT != 0 {
+            return Err(local_error(format!(
+                "extension type {extension_type:#06x} has bit 15 set: use channel_msg for that"
+            )));
+        }
+        if payload.len() > PAYLOAD_LEN_MAX {
+            return Err(local_error(format!(
+                "a payload of {} bytes: a frame holds {PAYLOAD_LEN_MAX}",
+                payload.len()
+            )));
+        }
+        let (msg_type, payload) = (msg_type.0, payload.to_vec());
+        let command = Command::SendExtension { extension_type, msg_type, channel_msg, payload };
+        self.command(connection, command)
+    }
+
+    fn reconnect(&self, connection: Int<u64>, host: &str, port: Int<u16>) -> PyResult<u64> {
+        if host.len() > 255 {
+            return Err(local_error(format!("a host of {} bytes: give at most 255", host.len())));
+        }
+        self.command(connection, Command::Reconnect { host: host.to_owned(), port: port.0 })
+    }
+
+    fn disconnect(&self, connection: Int<u64>) -> PyResult<u64> {
+        self.command(connection, Command::Disconnect { reason: CloseReason::Requested })
+    }
+
+    fn set_identity(&self, identity: &ServerIdentity) {
+        self.0.set_identity(identity.0.clone());
+    }
+
+    fn metrics(&self) -> BTreeMap<String, u64> {
+        self.0.metrics().into_iter().collect()
+    }
+
+    fn stop_accepting(&self) {
+        self.0.stop_accepting();
+    }
+
+    fn pause_reads(&self) {
+        self.0.pause_reads();
+    }
+
+    fn stop(&self, py: Python<'_>, timeout_ms: u64) {
+        py.detach(|| self.0.stop(Duration::from_millis(timeout_ms)));
+    }
+}
+
+impl Engine {
+    fn command(&self, connection: Int<u64>, command: Command) -> PyResult<u64> {
+        self.0.command(connection.0, command).map_err(engine_error)
+    }
+}

@@ -1,0 +1,358 @@
+//! Events of the engine as frozen Python classes, one for each event.
+
+use std::collections::BTreeMap;
+
+use pyo3::prelude::*;
+use radpool_engine::EngineEvent;
+use radpool_mining as mining;
+
+/// Declares a class whose attributes are its fields.
+macro_rules! event {
+    ($(#[$docs:meta])* $name:ident { $($field:ident: $kind:ty,)* }) => {
+        $(#[$docs])*
+        #[pyclass(frozen, get_all, module = "radpool_sv2._native.engine")]
+        #[derive(Debug)]
+        pub struct $name { $(pub(crate) $field: $kind,)* }
+
+        #[pymethods]
+        impl $name {
+            fn __repr__(&self) -> String {
+                format!("{self:?}")
+            }
+        }
+    };
+}
+
+event! {
+    /// A client is set up.
+    SetUp {
+        connection: u64,
+        address: String,
+        flags: u32,
+        vendor: Vec<u8>,
+        hardware_version: Vec<u8>,
+        firmware: Vec<u8>,
+        device_id: Vec<u8>,
+    }
+}
+
+event! {
+    /// A client may use these extensions.
+    ExtensionsNegotiated { connection: u64, extensions: Vec<u16>, }
+}
+
+event! {
+    /// A client asks for a channel.
+    ChannelRequested {
+        connection: u64,
+        request: u32,
+        kind: &'static str,
+        user_identity: Vec<u8>,
+        nominal_hash_rate: f32,
+        max_target: [u8; 32],
+        min_extranonce_size: u16,
+    }
+}
+
+event! {
+    /// A channel is open.
+    ChannelOpened {
+        connection: u64,
+        request: u32,
+        channel: u32,
+        group: u32,
+        kind: &'static str,
+        exponent: u8,
+        extranonce_prefix: Vec<u8>,
+        rollable: u16,
+    }
+}
+
+event! {
+    /// A channel could not be opened although the pool wanted to.
+    ChannelFailed { connection: u64, request: u32, code: &'static str, }
+}
+
+event! {
+    /// A client declared another hash rate or largest target.
+    ChannelUpdated {
+        connection: u64,
+        channel: u32,
+        nominal_hash_rate: f32,
+        max_target: [u8; 32],
+    }
+}
+
+event! {
+    /// A channel moved on the ladder.
+    ExponentChanged { connection: u64, channel: u32, exponent: u8, }
+}
+
+event! {
+    /// What a channel has delivered.
+    ChannelReport {
+        connection: u64,
+        channel: u32,
+        accepted: u64,
+        work: u128,
+        rejected: BTreeMap<&'static str, u64>,
+        exponent: u8,
+    }
+}
+
+event! {
+    /// Shares name a worker by its number from now on.
+    WorkerNamed { connection: u64, channel: u32, worker: u32, name: Vec<u8>, }
+}
+
+event! {
+    /// A frame of a negotiated extension.
+    ExtensionFrame {
+        connection: u64,
+        extension_type: u16,
+        msg_type: u8,
+        channel_msg: bool,
+        payload: Vec<u8>,
+    }
+}
+
+event! {
+    /// A channel is gone.
+    ChannelClosed { connection: u64, channel: u32, by_client: bool, reason: Vec<u8>, }
+}
+
+event! {
+    /// A connection is gone.
+    Disconnected { connection: u64, reason: &'static str, }
+}
+
+event! {
+    /// A share solved its block.
+    BlockFound {
+        template_id: u64,
+        connection: u64,
+        channel: u32,
+        account: u64,
+        header: [u8; 80],
+        coinbase_tx: Vec<u8>,
+        version: u32,
+        ntime: u32,
+        nonce: u32,
+        hash: [u8; 32],
+    }
+}
+
+event! {
+    /// Few extranonce prefixes are left.
+    PrefixesLow { remaining: u64, }
+}
+
+event! {
+    /// A part of the engine cannot do its work.
+    EngineFailed { message: String, }
+}
+
+/// Adds the union of all event classes, for `isinstance` and annotations.
+pub(crate) fn add_union(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let names = [
+        "SetUp",
+        "ExtensionsNegotiated",
+        "ChannelRequested",
+        "ChannelOpened",
+        "ChannelFailed",
+        "ChannelUpdated",
+        "ExponentChanged",
+        "ChannelReport",
+        "WorkerNamed",
+        "ExtensionFrame",
+        "ChannelClosed",
+        "Disconnected",
+        "BlockFound",
+        "PrefixesLow",
+        "EngineFailed",
+    ];
+    let mut union = module.getattr(names[0])?;
+    for name in &names[1..] {
+        union = union.bitor(module.getattr(*name)?)?;
+    }
+    module.add("Event", union)
+}
+
+/// Makes the Python object of an event.
+pub(crate) fn to_python(py: Python<'_>, event: EngineEvent) -> PyResult<Bound<'_, PyAny>> {
+    match event {
+        EngineEvent::Mining {
+            connection,
+            address,
+            event: mining::Event::SetUp { flags, vendor, hardware_version, firmware, device_id },
+        } => object(
+            py,
+            SetUp {
+                connection,
+                address: address.to_string(),
+                flags,
+                vendor,
+                hardware_version,
+                firmware,
+                device_id,
+            },
+        ),
+        EngineEvent::Mining { connection, event, .. } => mining_event(py, connection, event),
+        EngineEvent::Disconnected { connection, reason } => {
+            object(py, Disconnected { connection, reason: reason.as_str() })
+        }
+        EngineEvent::BlockFound(solution) => block_found(py, *solution),
+        EngineEvent::PrefixesLow { remaining } => object(py, PrefixesLow { remaining }),
+        EngineEvent::Failed { message } => object(py, EngineFailed { message }),
+    }
+}
+
+fn mining_event(
+    py: Python<'_>,
+    connection: u64,
+    event: mining::Event,
+) -> PyResult<Bound<'_, PyAny>> {
+    use mining::Event;
+    match event {
+        Event::SetUp { .. } => unreachable!("to_python() takes it, with the address"),
+        Event::Disconnected { reason } => {
+            object(py, Disconnected { connection, reason: reason.as_str() })
+        }
+        Event::ExtensionsNegotiated { extensions } => {
+            object(py, ExtensionsNegotiated { connection, extensions })
+        }
+        Event::ChannelRequested {
+            request,
+            kind,
+            user_identity,
+            nominal_hash_rate,
+            max_target,
+            min_extranonce_size,
+        } => object(
+            py,
+            ChannelRequested {
+                connection,
+                request,
+                kind: kind_name(kind),
+                user_identity,
+                nominal_hash_rate,
+                max_target,
+                min_extranonce_size,
+            },
+        ),
+        event @ Event::ChannelOpened { .. } => channel_opened(py, connection, event),
+        Event::ChannelFailed { request, code } => {
+            object(py, ChannelFailed { connection, request, code })
+        }
+        Event::ChannelUpdated { channel, nominal_hash_rate, max_target } => {
+            object(py, ChannelUpdated { connection, channel, nominal_hash_rate, max_target })
+        }
+        Event::ExponentChanged { channel, exponent } => {
+            object(py, ExponentChanged { connection, channel, exponent: exponent.get() })
+        }
+        Event::ChannelReport(report) => channel_report(py, connection, &report),
+        Event::WorkerNamed { channel, worker, name } => {
+            object(py, WorkerNamed { connection, channel, worker, name })
+        }
+        Event::ExtensionFrame { extension_type, msg_type, channel_msg, payload } => {
+            let payload = payload.to_vec();
+            object(
+                py,
+                ExtensionFrame { connection, extension_type, msg_type, channel_msg, payload },
+            )
+        }
+        Event::ChannelClosed { channel, by_client, reason } => {
+            object(py, ChannelClosed { connection, channel, by_client, reason })
+        }
+    }
+}
+
+fn channel_opened(
+    py: Python<'_>,
+    connection: u64,
+    event: mining::Event,
+) -> PyResult<Bound<'_, PyAny>> {
+    let mining::Event::ChannelOpened {
+        request,
+        channel,
+        group,
+        kind,
+        exponent,
+        extranonce_prefix,
+        rollable,
+    } = event
+    else {
+        unreachable!("mining_event() calls this for no other event");
+    };
+    object(
+        py,
+        ChannelOpened {
+            connection,
+            request,
+            channel,
+            group,
+            kind: kind_name(kind),
+            exponent: exponent.get(),
+            extranonce_prefix,
+            rollable,
+        },
+    )
+}
+
+fn channel_report<'py>(
+    py: Python<'py>,
+    connection: u64,
+    report: &mining::ChannelReport,
+) -> PyResult<Bound<'py, PyAny>> {
+    let counts = mining::Reject::ALL.map(|reject| (reject, report.rejected[reject.index()]));
+    let mut rejected = BTreeMap::new();
+    for (reject, count) in counts {
+        if count > 0 {
+            // Two reasons may share a code.
+            *rejected.entry(reject.code()).or_default() += count;
+        }
+    }
+    object(
+        py,
+        ChannelReport {
+            connection,
+            channel: report.channel,
+            accepted: report.accepted,
+            work: report.work.0,
+            rejected,
+            exponent: report.exponent.get(),
+        },
+    )
+}
+
+fn block_found(py: Python<'_>, solution: mining::Solution) -> PyResult<Bound<'_, PyAny>> {
+    object(
+        py,
+        BlockFound {
+            template_id: solution.template_id,
+            connection: solution.connection,
+            channel: solution.channel,
+            account: solution.account,
+            header: solution.header,
+            coinbase_tx: solution.coinbase_tx,
+            version: solution.version,
+            ntime: solution.ntime,
+            nonce: solution.nonce,
+            hash: solution.hash.0,
+        },
+    )
+}
+
+fn kind_name(kind: mining::ChannelKind) -> &'static str {
+    match kind {
+        mining::ChannelKind::Standard => "standard",
+        mining::ChannelKind::Extended => "extended",
+    }
+}
+
+fn object<'py, T>(py: Python<'py>, value: T) -> PyResult<Bound<'py, PyAny>>
+where
+    T: pyo3::PyClass + Into<PyClassInitializer<T>>,
+{
+    Ok(Bound::new(py, value)?.into_any())
+}

@@ -1,0 +1,167 @@
+//! `radpool_sv2._native.ledger`: signed share batches.
+
+use std::collections::HashMap;
+
+use pyo3::{prelude::*, types::PyBytes};
+use radpool_ledger as ledger;
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{config_error, faulty_msp, internal_error},
+    keys::random_bytes,
+};
+
+/// Signs batches: the identity of an MSP.
+#[pyclass(frozen, module = "radpool_sv2._native.ledger")]
+#[derive(Debug)]
+pub struct MspKey(pub(crate) ledger::MspKey);
+
+#[pymethods]
+impl MspKey {
+    #[staticmethod]
+    fn generate() -> PyResult<Self> {
+        let secret = Zeroizing::new(random_bytes()?);
+        ledger::MspKey::from_secret(&secret).map(Self).map_err(internal_error)
+    }
+
+    #[staticmethod]
+    fn from_secret(secret: &[u8]) -> PyResult<Self> {
+        let secret: Zeroizing<[u8; 32]> = Zeroizing::new(secret.try_into().map_err(|_| {
+            config_error(format!("an MSP's secret key has 32 bytes, not {}", secret.len()))
+        })?);
+        ledger::MspKey::from_secret(&secret).map(Self).map_err(config_error)
+    }
+
+    fn expose_secret<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.expose_secret().as_slice())
+    }
+
+    #[getter]
+    fn public(&self) -> [u8; 32] {
+        *self.0.public()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("MspKey(secret redacted, public {})", hex::encode(self.0.public()))
+    }
+}
+
+/// A batch of shares, signed and chained, ready to be made durable.
+#[pyclass(frozen, module = "radpool_sv2._native.ledger")]
+#[derive(Debug)]
+pub struct SealedBatch(pub(crate) ledger::SealedBatch);
+
+#[pymethods]
+impl SealedBatch {
+    #[getter]
+    fn blob<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.blob)
+    }
+
+    #[getter]
+    fn hash(&self) -> [u8; 32] {
+        self.0.hash
+    }
+
+    #[getter]
+    fn root(&self) -> [u8; 32] {
+        self.0.root
+    }
+
+    #[getter]
+    fn count(&self) -> u32 {
+        self.0.count
+    }
+
+    #[getter]
+    fn work(&self) -> u128 {
+        self.0.work.0
+    }
+
+    #[getter]
+    fn sums(&self) -> Vec<(u64, u32, u8, u64, u128)> {
+        let sums = self.0.sums.iter();
+        sums.map(|sum| (sum.account, sum.epoch, sum.rail, sum.count, sum.work.0)).collect()
+    }
+
+    #[getter]
+    fn header_hashes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.header_hashes)
+    }
+
+    #[getter]
+    fn bodies<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, u32)> {
+        let bodies = self.0.bodies.iter();
+        bodies
+            .map(|sealed| {
+                let digest = PyBytes::new(py, &sealed.digest);
+                (digest, PyBytes::new(py, &sealed.body), sealed.height)
+            })
+            .collect()
+    }
+
+    #[getter]
+    fn channel_sums(&self) -> Vec<(u64, u32, u64, u128)> {
+        let sums = self.0.channel_sums.iter();
+        sums.map(|sum| (sum.connection, sum.channel, sum.count, sum.work.0)).collect()
+    }
+}
+
+/// What the verifier has recomputed.
+#[pyclass(frozen, get_all, module = "radpool_sv2._native.ledger")]
+#[derive(Debug)]
+pub(crate) struct BatchSummary {
+    hash: [u8; 32],
+    msp_key: [u8; 32],
+    sequence: u64,
+    previous: [u8; 32],
+    time_ms: u64,
+    epoch_min: u32,
+    count: u32,
+    work: u128,
+    root: [u8; 32],
+}
+
+/// Recomputes everything that a batch claims, without the GIL.
+#[pyfunction]
+pub(crate) fn verify_batch(
+    py: Python<'_>,
+    blob: Vec<u8>,
+    bodies: HashMap<[u8; 32], Vec<u8>>,
+) -> PyResult<BatchSummary> {
+    let verified = py.detach(|| {
+        let batch = ledger::verify_batch(&blob, |digest| bodies.get(digest).map(Vec::as_slice))?;
+        let head = &batch.batch.head;
+        Ok(BatchSummary {
+            hash: batch.batch.hash,
+            msp_key: head.msp_key,
+            sequence: head.link.sequence,
+            previous: head.link.previous,
+            time_ms: head.link.time_ms,
+            epoch_min: head.link.epoch_min,
+            count: head.count,
+            work: head.work.0,
+            root: head.root,
+        })
+    });
+    verified.map_err(|error: ledger::BatchError| {
+        // Only a signed batch proves anything about whose fault it is.
+        let msp = match error {
+            ledger::BatchError::Signature => None,
+            _ => ledger::Batch::decode(&blob).ok().map(|batch| batch.head.msp_key),
+        };
+        faulty_msp(&error, msp.as_ref().map_or(&[][..], |key| &key[..]), &blob)
+    })
+}
+
+/// Seals shares for `ShareBatch.seal`: a mistake here is the caller's.
+pub(crate) fn seal<'a>(
+    key: &MspKey,
+    link: ledger::Link,
+    shares: impl IntoIterator<Item = ledger::ShareView<'a>>,
+    excluding: &[usize],
+) -> PyResult<SealedBatch> {
+    ledger::seal(&key.0, link, shares, excluding)
+        .map(SealedBatch)
+        .map_err(crate::error::local_error)
+}
