@@ -1,0 +1,189 @@
+"""Runs the benchmarks and writes the table: `python -m benchmarks --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import measure, peer
+from benchmarks.process import LOAD, ROOT, BenchmarkError, processors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.measure import Row
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Is how large a run is.
+
+    Args:
+        shares: Shares of one closed loop.
+        plans: Its connections and unanswered shares of each.
+        rounds: How often each is repeated; the median counts.
+        latency_seconds: Length of the open loop.
+        fanout: Numbers of connections that a tip goes out to.
+        tips: Tips for each of them.
+        joiners: Clients that join while tips come.
+        idle: Idle connections.
+        waves: How often all of them connect.
+        storms: Numbers of connections that are made at once.
+    """
+
+    shares: int
+    plans: tuple[tuple[int, int], ...]
+    rounds: int
+    latency_seconds: int
+    fanout: tuple[int, ...]
+    tips: int
+    joiners: int
+    idle: int
+    waves: int
+    storms: tuple[int, ...]
+
+
+SIZES = {
+    "full": Size(
+        shares=400_000,
+        plans=((1, 64), (100, 16), (1_000, 4)),
+        rounds=3,
+        latency_seconds=20,
+        fanout=(1_000, 5_000, 10_000),
+        tips=9,
+        joiners=1_000,
+        idle=10_000,
+        waves=11,
+        storms=(1_000, 10_000),
+    ),
+    "smoke": Size(
+        shares=20_000,
+        plans=((10, 16),),
+        rounds=1,
+        latency_seconds=2,
+        fanout=(100,),
+        tips=3,
+        joiners=50,
+        idle=100,
+        waves=3,
+        storms=(100,),
+    ),
+}
+"""What `make bench` runs, and what only shows that it works."""
+LATENCY_RATE = 1_000
+LATENCY_CONNECTIONS = 100
+
+
+def main() -> int:
+    """Runs what was asked for; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="benchmarks")
+    parser.add_argument("--size", choices=sorted(SIZES), default="full")
+    parser.add_argument("--only", action="append", choices=list(parts(SIZES["full"])), default=[])
+    arguments = parser.parse_args()
+    if not LOAD.exists():
+        print(f"{LOAD} is missing: run `make load` first", file=sys.stderr)
+        return 1
+    machine = describe_machine()
+    print("\n".join(f"{name}: {value}" for name, value in machine.items()) + "\n", flush=True)
+    rows: list[Row] = []
+    for name, run in parts(SIZES[arguments.size]).items():
+        if arguments.only and name not in arguments.only:
+            continue
+        print(f"==> {name}", flush=True)
+        try:
+            found = run()
+        except BenchmarkError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 1
+        for row in found:
+            print(f"    {row.question}: {row.figure}  {row.note}", flush=True)
+        rows += found
+    write(rows, machine, arguments.size)
+    return 0
+
+
+def parts(size: Size) -> dict[str, Callable[[], list[Row]]]:
+    """Names the parts in the order in which they run."""
+
+    def shares() -> list[Row]:
+        floor, rows = measure.measure_floor()
+        return rows + measure.measure_shares(floor, size.shares, size.plans, size.rounds)
+
+    def fanout() -> list[Row]:
+        rows = []
+        for count in size.fanout:
+            rows += measure.measure_fanout(count, size.tips, 0)
+        return rows + measure.measure_fanout(size.fanout[0], size.tips, size.joiners)
+
+    return {
+        "shares": shares,
+        "latency": lambda: measure.measure_latency(
+            LATENCY_RATE, size.latency_seconds, LATENCY_CONNECTIONS
+        ),
+        "fanout": fanout,
+        "idle": lambda: measure.measure_idle(size.idle, size.waves),
+        "storm": lambda: [row for count in size.storms for row in measure.measure_storm(count)],
+        "peer": peer.measure_peer,
+    }
+
+
+def describe_machine() -> dict[str, str]:
+    """Says what the figures depend on."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in cpuinfo.splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    flags = [flag for flag in ("sha_ni", "avx2", "avx512f") if f" {flag} " in cpuinfo + " "]
+    commit = subprocess.run(
+        ["git", "-C", ROOT, "describe", "--always", "--dirty"],
+        capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
+    rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=False)
+    pool_cpus, load_cpus = processors()
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "radpool-sv2": f"{version('radpool-sv2')} at {commit or 'no checkout'}",
+        "processor": f"{model} ({', '.join(flags)}), {os.cpu_count()} visible",
+        "pinned": f"pool to {sorted(pool_cpus)}, generator to {sorted(load_cpus)}",
+        "load average before": " ".join(f"{value:.1f}" for value in os.getloadavg()),
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()},"
+        f" {rustc.stdout.strip()}",
+        "packages": ", ".join(f"{name} {version(name)}" for name in ("trio", "msgspec")),
+    }
+
+
+def write(rows: list[Row], machine: dict[str, str], size: str) -> None:
+    """Writes the table as markdown and everything as JSON."""
+    directory = RESULTS if size == "full" else ROOT / "build"
+    directory.mkdir(exist_ok=True)
+    lines = [f"# Benchmarks, {size}", ""]
+    lines += [f"- {name}: {value}" for name, value in machine.items()]
+    lines += ["", "| measured | figure | goal | met | beside it |", "|---|---|---|---|---|"]
+    for row in rows:
+        met = {True: "yes", False: "**no**", None: ""}[row.met]
+        lines.append(f"| {row.question} | {row.figure} | {row.goal} | {met} | {row.note} |")
+    name = f"benchmarks-{size}" if size != "full" else "full"
+    (directory / f"{name}.md").write_text("\n".join(lines) + "\n")
+    data = {"machine": machine, "rows": [vars(row) for row in rows]}
+    (directory / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    print(f"\nwritten: {directory / name}.md and .json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Starts the pool and the load generators on processors of their own; reads what they use."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+ROOT = Path(__file__).resolve().parent.parent
+LOAD = ROOT / "rust/target/release/radpool-load"
+IO_THREAD = "radpool-io"
+"""How the names of the engine's threads begin."""
+
+Line = dict[str, Any]
+
+
+class BenchmarkError(Exception):
+    """Says that a run is void: a share was not acknowledged, a client was not served."""
+
+
+def processors() -> tuple[set[int], set[int]]:
+    """Splits the processors between the pool and the generator; a single one is shared."""
+    available = sorted(os.sched_getaffinity(0))
+    if len(available) == 1:
+        return {available[0]}, {available[0]}
+    return set(available[:-1]), {available[-1]}
+
+
+def stay_on(cpus: set[int]) -> Callable[[], None]:
+    """Makes what a child does before it becomes another program."""
+    return lambda: os.sched_setaffinity(0, cpus)
+
+
+def read_line(pipe: IO[str], whose: str) -> Line:
+    """Reads a line of JSON.
+
+    Raises:
+        BenchmarkError: The process has ended.
+    """
+    text = pipe.readline()
+    if not text:
+        raise BenchmarkError(f"{whose} has ended; what it says stands above")
+    line: Line = json.loads(text)
+    return line
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Is what a process has used so far.
+
+    Args:
+        engine_ns: CPU time of the engine's threads.
+        trio_ns: CPU time of Python's main thread.
+        commit_ns: CPU time of other threads: those in which the ledger commits.
+        rss_bytes: Memory that is resident now.
+    """
+
+    engine_ns: int
+    trio_ns: int
+    commit_ns: int
+    rss_bytes: int
+
+    def __sub__(self, before: Usage) -> Usage:
+        return Usage(
+            self.engine_ns - before.engine_ns,
+            self.trio_ns - before.trio_ns,
+            self.commit_ns - before.commit_ns,
+            self.rss_bytes - before.rss_bytes,
+        )
+
+    @property
+    def total_ns(self) -> int:
+        """CPU time of all threads."""
+        return self.engine_ns + self.trio_ns + self.commit_ns
+
+
+class Pool:
+    """Is the pool process of one run, with a directory that goes with it."""
+
+    def __init__(self, io_threads: int = 0) -> None:
+        self._cpus = processors()[0]
+        self._directory = Path(tempfile.mkdtemp(prefix="bench-", dir=_build()))
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "benchmarks.pool",
+                "--dir", str(self._directory / "msp"), "--io-threads", str(io_threads),
+            ],
+            cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            preexec_fn=stay_on(self._cpus),  # noqa: PLW1509 - this process has one thread
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        assert self._process.stdin is not None
+        self._out, self._in = self._process.stdout, self._process.stdin
+
+    def __enter__(self) -> Self:
+        serving = read_line(self._out, "the pool")
+        self.target = ["--connect", serving["sv2"], "--key", serving["authority_public_key"]]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with suppress(BrokenPipeError):
+            self._in.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            if kind is None:
+                raise BenchmarkError("the pool did not leave within 30 s") from None
+        finally:
+            self._out.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def tip(self) -> Line:
+        """Lets a new tip come; returns its hash and when the pool was told."""
+        self._in.write("tip\n")
+        self._in.flush()
+        return read_line(self._out, "the pool")
+
+    def metrics(self) -> Line:
+        """Asks for the engine's counters."""
+        self._in.write("metrics\n")
+        self._in.flush()
+        return read_line(self._out, "the pool")
+
+    def usage(self) -> Usage:
+        """Reads what the pool has used so far, in nanoseconds and bytes."""
+        process = Path(f"/proc/{self._process.pid}")
+        engine = trio = commit = 0
+        for task in process.glob("task/*"):
+            with suppress(OSError):  # a thread may end while it is looked at
+                used = int((task / "schedstat").read_text().split()[0])
+                if int(task.name) == self._process.pid:
+                    trio += used
+                elif (task / "comm").read_text().startswith(IO_THREAD):
+                    engine += used
+                else:
+                    commit += used
+        pages = int((process / "statm").read_text().split()[1])
+        return Usage(engine, trio, commit, pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+class Load:
+    """Is a load generator; it must end well for a run to count."""
+
+    def __init__(self, subcommand: str, *options: str) -> None:
+        self._name = f"radpool-load {subcommand}"
+        self._process = subprocess.Popen(
+            [LOAD, subcommand, *options],
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            preexec_fn=stay_on(processors()[1]),  # noqa: PLW1509 - this process has one thread
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        assert self._process.stdin is not None
+        self._out, self._in = self._process.stdout, self._process.stdin
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._process.kill()
+        with suppress(BrokenPipeError):
+            self._in.close()
+        status = self._process.wait()
+        self._out.close()
+        if kind is None and status != 0:
+            raise BenchmarkError(f"{self._name} ended with status {status}")
+
+    def expect(self, event: str) -> Line:
+        """Reads lines up to one of an event."""
+        while True:
+            line = read_line(self._out, self._name)
+            if line["event"] == event:
+                return line
+
+    def go_on(self) -> None:
+        """Lets it take its next step."""
+        self._in.write("\n")
+        self._in.flush()
+
+    def rest(self) -> Iterator[Line]:
+        """Reads the lines up to the end."""
+        for text in self._out:
+            yield json.loads(text)
+
+
+def run_load(subcommand: str, options: Sequence[str]) -> list[Line]:
+    """Runs a generator to its end and returns its lines."""
+    with Load(subcommand, *options) as load:
+        return list(load.rest())
+
+
+def _build() -> Path:
+    directory = ROOT / "build"
+    directory.mkdir(exist_ok=True)
+    return directory
