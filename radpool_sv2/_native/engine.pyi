@@ -9,7 +9,7 @@ each raises `InternalError`.
 """
 
 from collections.abc import Sequence
-from typing import final
+from typing import TypeAlias, final
 
 from .keys import ServerIdentity
 from .ledger import MspKey, SealedBatch
@@ -18,7 +18,7 @@ from .ledger import MspKey, SealedBatch
 class EngineSettings:
     """Holds what is decided once for all connections; `radpool_sv2.config` has the defaults."""
 
-    def __new__(  # noqa: PLR0913 - one argument for each key of the configuration file
+    def __new__(
         cls,
         *,
         msp_key: bytes,
@@ -128,7 +128,7 @@ class EngineSettings:
 class Template:
     """Is a block template as miners get it, with the pool's outputs chosen."""
 
-    def __new__(  # noqa: PLR0913 - one argument for each part of a template
+    def __new__(
         cls,
         *,
         id: int,  # noqa: A002 - the name in the protocol
@@ -211,7 +211,7 @@ class ShareBatch:
     def attachments(self) -> list[tuple[int, int, int, bytes]]:
         """Returns `(index, extension type, message type, bytes)` of shares that have one."""
 
-    def seal(  # noqa: PLR0913 - each is a field of the batch
+    def seal(
         self,
         key: MspKey,
         sequence: int,
@@ -232,8 +232,8 @@ class ShareBatch:
             excluding: Indices of shares to leave out, because the ledger has them already.
 
         Raises:
-            LocalProtocolError: If no share is left, `previous` is not of 32 bytes, the key is another
-                MSP's or an index is outside the batch.
+            LocalProtocolError: If no share is left, `previous` is not of 32 bytes, the key is
+                another MSP's or an index is outside the batch.
         """
 
     def connection_of(self, index: int) -> int:
@@ -498,7 +498,7 @@ class EngineFailed:
     @property
     def message(self) -> str: ...
 
-Event = (
+Event: TypeAlias = (
     SetUp
     | ExtensionsNegotiated
     | ChannelRequested
@@ -585,7 +585,7 @@ class Engine:
         """
 
     def acknowledge(self, batch: ShareBatch, rejected: Sequence[tuple[int, str]] = ()) -> None:
-        """Tells miners that the shares of a batch are durable: call it once per batch, after commit.
+        """Tells miners that the shares of a batch are durable: to be called once, after the commit.
 
         Clients that have left meanwhile are skipped.
 
@@ -595,8 +595,8 @@ class Engine:
                 with SubmitShares.Error, the others with one SubmitShares.Success per channel.
 
         Raises:
-            LocalProtocolError: If an index is outside the batch, a code is no printable ASCII, or the
-                batch was acknowledged before.
+            LocalProtocolError: If an index is outside the batch, a code is no printable ASCII, or
+                the batch was acknowledged before.
         """
 
     def publish_template(self, template: Template, tip: Tip | None) -> None:
@@ -737,6 +737,6 @@ class Engine:
         """Sends what is waiting, closes all connections and ends the threads.
 
         The whole order is `stop_accepting`, `pause_reads`, the last `drain`, commit, `acknowledge`,
-        `stop`. It blocks for up to the time-out without holding the GIL, and wakes whoever waits for
-        the descriptor; a second call does nothing.
+        `stop`. It blocks for up to the time-out without holding the GIL, and wakes whoever waits
+        for the descriptor; a second call does nothing.
         """

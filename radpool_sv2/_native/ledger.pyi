@@ -69,8 +69,6 @@ class SealedBatch:
     def channel_sums(self) -> list[tuple[int, int, int, int]]:
         """Per channel: `(connection, channel, count, work)`."""
 
-    def __len__(self) -> int: ...
-
 @final
 class BatchSummary:
     """Is what the verifier has recomputed from a blob and its template bodies."""

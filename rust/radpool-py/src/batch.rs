@@ -9,7 +9,12 @@ use std::{
     },
 };
 
-use pyo3::{exceptions::PyBufferError, ffi, prelude::*, types::PyBytes};
+use pyo3::{
+    exceptions::PyBufferError,
+    ffi,
+    prelude::*,
+    types::{PyBytes, PyMemoryView},
+};
 use radpool_ledger::{Link, ShareView};
 use radpool_mining::ShareRecord;
 
