@@ -4,6 +4,7 @@
 //! Every subcommand prints JSON lines on stdout. Shares are real and every one must be acknowledged
 //! exactly once: a run in which one is not ends with status 1, whatever its speed was.
 
+mod acknowledged;
 mod arguments;
 mod fanout;
 mod floor;
@@ -23,9 +24,10 @@ const USAGE: &str = "\
 radpool-load SUBCOMMAND [--OPTION VALUE]...
 
   shares  --connect HOST:PORT --key KEY [--connections 1] [--window 64] [--shares 100000] [--rate R]
-          [--kind extended]
+          [--kind extended] [--acknowledged FILE]
           Without --rate a closed loop: each connection keeps WINDOW shares unanswered. With it an
           open loop: R shares per second in all, and the time until each is acknowledged.
+          FILE gets the hash of each acknowledged share, 32 bytes, before it is counted.
   fanout  --connect HOST:PORT --key KEY [--connections 1000] [--tips 10] [--joiners 0]
           [--join-rate 200]
           One channel a connection; stamps the arrival of each new tip (CLOCK_MONOTONIC).

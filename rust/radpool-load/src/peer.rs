@@ -85,9 +85,9 @@ impl Peer {
         std::mem::take(&mut self.out.events)
     }
 
-    /// Queues a share; [`Peer::flush`] sends it.
-    pub(crate) fn submit(&mut self, share: &radpool_miner::Share) {
-        self.client.submit(share, now_us(), &mut self.out);
+    /// Queues a share and gives its number; [`Peer::flush`] sends it.
+    pub(crate) fn submit(&mut self, share: &radpool_miner::Share) -> Option<u32> {
+        self.client.submit(share, now_us(), &mut self.out)
     }
 
     /// Sends what is queued, in one write.

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    acknowledged::{Acknowledged, Journal},
     arguments::Arguments,
     machine::cpu_ns,
     peer::{Peer, Pool, block_on},
@@ -32,6 +33,8 @@ struct Plan {
     shares: u64,
     /// Shares per second in all; `None` for as fast as they are acknowledged.
     rate: Option<u64>,
+    /// Where the hashes of acknowledged shares go.
+    journal: Option<Journal>,
 }
 
 /// What one connection has seen.
@@ -46,6 +49,7 @@ struct Tally {
     waits_us: Vec<u64>,
     /// How much later than planned each share of an open loop left.
     late_us: Vec<u64>,
+    acknowledged: Option<Acknowledged>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
@@ -55,6 +59,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         window: arguments.take("window", 64)?,
         shares: arguments.take("shares", 100_000)?,
         rate: arguments.take_optional("rate")?,
+        journal: match arguments.take_optional::<String>("acknowledged")? {
+            Some(path) => Some(Journal::open(&path)?),
+            None => None,
+        },
     };
     arguments.end()?;
     if plan.connections == 0 || plan.window == 0 || plan.rate == Some(0) {
@@ -94,7 +102,8 @@ async fn submit(
     together: &Barrier,
 ) -> Result<Tally, String> {
     let mut grinder = Grinder::new(assignment)?;
-    let mut tally = Tally::default();
+    let acknowledged = plan.journal.clone().map(Acknowledged::new);
+    let mut tally = Tally { acknowledged, ..Tally::default() };
     let quota =
         plan.shares * (index + 1) / plan.connections - plan.shares * index / plan.connections;
     together.wait().await;
@@ -170,11 +179,19 @@ async fn take_answers(
     for event in peer.events() {
         match event {
             Event::Accepted { count, hashes, waited_us } => {
+                if let Some(acknowledged) = &mut tally.acknowledged {
+                    acknowledged.accept(count)?;
+                }
                 tally.accepted += u64::from(count);
                 tally.hashes += u128::from(hashes);
                 tally.waits_us.extend(waited_us);
             }
-            Event::Rejected { code, .. } => *tally.rejected.entry(code).or_default() += 1,
+            Event::Rejected { sequence, code } => {
+                if let Some(acknowledged) = &mut tally.acknowledged {
+                    acknowledged.reject(sequence)?;
+                }
+                *tally.rejected.entry(code).or_default() += 1;
+            }
             Event::Mismatched(_) => tally.mismatches += 1,
             Event::Assigned { assignment, .. } => *grinder = Grinder::new(assignment)?,
             Event::Ended(ended) => return Err(ended.to_string()),
@@ -223,7 +240,11 @@ impl Grinder {
                 extranonce[..rolled.len()].copy_from_slice(rolled);
                 let (assignment, version) = (Arc::clone(assignment), self.roll.version());
                 let nonce = self.nonce;
-                peer.submit(&Share { assignment, version, ntime, nonce, extranonce });
+                let sequence =
+                    peer.submit(&Share { assignment, version, ntime, nonce, extranonce });
+                if let (Some(acknowledged), Some(sequence)) = (&mut tally.acknowledged, sequence) {
+                    acknowledged.send(sequence, self.hasher.hash(nonce));
+                }
                 tally.sent += 1;
                 tally.expected_hashes += self.work;
                 return Ok(());
