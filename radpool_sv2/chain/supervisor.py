@@ -6,7 +6,7 @@ States of the child, and who moves them:
 
 A child is lost when it ends, when its connection breaks, or when a ping stays without an answer for
 `ping_deadline_s`. It is then killed, which stops a hung one too, and started again after a pause
-that doubles up to `PAUSE_MAX_S` and starts small again once a child has served for a while. The
+that doubles up to `pause_max_s` and starts small again once a child has lived for a while. The
 block log makes the new child what the old one was.
 
 `EmbeddedChain.request` waits while the chain is away and asks again when it is back. All methods
@@ -42,7 +42,6 @@ __all__ = ["BLOCK_ZEROS_DEFAULT", "EmbeddedChain"]
 # 2^24 hashes: about one block in 10 s for the demo's three miners at 1.4 MH/s together.
 BLOCK_ZEROS_DEFAULT: Final = 24
 PAUSE_MIN_S: Final = 0.1
-PAUSE_MAX_S: Final = 5.0
 # A child that has lived this long was sound: its end is a new story.
 SOUND_AFTER_S: Final = 30.0
 # The interpreter and the engine load in 0.5 s; a busy machine gets time.
@@ -66,6 +65,7 @@ class EmbeddedChain:
         template_interval_s: How often a changed mempool makes a new template, at most.
         ping_interval_s: How often the child is asked whether it lives.
         ping_deadline_s: How long it may take to answer.
+        pause_max_s: The longest pause before a lost child is replaced.
     """
 
     def __init__(  # noqa: PLR0913 - settings, each with a name at every call
@@ -77,6 +77,7 @@ class EmbeddedChain:
         template_interval_s: int = 5,
         ping_interval_s: float = 1.0,
         ping_deadline_s: float = 5.0,
+        pause_max_s: float = 5.0,
     ) -> None:
         if not 0 <= block_zeros <= BLOCK_ZEROS_MAX:
             raise ConfigError(
@@ -98,6 +99,7 @@ class EmbeddedChain:
         }
         self._ping_interval_s = ping_interval_s
         self._ping_deadline_s = ping_deadline_s
+        self._pause_max_s = pause_max_s
         self._client: ChainClient | None = None
         self._template: dict[str, Any] | None = None
         self._changed = trio.Event()
@@ -128,7 +130,7 @@ class EmbeddedChain:
                 "embedded chain restarts", status=end, said=self._last_words(), pause_s=pause
             )
             await trio.sleep(pause)
-            pause = min(2 * pause, PAUSE_MAX_S)
+            pause = min(2 * pause, self._pause_max_s)
 
     async def request(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Asks the chain, waiting for it while it is away.
