@@ -38,6 +38,10 @@ BACKOFF_SECONDS_MIN = 0.5
 BACKOFF_SECONDS_MAX = 30.0
 """The longest wait: whoever mends the cause should not have to wait longer to see it work."""
 
+SECOND_SIGNAL_SECONDS_MIN = 1.0
+"""A second signal sooner than this is the first one's echo: a terminal or a service manager signals
+a whole group, and a parent in it passes its own on."""
+
 HEALTHY_SECONDS = 60.0
 """A role that served this long starts again with the shortest wait when it fails."""
 
@@ -205,17 +209,20 @@ def _reason(failure: Exception) -> str:
 async def stop_on_signal(
     stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Sets `stop` at the first SIGTERM or Ctrl-C; at the second one gives up waiting.
+    """Sets `stop` at the first SIGTERM or Ctrl-C; when asked again later gives up waiting.
 
     Raises:
         KeyboardInterrupt: The operator asked twice.
     """
+    first_s = 0.0
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:
             name = signal.Signals(number).name
-            if stop.is_set():
+            if not stop.is_set():
+                first_s = trio.current_time()
+                log.info("leaving in order", signal=name)
+                stop.set()
+            elif trio.current_time() - first_s >= SECOND_SIGNAL_SECONDS_MIN:
                 log.warning("leaving at once", signal=name)
                 raise KeyboardInterrupt
-            log.info("leaving in order", signal=name)
-            stop.set()

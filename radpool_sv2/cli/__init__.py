@@ -43,13 +43,30 @@ def main() -> None:
     except CycloptsError:
         # Cyclopts has printed what is wrong with the command line.
         sys.exit(EXIT_USAGE)
-    except RadpoolError as error:
-        print(f"radpool: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
+    except (RadpoolError, KeyboardInterrupt, BrokenPipeError, BaseExceptionGroup) as error:
+        sys.exit(_explain(error))
+
+
+def _explain(error: BaseException) -> int:
+    """Says in plain words why a command failed; returns the exit status.
+
+    Raises:
+        BaseException: The error is none that a user can mend.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        # A signal ends everything else: what failed because of it is no news.
+        if error.subgroup(KeyboardInterrupt) is not None:
+            return EXIT_INTERRUPTED
+        known, unknown = error.split(RadpoolError)
+        if known is None or unknown is not None:
+            raise error
+        return max(_explain(part) for part in known.exceptions)
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    if isinstance(error, BrokenPipeError):
         # Whoever read our output has gone, as `head` does. Python would complain once more when it
         # flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
+    print(f"radpool: {error}", file=sys.stderr)
+    return EXIT_FAILED

@@ -189,7 +189,8 @@ class Pool:
         async for event in events:
             self.tip_height = event.height
             log.info("new tip", height=event.height, undone=len(event.disconnected))
-            self._desk.tip_changed()
+            if self._engine is not None:
+                self._desk.tip_changed()
 
     async def run(self, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
         """Serves miners until `stop` is set, then leaves in order.

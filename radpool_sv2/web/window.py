@@ -19,10 +19,9 @@ __all__ = ["Window"]
 class Window:
     """Is the `PoolView` of a pool."""
 
-    def __init__(self, pool: Pool, shares_per_minute: int, books: LedgerView) -> None:
+    def __init__(self, pool: Pool, shares_per_minute: int) -> None:
         self._pool = pool
         self._shares_per_minute = shares_per_minute
-        self._books = books
 
     @property
     def started_unix_ms(self) -> int:
@@ -32,7 +31,7 @@ class Window:
     @property
     def ledger(self) -> LedgerView:
         """The books."""
-        return self._books
+        return self._pool.ledger
 
     def clients(self) -> Sequence[ClientView]:
         """Returns every connection that has been set up, ordered by `client_id`."""

@@ -11,6 +11,7 @@ from radpool_sv2.errors import ConfigError, StoreError
 from radpool_sv2.supervision import (
     BACKOFF_SECONDS_MAX,
     HEALTHY_SECONDS,
+    SECOND_SIGNAL_SECONDS_MIN,
     STOP_SECONDS_MAX,
     Role,
     stop_on_signal,
@@ -164,7 +165,9 @@ async def test_stop_during_back_off_does_not_wait_for_it(autojump_clock):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_stops_and_a_second_one_gives_up(number):
+async def test_a_signal_stops_its_echo_does_nothing_and_a_later_one_gives_up(
+    number, autojump_clock
+):
     stop = trio.Event()
 
     async def signals():
@@ -173,6 +176,11 @@ async def test_a_signal_stops_and_a_second_one_gives_up(number):
             os.kill(os.getpid(), number)
             await stop.wait()
             os.kill(os.getpid(), number)
+            await trio.sleep(SECOND_SIGNAL_SECONDS_MIN)
+            echoed.append(True)
+            os.kill(os.getpid(), number)
 
+    echoed = []
     with pytest.RaisesGroup(KeyboardInterrupt):
         await signals()
+    assert echoed
