@@ -58,7 +58,8 @@ mod tests {
         // A debt of one token: paid after 500 ms, one more is there after 1000 ms.
         assert_eq!(take(999), Grant::No);
         assert_eq!(take(2_000), Grant::Yes);
-        assert_eq!([take(2_000), take(2_000), take(2_000)], [Grant::No; 3]);
+        assert_eq!([take(2_000), take(2_000)], [Grant::Yes, Grant::No]);
+        assert_eq!([take(2_000), take(2_000)], [Grant::No; 2]);
         assert_eq!(take(2_000), Grant::Exhausted);
         // Time that goes back changes nothing.
         assert_eq!(take(0), Grant::Exhausted);

@@ -74,8 +74,8 @@ pub struct Connection {
     channel_wake_ms: u64,
     /// Bytes handed up and not yet taken; made with the first of them.
     pub(crate) held: Option<Arc<AtomicUsize>>,
-    /// Workers by name; made with the first of them.
-    pub(crate) workers: Option<Box<BTreeMap<Box<[u8]>, u32>>>,
+    /// Workers by name.
+    pub(crate) workers: BTreeMap<Box<[u8]>, u32>,
 }
 
 impl Connection {
@@ -102,7 +102,7 @@ impl Connection {
             phase_deadline_ms: now.mono_ms + limits.setup_deadline_ms,
             channel_wake_ms: u64::MAX,
             held: None,
-            workers: None,
+            workers: BTreeMap::new(),
             shared,
         }
     }
@@ -387,11 +387,10 @@ pub(crate) fn send(message: &Message<'_>, out: &mut Outbox) {
 
 /// Text of the pool as the wire takes it: at most 255 bytes, printable ASCII.
 pub(crate) fn wire_text(text: &str) -> Vec<u8> {
-    let printable = |character: char| match u8::try_from(character) {
-        Ok(byte @ 0x20..=0x7e) => byte,
-        _ => b'?',
-    };
-    text.chars().take(255).map(printable).collect()
+    text.bytes()
+        .take(255)
+        .map(|byte| if (b' '..=b'~').contains(&byte) { byte } else { b'?' })
+        .collect()
 }
 
 fn send_extension(

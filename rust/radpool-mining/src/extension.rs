@@ -204,15 +204,14 @@ impl Connection {
     pub(crate) fn worker(&mut self, channel: u32, name: Option<&[u8]>, out: &mut Outbox) -> u32 {
         let Some(name) = name else { return 0 };
         debug_assert!(self.extensions.contains(&WORKER_IDENTITY_EXTENSION));
-        let workers = self.workers.get_or_insert_with(Box::default);
-        if let Some(worker) = workers.get(name) {
+        if let Some(worker) = self.workers.get(name) {
             return *worker;
         }
-        if workers.len() >= self.shared.settings.limits.workers as usize {
+        if self.workers.len() >= self.shared.settings.limits.workers as usize {
             return 0;
         }
-        let worker = workers.len() as u32 + 1;
-        workers.insert(name.into(), worker);
+        let worker = self.workers.len() as u32 + 1;
+        self.workers.insert(name.into(), worker);
         out.events.push(Event::WorkerNamed { channel, worker, name: name.to_vec() });
         worker
     }

@@ -230,7 +230,9 @@ impl Connection {
         let (id, group_id, exponent) = (channel.id, channel.group, channel.exponent);
         let extranonce_len = channel.extranonce_len();
         let group = self.group_index(group_id).expect("every channel is in a group");
-        if self.groups[group].members == 1 {
+        if self.groups[group].members == 1
+            && self.fitting_group(&owner, exponent, extranonce_len).is_none()
+        {
             return self.groups[group].retag(owner, exponent);
         }
         self.leave_group(id, group_id, now);
@@ -250,12 +252,9 @@ impl Connection {
         exponent: Exponent,
         extranonce_len: u8,
     ) -> u32 {
-        if self.shared.settings.group_jobs && !self.standard_jobs {
-            let mut groups = self.groups.iter_mut();
-            if let Some(group) = groups.find(|group| group.fits(owner, exponent, extranonce_len)) {
-                group.members += 1;
-                return group.id;
-            }
+        if let Some(index) = self.fitting_group(owner, exponent, extranonce_len) {
+            self.groups[index].members += 1;
+            return self.groups[index].id;
         }
         let id = self.new_id();
         if self.groups.capacity() == 0 {
@@ -263,6 +262,18 @@ impl Connection {
         }
         self.groups.push(Group::new(id, *owner, exponent, extranonce_len, channel));
         id
+    }
+
+    fn fitting_group(
+        &self,
+        owner: &ChannelOwner,
+        exponent: Exponent,
+        extranonce_len: u8,
+    ) -> Option<usize> {
+        if !self.shared.settings.group_jobs || self.standard_jobs {
+            return None;
+        }
+        self.groups.iter().position(|group| group.fits(owner, exponent, extranonce_len))
     }
 
     /// Takes a channel out of its group; a group without members goes, its jobs become past.

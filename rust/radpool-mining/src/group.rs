@@ -3,9 +3,9 @@
 //! Every channel is in exactly one group. Members have one owner, one exponent and one extranonce
 //! size, so that one coinbase serves them all. Jobs of a group with several members are addressed
 //! to the group; the only member of a group is addressed by its own id, which every client
-//! understands. A channel that moves on the ladder takes its group along when it is alone there,
-//! else it goes to another one and the client is told by SetGroupChannel. Connections that require
-//! standard jobs only ever have groups of one.
+//! understands. A channel that moves on the ladder goes to a group that fits it, or takes its own along
+//! when it is alone there, or starts a new one; SetGroupChannel tells the client unless the group
+//! stays. Connections that require standard jobs only ever have groups of one.
 
 use std::sync::Arc;
 

@@ -70,6 +70,15 @@ impl SeenShares {
         }
     }
 
+    /// Makes room for the shares of a new tip, so that none of them has to.
+    pub fn prepare(&self, prev_hash: &[u8; 32]) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.select(prev_hash, &self.limits);
+            shard.make_room(&self.limits);
+        }
+    }
+
     /// Remembers `hash`, the hash of a header on top of `prev_hash`, and says whether it was new.
     pub fn insert(&self, prev_hash: &[u8; 32], hash: &Hash256) -> Seen {
         let fingerprint = self.fingerprint(hash);
@@ -77,10 +86,10 @@ impl SeenShares {
         if shard.restored.contains(fingerprint) {
             return Seen::Before;
         }
-        let forgotten = shard.select(prev_hash, &self.limits);
+        shard.select(prev_hash, &self.limits);
         let (seen, dropped) = shard.insert(fingerprint, &self.limits);
-        if forgotten + dropped > 0 {
-            self.forgotten.fetch_add(forgotten + dropped, Ordering::Relaxed);
+        if dropped > 0 {
+            self.forgotten.fetch_add(dropped, Ordering::Relaxed);
         }
         seen
     }
@@ -92,9 +101,7 @@ impl SeenShares {
             let fingerprint = self.fingerprint(&Hash256(*hash));
             let mut shard = self.shard(fingerprint).lock();
             shard.restored_tips = self.limits.tips;
-            let first = TABLE_SLOTS_MIN;
-            let bound = shard_bound(&self.limits);
-            shard.restored.insert(fingerprint, first, bound);
+            shard.restored.insert(fingerprint, TABLE_SLOTS_MIN, shard_bound(&self.limits));
         }
     }
 
@@ -127,6 +134,10 @@ impl SeenShares {
     }
 }
 
+fn first_slots(limits: &SeenLimits) -> usize {
+    (limits.shares_expected / SHARDS * 4 / 3 + 1).next_power_of_two().max(TABLE_SLOTS_MIN)
+}
+
 fn shard_bound(limits: &SeenLimits) -> usize {
     (limits.shares_max / SHARDS).max(TABLE_SLOTS_MIN)
 }
@@ -145,15 +156,15 @@ impl Shard {
         self.restored.len + self.tips.iter().map(|(_, tables)| tables.len).sum::<usize>()
     }
 
-    /// Brings the set of `prev_hash` to the back; returns how many hashes were forgotten early.
-    fn select(&mut self, prev_hash: &[u8; 32], limits: &SeenLimits) -> u64 {
+    /// Brings the set of `prev_hash` to the back, for a new one in place of the oldest.
+    fn select(&mut self, prev_hash: &[u8; 32], limits: &SeenLimits) {
         if self.tips.back().is_some_and(|(tip, _)| tip == prev_hash) {
-            return 0;
+            return;
         }
         if let Some(index) = self.tips.iter().position(|(tip, _)| tip == prev_hash) {
             let found = self.tips.remove(index).expect("position() found it");
             self.tips.push_back(found);
-            return 0;
+            return;
         }
         while self.tips.len() >= limits.tips.max(2) as usize {
             self.tips.pop_front();
@@ -163,7 +174,13 @@ impl Shard {
             self.restored = Tables::default();
         }
         self.tips.push_back((*prev_hash, Tables::default()));
-        0
+    }
+
+    fn make_room(&mut self, limits: &SeenLimits) {
+        let (_, tables) = self.tips.back_mut().expect("select() has just put it there");
+        if tables.tables.is_empty() {
+            tables.add(first_slots(limits), shard_bound(limits));
+        }
     }
 
     fn insert(&mut self, fingerprint: u64, limits: &SeenLimits) -> (Seen, u64) {
@@ -172,9 +189,8 @@ impl Shard {
         while self.tips.len() > 1 && self.len() >= bound {
             dropped += self.tips.pop_front().map_or(0, |(_, tables)| tables.len as u64);
         }
-        let slots = (limits.shares_expected / SHARDS * 4 / 3 + 1).next_power_of_two();
         let (_, tables) = self.tips.back_mut().expect("select() has just put it there");
-        let (seen, cut) = tables.insert(fingerprint, slots.max(TABLE_SLOTS_MIN), bound);
+        let (seen, cut) = tables.insert(fingerprint, first_slots(limits), bound);
         (seen, dropped + cut)
     }
 }
@@ -203,15 +219,7 @@ impl Tables {
         }
         let mut dropped = 0;
         if self.tables.last().is_none_or(Table::is_full) {
-            let slots = self.tables.last().map_or(first_slots, |last| last.slots.len() * 2);
-            // A table holds at most half of the bound, so that forgetting the oldest leaves the rest.
-            let slots = slots.min((bound / 2 * 4 / 3).next_power_of_two());
-            while self.len + Table::capacity(slots) > bound && self.tables.len() > 1 {
-                let oldest = self.tables.remove(0);
-                self.len -= oldest.len;
-                dropped += oldest.len as u64;
-            }
-            self.tables.push(Table { slots: vec![0; slots].into(), len: 0 });
+            dropped = self.add(first_slots, bound);
         }
         let last = self.tables.last_mut().expect("a table with room was just made sure of");
         let slot = last.find(fingerprint);
@@ -219,6 +227,24 @@ impl Tables {
         last.len += 1;
         self.len += 1;
         (Seen::New, dropped)
+    }
+}
+
+impl Tables {
+    /// Puts an empty table behind the others, twice as large as the last; returns how many hashes
+    /// were dropped for it.
+    fn add(&mut self, first_slots: usize, bound: usize) -> u64 {
+        let slots = self.tables.last().map_or(first_slots, |last| last.slots.len() * 2);
+        // A table holds at most half of the bound, so that forgetting the oldest leaves the rest.
+        let slots = slots.min((bound / 2).next_power_of_two());
+        let mut dropped = 0;
+        while self.len + Table::capacity(slots) > bound && !self.tables.is_empty() {
+            let oldest = self.tables.remove(0);
+            self.len -= oldest.len;
+            dropped += oldest.len as u64;
+        }
+        self.tables.push(Table { slots: vec![0; slots].into(), len: 0 });
+        dropped
     }
 }
 

@@ -55,6 +55,7 @@ impl Shared {
             return Err(WorkError::OtherTemplate { tip, template });
         }
         tip.check()?;
+        self.seen.prepare(&tip.prev_hash);
         self.change_work(|work| {
             if work.active.as_ref().is_none_or(|(_, old)| old.prev_hash != tip.prev_hash) {
                 // The tip that the future template waited for has been passed over.
@@ -82,6 +83,7 @@ impl Shared {
         let active = Some((Arc::clone(future), tip));
         *work = Arc::new(Work { active, future: None, generation: work.generation + 1 });
         drop(work);
+        self.seen.prepare(&tip.prev_hash);
         self.forget_sources();
         Ok(())
     }

@@ -143,13 +143,120 @@ mod tests {
             assert_eq!(vardiff.on_time(deadline - 1, 6), None);
             assert!(vardiff.on_time(deadline, 6).is_some_and(|step| step < 0));
         }
-        assert_eq!(Vardiff::new(0).deadline(6), 97_693);
-        assert_eq!(Vardiff::new(0).on_time(97_693, 6), Some(-5));
+        assert_eq!(Vardiff::new(0).deadline(6), 97_691);
+        assert_eq!(Vardiff::new(0).on_time(97_691, 6), Some(-5));
     }
 
     #[test]
     fn a_share_after_the_deadline_moves_down_too() {
         assert_eq!(Vardiff::new(0).on_share(200_000, 6), Some(-6));
+    }
+
+    /// Numbers that are random enough for a simulation, the same in each run of a seed.
+    struct Lcg(u64);
+
+    impl Lcg {
+        fn uniform(&mut self) -> f64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            ((self.0 >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+        }
+    }
+
+    /// A miner under vardiff on a ladder from 0 to 60; `rate` is its ideal exponent, a real number.
+    struct Miner {
+        vardiff: Vardiff,
+        exponent: i32,
+        easiest: i32,
+        now: f64,
+        random: Lcg,
+    }
+
+    impl Miner {
+        fn new(seed: u64, exponent: i32, easiest: i32) -> Self {
+            let random = Lcg(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            Self { vardiff: Vardiff::new(0), exponent, easiest, now: 0.0, random }
+        }
+
+        /// Lives until a share or a deadline; returns whether the exponent moved.
+        fn live(&mut self, ideal: f64) -> bool {
+            let shares_per_ms = 2f64.powf(ideal - f64::from(self.exponent)) / 10_000.0;
+            let share = self.now - self.random.uniform().ln() / shares_per_ms;
+            let deadline = if self.exponent == self.easiest {
+                f64::INFINITY
+            } else {
+                self.vardiff.deadline(6) as f64
+            };
+            self.now = share.min(deadline).max(self.now);
+            let now_ms = self.now as u64;
+            let steps = if share < deadline {
+                self.vardiff.on_share(now_ms, 6)
+            } else {
+                self.vardiff.on_time(now_ms, 6)
+            };
+            let Some(steps) = steps else { return false };
+            let before = self.exponent;
+            self.exponent = (before + steps).clamp(self.easiest, 60);
+            self.vardiff = Vardiff::new(now_ms);
+            self.exponent != before
+        }
+
+        /// Lives for so long; returns the number of moves.
+        fn live_for(&mut self, ms: f64, ideal: f64) -> u32 {
+            let end = self.now + ms;
+            let mut moves = 0;
+            while self.now < end {
+                moves += u32::from(self.live(ideal));
+            }
+            moves
+        }
+    }
+
+    #[test]
+    fn steps_of_the_hash_rate_by_a_million_settle_in_few_moves() {
+        let (mut runs, mut moves_sum) = (0u32, 0u32);
+        for seed in 1..=200 {
+            for (before, after) in [(20, 40), (40, 20), (20, 30), (30, 20), (25, 27), (27, 25)] {
+                let ideal = f64::from(after) + (seed % 10) as f64 / 10.0 - 0.5;
+                let mut miner = Miner::new(seed, before, 0);
+                let mut moves = 0;
+                while (f64::from(miner.exponent) - ideal).abs() > 1.0 {
+                    moves += u32::from(miner.live(ideal));
+                    assert!(moves <= 8, "seed {seed}: {before} to {ideal} at {}", miner.exponent);
+                }
+                assert!(miner.now < 2_000_000.0, "seed {seed}: {before} to {ideal}: {}", miner.now);
+                runs += 1;
+                moves_sum += moves;
+            }
+        }
+        assert!(moves_sum <= 3 * runs, "{moves_sum} moves in {runs} runs");
+    }
+
+    #[test]
+    fn a_steady_miner_is_rarely_moved_and_stays_near() {
+        let mut moves = 0;
+        for seed in 1..=50 {
+            let ideal = 30.0 + (seed % 9) as f64 / 10.0 - 0.4;
+            let mut miner = Miner::new(seed, 30, 0);
+            moves += miner.live_for(6.0 * 3_600_000.0, ideal);
+            assert!((f64::from(miner.exponent) - ideal).abs() <= 2.0, "seed {seed}");
+        }
+        // 300 hours of mining.
+        assert!(moves <= 30, "{moves} moves");
+    }
+
+    #[test]
+    fn a_random_walk_is_followed_within_the_bounds() {
+        for seed in 1..=50 {
+            let mut miner = Miner::new(seed, 20, 12);
+            let mut ideal = 20.0f64;
+            for _ in 0..30 {
+                ideal = (ideal + (miner.random.uniform() - 0.5) * 40.0).clamp(2.0, 45.0);
+                let moves = miner.live_for(2_400_000.0, ideal);
+                let near = (f64::from(miner.exponent) - ideal.max(12.0)).abs() <= 2.0;
+                assert!(near, "seed {seed}: {} for {ideal} after {moves} moves", miner.exponent);
+                assert!(miner.exponent >= 12 && moves <= 12, "seed {seed}: {moves} moves");
+            }
+        }
     }
 
     #[test]
