@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     arguments.end()?;
     let hash_ns = best_of(rounds, hash_shares);
     report::line(&json!({"event": "floor", "what": "hash", "ns_per_share": hash_ns}));
-    let (mut sealer, mut opener) = connection()?;
+    let (mut sealer, mut opener) = connection(&identity()?)?;
     let mut open_ns = u64::MAX;
     for _ in 0..rounds {
         open_ns = open_ns.min(open_shares(&mut sealer, &mut opener)?);
@@ -85,16 +85,21 @@ fn hash_shares() -> u64 {
     per_share(started)
 }
 
-/// Both ends of an encrypted connection, without a socket: sealer of one, opener of the other.
-fn connection() -> Result<(Sealer, Opener), String> {
+/// A server that nobody needs to trust: its keys stand here.
+pub(crate) fn identity() -> Result<ServerIdentity, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let authority = AuthoritySecretKey::from_bytes([5; 32]).map_err(|error| text(&error))?;
     let key = StaticKey::from_bytes([7; 32]).map_err(|error| text(&error))?;
     let certificate = Certificate::sign(&authority, &key, 0, u32::MAX, [0; 32]);
-    let server = ServerIdentity::new(key, certificate);
+    Ok(ServerIdentity::new(key, certificate))
+}
+
+/// Both ends of an encrypted connection, without a socket: sealer of one, opener of the other.
+fn connection(server: &ServerIdentity) -> Result<(Sealer, Opener), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
     let (initiator, act1) = Initiator::new([3; 32], [4; 32]).map_err(|error| text(&error))?;
     let (act2, sealer, _) =
-        Responder::respond(&server, &act1, [6; 32], [8; 32]).map_err(|error| text(&error))?;
+        Responder::respond(server, &act1, [6; 32], [8; 32]).map_err(|error| text(&error))?;
     let (_, opener) = initiator.finish(&act2, None, 0).map_err(|error| text(&error))?;
     Ok((sealer, opener))
 }
@@ -184,12 +189,13 @@ fn encrypted_writes(connections: usize, rounds: usize) -> Result<Value, String> 
     let failed = |error: std::io::Error| format!("sink: {error}");
     let mut sink = Sink::start(connections)?;
     let mut streams = Vec::with_capacity(connections);
+    let server = identity()?;
     for _ in 0..connections {
         let stream = TcpStream::connect(("127.0.0.1", sink.port)).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         stream.set_nonblocking(true).map_err(failed)?;
         // Every connection has keys of its own: whether they are in the cache is part of the cost.
-        streams.push((stream, connection()?.0));
+        streams.push((stream, connection(&server)?.0));
     }
     sink.read_line()?;
     let frame = encoded(&Message::SetNewPrevHash(SetNewPrevHash {

@@ -15,6 +15,7 @@ mod report;
 mod shares;
 mod sink;
 mod storm;
+mod templates;
 
 use std::process::ExitCode;
 
@@ -24,9 +25,10 @@ const USAGE: &str = "\
 radpool-load SUBCOMMAND [--OPTION VALUE]...
 
   shares  --connect HOST:PORT --key KEY [--connections 1] [--window 64] [--shares 100000] [--rate R]
-          [--kind extended] [--acknowledged FILE]
+          [--kind extended] [--acknowledged FILE] [--sums checked]
           Without --rate a closed loop: each connection keeps WINDOW shares unanswered. With it an
           open loop: R shares per second in all, and the time until each is acknowledged.
+          --sums ignored is for pools that count work in another way.
           FILE gets the hash of each acknowledged share, 32 bytes, before it is counted.
   fanout  --connect HOST:PORT --key KEY [--connections 1000] [--tips 10] [--joiners 0]
           [--join-rate 200]
@@ -38,6 +40,8 @@ radpool-load SUBCOMMAND [--OPTION VALUE]...
           Connects all at once; counts until every one has its first job.
   floor   [--writes 10000] [--rounds 5]
           What cannot be avoided: hashing, decrypting and reading a share; encrypted writes.
+  templates [--port 0]
+          Serves templates to a foreign pool; a new tip for each line on stdin.
 ";
 
 fn main() -> ExitCode {
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         "storm" => storm::run,
         "floor" => floor::run,
         "sink" => sink::run,
+        "templates" => templates::run,
         "-h" | "--help" | "help" => {
             report::text(USAGE);
             return ExitCode::SUCCESS;
