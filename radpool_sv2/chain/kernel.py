@@ -89,6 +89,8 @@ class _Collected:
     events: list[tuple[bool, int, bytes]] = field(default_factory=list)
     states: dict[bytes, str] = field(default_factory=dict)
     final: set[bytes] = field(default_factory=set)
+    failed: bool = False
+    last_line: str = ""
 
 
 class Kernel:
@@ -173,6 +175,9 @@ class Kernel:
         Args:
             raw: The serialised block.
             block_hash: Its hash, internal byte order.
+
+        Raises:
+            StoreError: The engine failed at its own work; nothing is known about the block.
         """
         if block_hash in self._refused:
             reason, detail = self._refused[block_hash]
@@ -181,9 +186,13 @@ class Kernel:
         try:
             is_new = self._manager.process_block(pbk.Block(raw))
         except pbk.ProcessBlockException:
+            # A refusal has been reported by now; without one, the engine itself has failed.
             is_new = True
+            collected.failed |= block_hash not in collected.states
         except RuntimeError:
             return Verdict(Status.REJECTED, "block-decode-failed", "the bytes are not a block")
+        if collected.failed:
+            raise StoreError(f"the consensus engine failed: {collected.last_line}")
         self._remember_refusals(collected)
         state = collected.states.get(block_hash, "")
         if state not in ("", "Valid"):
@@ -234,6 +243,8 @@ class Kernel:
         )
 
     def _on_checked(self, _data: object, block: Any, state: Any) -> None:
+        if state.validation_mode == pbk.ValidationMode.INTERNAL_ERROR:
+            self._collected.failed = True
         if state.block_validation_result == pbk.BlockValidationResult.CONSENSUS:
             self._collected.final.add(bytes(block.block_hash))
 
@@ -244,6 +255,7 @@ class Kernel:
         self._collected.events.append((False, int(entry.height), bytes(block)))
 
     def _on_log(self, line: str) -> None:
+        self._collected.last_line = line.strip()
         found = _CHECKED.search(line)
         if found:
             self._collected.states[bytes.fromhex(found[1])[::-1]] = found[2].strip()

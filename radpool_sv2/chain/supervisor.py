@@ -103,6 +103,7 @@ class EmbeddedChain:
         self._client: ChainClient | None = None
         self._template: dict[str, Any] | None = None
         self._changed = trio.Event()
+        self._has_served = False
 
     @property
     def is_serving(self) -> bool:
@@ -116,13 +117,12 @@ class EmbeddedChain:
             StoreError: The chain cannot start at all, because of its files.
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._has_served = False
         pause = PAUSE_MIN_S
         while True:
             began = trio.current_time()
             end = await self._run_child(task_status)
-            if self._template is not None:
-                task_status = trio.TASK_STATUS_IGNORED
-            elif end in _HOPELESS:
+            if not self._has_served and end in _HOPELESS:
                 raise StoreError(f"the embedded chain cannot start: {self._last_words()}")
             self.restarts += 1
             pause = PAUSE_MIN_S if trio.current_time() - began > SOUND_AFTER_S else pause
@@ -218,8 +218,9 @@ class EmbeddedChain:
                 first = await client.request("subscribe", timeout_s=self._ping_deadline_s)
                 self._take_template(first)
                 self._set_client(client)
-                task_status.started()
-                task_status = trio.TASK_STATUS_IGNORED
+                if not self._has_served:
+                    self._has_served = True
+                    task_status.started()
             with trio.move_on_after(self._ping_interval_s):
                 await client.ended.wait()
 

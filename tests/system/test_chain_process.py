@@ -222,6 +222,17 @@ async def test_chain_stops_in_order_and_leaves_no_process(tmp_path):
 
 
 @pytest.mark.timeout(60)
+async def test_chain_object_runs_again_after_it_was_stopped(tmp_path):
+    chain = EmbeddedChain(tmp_path / "c", **SETTINGS)
+    for height in (102, 103):
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(20):
+                await nursery.start(run, chain)
+                assert (await chain.request("mine"))["height"] == height
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.timeout(60)
 async def test_second_chain_in_one_directory_is_refused_with_the_reason(tmp_path):
     async with running(tmp_path / "c") as chain:
         second = EmbeddedChain(tmp_path / "c", block_zeros=4)

@@ -1,7 +1,11 @@
 """The node with the real consensus engine: blocks, verdicts, reorgs, restarts."""
 
+import contextlib
 import itertools
 import os
+import random
+import resource
+import signal
 import time
 from dataclasses import replace
 
@@ -367,3 +371,43 @@ def test_template_start_stays_within_a_tip(tmp_path):
     assert second.id > first.id
     assert second.time == first.time
     node.close()
+
+
+def test_engine_that_cannot_write_accepts_nothing(node):
+    params = solve(fields_of(node))
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, old[1]))
+        with pytest.raises(StoreError, match="engine failed"):
+            submit(node, params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_life_keeps_every_satoshi_and_survives_a_restart(tmp_path, seed):
+    """Payments, blocks and reorgs in any order: each template is a block the engine takes."""
+    chance = random.Random(seed)
+    node = open_node(tmp_path)
+    for _ in range(40):
+        step = chance.choice(("send", "send", "send", "solve", "mine", "reorg"))
+        if step == "send":
+            with contextlib.suppress(RefusedError):
+                node.send(ANYONE, chance.randint(1, 10**9), chance.randint(1, 30))
+        elif step == "solve":
+            assert submit(node, solve(fields_of_new(node), payout=FAUCET.script)).active
+        elif step == "mine":
+            assert node.mine(FAUCET.script).active
+        else:
+            assert node.reorg(chance.randint(1, 3))[-1].active
+    check_conservation(node)
+    node.close()
+    again = open_node(tmp_path)
+    assert again.chain.tips == node.chain.tips
+    assert again.chain.coins == node.chain.coins
+    assert set(node.mempool.entries) <= set(again.mempool.entries)
+    assert submit(again, solve(fields_of(again))).active
+    check_conservation(again)
+    again.close()
