@@ -1,7 +1,7 @@
 """Serves miners over Stratum V2 on threads of its own and hands batches of shares to trio.
 
 The engine wakes its one user through a file descriptor. The loop is: wait until `Engine.event_fd`
-is readable, `Engine.drain`, make the batch durable, `Engine.acknowledge` it. `radpool_sv2.engine`
+is readable, `Engine.drain`, make the batch durable, `Engine.acknowledge` it. `radpool_sv2.pool.intake`
 has that loop. Nothing here blocks for longer than a lock is held, except `Engine.stop`.
 
 All methods may be called from any thread of the process that made the engine; in a forked child

@@ -274,7 +274,6 @@ impl Engine {
     }
 
     #[pyo3(signature = (connection, request, *, account, commitment, rail, exponent))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn open_channel(
         &self,
         connection: Int<u64>,

@@ -15,7 +15,7 @@ pub(crate) fn random_bytes<const LEN: usize>() -> PyResult<[u8; LEN]> {
 
 /// The key that miners pin.
 #[pyclass(frozen, eq, hash, module = "radpool_sv2._native.keys")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AuthorityPublicKey(pub(crate) wire::AuthorityPublicKey);
 
 #[pymethods]
@@ -104,7 +104,7 @@ impl StaticKey {
 
 /// The authority's word for a static key, limited in time.
 #[pyclass(frozen, module = "radpool_sv2._native.keys")]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Certificate(noise::Certificate);
 
 fn seconds(name: &str, value: i64) -> PyResult<u32> {

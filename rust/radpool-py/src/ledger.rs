@@ -150,7 +150,7 @@ pub(crate) fn verify_batch(
             ledger::BatchError::Signature => None,
             _ => ledger::Batch::decode(&blob).ok().map(|batch| batch.head.msp_key),
         };
-        faulty_msp(&error, msp.as_ref().map_or(&[][..], |key| &key[..]), &blob)
+        faulty_msp(error, msp.as_ref().map_or(&[][..], |key| &key[..]), &blob)
     })
 }
 

@@ -24,7 +24,6 @@ pub struct Miner {
 impl Miner {
     #[new]
     #[pyo3(signature = (*, host, port, authority, user, kind, threads, hash_rate_limit))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
         host: String,
         port: u16,

@@ -1,5 +1,7 @@
 //! The engine over real sockets on loopback, with clients that speak through `radpool-wire`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod harness;
 
 mod block;
