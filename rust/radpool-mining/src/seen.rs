@@ -166,7 +166,7 @@ impl Shard {
             self.tips.push_back(found);
             return;
         }
-        while self.tips.len() >= limits.tips.max(2) as usize {
+        while self.tips.len() >= limits.tips as usize {
             self.tips.pop_front();
         }
         self.restored_tips = self.restored_tips.saturating_sub(1);

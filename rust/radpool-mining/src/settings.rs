@@ -128,6 +128,9 @@ pub enum SettingsError {
     /// A share message of an extension that cannot be negotiated.
     #[error("share message {0:#06x}/{1:#04x} belongs to no extension in supported_extensions")]
     ShareMessage(u16, u8),
+    /// Too few tips for a share to be remembered across a switch.
+    #[error("seen.tips = {0} is too few: give at least 2, or a switch forgets the last tip")]
+    SeenTips(u32),
     /// A bound of zero, which would let nobody in.
     #[error("limit {0} = 0 lets nobody in: give at least 1")]
     ZeroLimit(&'static str),
@@ -168,6 +171,9 @@ impl Settings {
 
 impl Limits {
     fn check(&self) -> Result<(), SettingsError> {
+        if self.seen.tips < 2 {
+            return Err(SettingsError::SeenTips(self.seen.tips));
+        }
         let bounds = [
             ("setup_deadline_ms", self.setup_deadline_ms),
             ("channel_deadline_ms", self.channel_deadline_ms),
@@ -178,7 +184,6 @@ impl Limits {
             ("requests_burst", self.requests_burst.into()),
             ("setup_frame_bytes", self.setup_frame_bytes.into()),
             ("mining_frame_bytes", self.mining_frame_bytes.into()),
-            ("seen.tips", u64::from(self.seen.tips)),
             ("seen.shares_max", self.seen.shares_max as u64),
         ];
         match bounds.iter().find(|(_, value)| *value == 0) {

@@ -1,4 +1,4 @@
-//! An accepted share costs no allocation.
+//! An accepted share costs no allocation, and an idle connection little memory.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,30 +7,42 @@
 mod harness;
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::{Arc, Mutex},
+};
 
 use harness::*;
+use radpool_mining::{Command, Connection, Outbox};
 use radpool_wire::frame::{FrameHeader, HEADER_LEN};
 
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static LIVE_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Held by the test that counts: the counters are everyone's.
+static COUNTING: Mutex<()> = Mutex::new(());
 
 // SAFETY: every call goes to the system's allocator unchanged; only a counter is added.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller keeps to the contract, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(size as u64, Ordering::Relaxed);
+        LIVE_BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -48,9 +60,42 @@ fn submit(client: &mut Client, frame: &[u8]) {
     client.connection.handle_frame(header, payload, client.now, &mut client.out);
 }
 
-/// The only test of its program: the counter is everyone's.
+#[test]
+fn an_idle_connection_with_a_channel_takes_little_memory() {
+    let _alone = COUNTING.lock().unwrap();
+    let mut settings = settings();
+    settings.limits.channel_deadline_ms = 1_000_000;
+    let pool = Pool::new(settings);
+    let mut out = Outbox::default();
+    let mut connections = Vec::with_capacity(1_000);
+    let mut connect = |id| {
+        let mut connection = Connection::new(id, Arc::clone(&pool.shared), START);
+        let open = open_extended(RATE_Z8, [0xff; 32], 0);
+        for message in [setup(0), open] {
+            let mut frame = vec![];
+            message.encode(&mut frame).unwrap();
+            let header = FrameHeader::of_frame(&frame).unwrap();
+            connection.handle_frame(header, &mut frame[HEADER_LEN..], START, &mut out);
+        }
+        let open = Command::OpenChannel { request: 1, owner: owner(1), exponent: None };
+        connection.handle_command(open, START, &mut out);
+        assert_eq!((connection.channel_count(), out.close), (1, None));
+        out.clear();
+        connection
+    };
+    connections.push(connect(0));
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    connections.extend((1..1_000).map(&mut connect));
+    let heap = (LIVE_BYTES.load(Ordering::Relaxed) - before) / 999;
+    let inline = size_of::<Connection>() as u64;
+    println!("{heap} bytes on the heap and {inline} in the connection itself");
+    // A quarter of the goal for the whole server, which has socket and ciphers to pay besides.
+    assert!(heap + inline <= 1_536, "{heap} + {inline} bytes");
+}
+
 #[test]
 fn an_accepted_share_costs_no_allocation() {
+    let _alone = COUNTING.lock().unwrap();
     for standard in [false, true] {
         let mut settings = settings();
         // One share a minute is wanted and 60 s pass between shares, so that vardiff keeps still.

@@ -112,6 +112,8 @@ fn settings_that_no_pool_can_run_with_are_refused() {
         Err(SettingsError::RequiredExtension(9))
     );
     assert_eq!(check(&|s| s.share_messages = vec![(9, 1)]), Err(SettingsError::ShareMessage(9, 1)));
+    assert_eq!(check(&|s| s.limits.seen.tips = 2), Ok(()));
+    assert_eq!(check(&|s| s.limits.seen.tips = 1), Err(SettingsError::SeenTips(1)));
     assert_eq!(check(&|s| s.limits.channels = 0), Err(SettingsError::ZeroLimit("channels")));
 }
 

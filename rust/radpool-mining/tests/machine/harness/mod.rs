@@ -201,6 +201,8 @@ pub(crate) struct ClientChannel {
     pub(crate) prefix: Vec<u8>,
     pub(crate) rollable: u16,
     pub(crate) target: [u8; 32],
+    /// Jobs of the group up to this one were sent before the channel was in it.
+    pub(crate) joined_at: u32,
     /// The tip that the channel mines on: previous hash, min_ntime, nBits.
     pub(crate) tip: Option<([u8; 32], u32, u32)>,
     /// The job to be mined.
@@ -341,6 +343,7 @@ impl Client {
                 let channel = ClientChannel {
                     id: success.channel_id,
                     group: success.group_channel_id,
+                    joined_at: self.last_job(),
                     prefix: success.extranonce_prefix.clone(),
                     rollable: success.extranonce_size,
                     target: success.target,
@@ -353,6 +356,7 @@ impl Client {
                     id: success.channel_id,
                     group: success.group_channel_id,
                     standard: true,
+                    joined_at: self.last_job(),
                     prefix: success.extranonce_prefix.clone(),
                     target: success.target,
                     ..ClientChannel::default()
@@ -393,8 +397,10 @@ impl Client {
                 channel.prefix = set.extranonce_prefix.clone();
             }
             Message::SetGroupChannel(set) => {
+                let joined_at = self.last_job();
                 for id in &set.channel_ids {
-                    self.channels.get_mut(id).unwrap().group = set.group_channel_id;
+                    let channel = self.channels.get_mut(id).unwrap();
+                    (channel.group, channel.joined_at) = (set.group_channel_id, joined_at);
                 }
             }
             Message::CloseChannel(close) => {
@@ -403,6 +409,10 @@ impl Client {
             }
             _ => {}
         }
+    }
+
+    fn last_job(&self) -> u32 {
+        self.jobs.keys().next_back().copied().unwrap_or(0)
     }
 
     fn members(&self, addressee: u32) -> Vec<u32> {
@@ -436,8 +446,8 @@ impl Client {
         let job = job.clone();
         for member in self.members(new.channel_id) {
             let channel = self.channels.get_mut(&member).unwrap();
-            let knows = job.addressee == member || job.addressee == channel.group;
-            assert!(knows, "the job was sent to this channel");
+            let by_group = job.addressee == channel.group && job.id > channel.joined_at;
+            assert!(job.addressee == member || by_group, "the job was sent to this channel");
             channel.tip = Some((new.prev_hash, new.min_ntime, new.nbits));
             channel.job = Some(new.job_id);
             if let JobKind::Coinbase { .. } = job.kind {
