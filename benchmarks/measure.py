@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import statistics
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.process import BenchmarkError, Load, Pool, run_load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from benchmarks.process import Line
+    from benchmarks.process import Line, UnderTest
 
 KIB = 1024
+GONE_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def measure_shares(
     """Measures CPU time of the whole pool per share that is durable and acknowledged."""
     rows = []
     for connections, window in plans:
-        results = [_closed_loop(shares, connections, window) for _ in range(rounds)]
+        results = [closed_loop(Pool, shares, connections, window) for _ in range(rounds)]
         results.sort(key=lambda result: result["total_us"])
         median = results[len(results) // 2]
         least = floor.share_ns(16 if window >= 16 else 1) / 1000
@@ -103,9 +105,21 @@ def measure_shares(
     return rows
 
 
-def _closed_loop(shares: int, connections: int, window: int) -> dict[str, float]:
+def closed_loop(
+    open_pool: Callable[[], UnderTest],
+    shares: int,
+    connections: int,
+    window: int,
+    *more: str,
+) -> dict[str, float]:
+    """Lets each connection keep `window` shares unanswered; returns figures per share.
+
+    Raises:
+        BenchmarkError: A share was not acknowledged exactly once.
+    """
     options = ["--connections", str(connections), "--window", str(window), "--shares", str(shares)]
-    with Pool() as pool, Load("shares", *pool.target, *options) as load:
+    options += more
+    with open_pool() as pool, Load("shares", *pool.target, *options) as load:
         load.expect("ready")
         before = pool.usage()
         line = load.expect("shares")
@@ -143,12 +157,18 @@ def measure_latency(rate: int, seconds: int, connections: int) -> list[Row]:
     ]
 
 
-def measure_fanout(connections: int, tips: int, joiners: int) -> list[Row]:
-    """Measures the time from a tip known to the pool to its arrival at the last of its clients."""
+def fan_out(
+    open_pool: Callable[[], UnderTest], connections: int, tips: int, joiners: int
+) -> dict[str, Any]:
+    """Sends tips to so many connections; returns milliseconds to the median and the last one.
+
+    Raises:
+        BenchmarkError: A tip did not reach everyone, or a client was not served.
+    """
     options = ["--connections", str(connections), "--tips", str(tips), "--joiners", str(joiners)]
     last_ms, p50_ms, cpu_us = [], [], []
     joined: Line = {}
-    with Pool() as pool, Load("fanout", *pool.target, *options) as load:
+    with open_pool() as pool, Load("fanout", *pool.target, *options) as load:
         load.expect("ready")
         for _ in range(tips):
             before = pool.usage()
@@ -162,21 +182,39 @@ def measure_fanout(connections: int, tips: int, joiners: int) -> list[Row]:
         for line in load.rest():
             if line["event"] == "joined":
                 joined = line
-    question = f"new tip to the last of {connections:,} connections"
-    figure = (
+    return {
+        "last_ms": last_ms,
+        "p50_ms": p50_ms,
+        "pool_cpu_us_per_connection": cpu_us,
+        "joined": joined,
+    }
+
+
+def describe_fan_out(data: dict[str, Any]) -> str:
+    """Says when the median and the last connection knew, in the median round."""
+    last_ms, p50_ms = data["last_ms"], data["p50_ms"]
+    return (
         f"{statistics.median(last_ms):.1f} ms (p50 {statistics.median(p50_ms):.1f} ms;"
         f" {min(last_ms):.1f} to {max(last_ms):.1f})"
     )
-    data = {"last_ms": last_ms, "p50_ms": p50_ms, "pool_cpu_us_per_connection": cpu_us}
+
+
+def measure_fanout(connections: int, tips: int, joiners: int) -> list[Row]:
+    """Measures the time from a tip known to the pool to its arrival at the last of its clients."""
+    data = fan_out(Pool, connections, tips, joiners)
+    question = f"new tip to the last of {connections:,} connections"
+    figure = describe_fan_out(data)
     if joiners:
         question += f" while {joiners:,} clients join"
-        waits = joined["join_us"]
+        waits = data["joined"]["join_us"]
         figure += f"; joined {waits['count']:,}, p99 {waits['p99'] / 1000:.1f} ms"
-        return [Row(question, figure, goal="all served", met=joined["failed"] == 0, data=data)]
+        return [
+            Row(question, figure, goal="all served", met=data["joined"]["failed"] == 0, data=data)
+        ]
     writes = run_load("floor", ["--writes", str(connections)])[-1]
     floor_ms = writes["wall_us"]["p50"] / 1000
-    ratio = statistics.median(last_ms) / floor_ms
-    cpu = statistics.median(cpu_us)
+    ratio = statistics.median(data["last_ms"]) / floor_ms
+    cpu = statistics.median(data["pool_cpu_us_per_connection"])
     return [
         Row(
             question,
@@ -190,11 +228,11 @@ def measure_fanout(connections: int, tips: int, joiners: int) -> list[Row]:
     ]
 
 
-def measure_idle(connections: int, waves: int) -> list[Row]:
-    """Measures memory per idle connection with a channel, and after waves of reconnects."""
+def hold_idle(open_pool: Callable[[], UnderTest], connections: int, waves: int) -> dict[str, Any]:
+    """Connects in waves that then do nothing; returns KiB per connection in each wave."""
     options = ["--connections", str(connections), "--waves", str(waves)]
     kib = []
-    with Pool() as pool:
+    with open_pool() as pool:
         empty = pool.usage().rss_bytes
         with Load("idle", *pool.target, *options) as load:
             for _ in range(waves):
@@ -202,8 +240,16 @@ def measure_idle(connections: int, waves: int) -> list[Row]:
                 kib.append((pool.usage().rss_bytes - empty) / connections / KIB)
                 load.go_on()
                 load.expect("gone")
+        # The pool learns of it a moment later than the clients.
+        time.sleep(GONE_SECONDS)
         left = (pool.usage().rss_bytes - empty) / connections / KIB
-    data = {"kib_by_wave": kib, "kib_after_all": left, "empty_bytes": empty}
+    return {"kib_by_wave": kib, "kib_after_all": left, "empty_bytes": empty}
+
+
+def measure_idle(connections: int, waves: int) -> list[Row]:
+    """Measures memory per idle connection with a channel, and after waves of reconnects."""
+    data = hold_idle(Pool, connections, waves)
+    kib, left, empty = data["kib_by_wave"], data["kib_after_all"], data["empty_bytes"]
     return [
         Row(
             f"memory per idle connection with one channel, {connections:,} connections",

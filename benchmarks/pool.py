@@ -133,7 +133,7 @@ class SyntheticSource:
             prev_hash=hashlib.sha256(template.height.to_bytes(4, "little")).digest(),
             min_ntime=int(time.time()),
             nbits=NBITS,
-            target=((1 << 224) - 1).to_bytes(32, "little"),
+            target=(0xFFFF << 208).to_bytes(32, "little"),
         )
 
     async def submit_solution(self, solution: Solution) -> SubmitResult:  # noqa: ARG002

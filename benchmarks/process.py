@@ -11,7 +11,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,19 +85,56 @@ class Usage:
         return self.engine_ns + self.trio_ns + self.commit_ns
 
 
+def read_usage(pid: int) -> Usage:
+    """Reads what a process has used so far, in nanoseconds and bytes."""
+    process = Path(f"/proc/{pid}")
+    engine = trio = commit = 0
+    for task in process.glob("task/*"):
+        with suppress(OSError):  # a thread may end while it is looked at
+            used = int((task / "schedstat").read_text().split()[0])
+            if int(task.name) == pid:
+                trio += used
+            elif (task / "comm").read_text().startswith(IO_THREAD):
+                engine += used
+            else:
+                commit += used
+    pages = int((process / "statm").read_text().split()[1])
+    return Usage(engine, trio, commit, pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+class UnderTest(Protocol):
+    """Is a pool that a generator can be let loose on."""
+
+    target: list[str]
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def tip(self) -> Line:
+        """Lets a new tip come; returns its hash and when the pool was told."""
+
+    def usage(self) -> Usage:
+        """Reads what the pool has used so far."""
+
+
 class Pool:
     """Is the pool process of one run, with a directory that goes with it."""
 
     def __init__(self, io_threads: int = 0) -> None:
-        self._cpus = processors()[0]
-        self._directory = Path(tempfile.mkdtemp(prefix="bench-", dir=_build()))
+        self._directory = new_directory()
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "benchmarks.pool",
                 "--dir", str(self._directory / "msp"), "--io-threads", str(io_threads),
             ],
             cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            preexec_fn=stay_on(self._cpus),  # noqa: PLW1509 - this process has one thread
+            preexec_fn=stay_on(processors()[0]),  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
         assert self._process.stdout is not None
         assert self._process.stdin is not None
@@ -140,20 +177,8 @@ class Pool:
         return read_line(self._out, "the pool")
 
     def usage(self) -> Usage:
-        """Reads what the pool has used so far, in nanoseconds and bytes."""
-        process = Path(f"/proc/{self._process.pid}")
-        engine = trio = commit = 0
-        for task in process.glob("task/*"):
-            with suppress(OSError):  # a thread may end while it is looked at
-                used = int((task / "schedstat").read_text().split()[0])
-                if int(task.name) == self._process.pid:
-                    trio += used
-                elif (task / "comm").read_text().startswith(IO_THREAD):
-                    engine += used
-                else:
-                    commit += used
-        pages = int((process / "statm").read_text().split()[1])
-        return Usage(engine, trio, commit, pages * os.sysconf("SC_PAGE_SIZE"))
+        """Reads what the pool has used so far."""
+        return read_usage(self._process.pid)
 
 
 class Load:
@@ -188,6 +213,13 @@ class Load:
         if kind is None and status != 0:
             raise BenchmarkError(f"{self._name} ended with status {status}")
 
+    def kill(self) -> None:
+        """Ends it without asking how it went."""
+        self._process.kill()
+        self._in.close()
+        self._process.wait()
+        self._out.close()
+
     def expect(self, event: str) -> Line:
         """Reads lines up to one of an event."""
         while True:
@@ -212,7 +244,8 @@ def run_load(subcommand: str, options: Sequence[str]) -> list[Line]:
         return list(load.rest())
 
 
-def _build() -> Path:
-    directory = ROOT / "build"
-    directory.mkdir(exist_ok=True)
-    return directory
+def new_directory() -> Path:
+    """Makes an empty directory inside the checkout: on a disk, unlike most /tmp."""
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="bench-", dir=build))
