@@ -1,0 +1,197 @@
+"""Writes an epoch so that anyone can recompute it: `radpool verify` reads nothing else.
+
+The directory has `batches/SEQUENCE.bin`, `templates/DIGEST.bin` and `epoch.json`: what the MSP
+claims about them, signed. The batches are a gapless piece of the MSP's chain: from the first that
+may hold shares of the epoch, or of one that was settled together with it, to the last.
+
+Source: `spec/04-epoch-accounting.md`, "Export".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from radpool_sv2.errors import LocalProtocolError, StoreError
+from radpool_sv2.units import HASH_LEN, tagged_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from radpool_sv2.ledger.books import BatchKey
+    from radpool_sv2.store import BlockRow, EpochRow, SettlementRow, Store
+
+__all__ = ["Export", "export_epoch"]
+
+FORMAT = "radpool-epoch/1"
+
+BATCHES_AT_ONCE = 64
+"""How many batches are in memory together: some MiB at most."""
+
+DIGESTS_AT = 4 + 1 + 32 + 8 + 32 + 8 + 4
+"""Where a batch's table of template digests begins, its length first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Says what was written.
+
+    Attributes:
+        directory: Where.
+        batches: How many batches.
+        shares_epochs: The epochs whose shares are in it completely.
+    """
+
+    directory: Path
+    batches: int
+    shares_epochs: tuple[int, ...]
+
+
+def export_epoch(store: Store, key: BatchKey, directory: Path, epoch: int) -> Export:
+    """Writes an epoch into a directory; see `Ledger.export`."""
+    total, _ = store.epochs(0, 0)
+    if not 1 <= epoch <= total:
+        raise LocalProtocolError(f"there is no epoch {epoch}: the ledger has 1 to {total}")
+    _, newest_first = store.epochs(total - epoch, 1)
+    [row] = newest_first
+    settlements = store.settlements_of_epoch(epoch)
+    scope = sorted({epoch, *(number for paid in settlements for number in paid.epochs)})
+    _, [lowest] = store.epochs(total - scope[0], 1)
+    _, [highest] = store.epochs(total - scope[-1], 1)
+    head = store.head()
+    last = -1 if head is None else head[0]
+    if highest.frozen_sequence is not None:
+        last = highest.frozen_sequence
+    try:
+        _make_empty(directory)
+        batches, digests = _write_batches(store, directory, lowest.opened_sequence, last)
+        for digest in digests:
+            body = store.body(digest)
+            if body is None:
+                raise StoreError(f"the ledger lost the template body {digest.hex()}")
+            (directory / "templates" / f"{digest.hex()}.bin").write_bytes(body)
+        claims = {
+            "format": FORMAT,
+            "msp_key": key.public.hex(),
+            "epoch": epoch,
+            "state": _state(row, settlements),
+            "batches": batches,
+            "templates": [digest.hex() for digest in digests],
+            "sums": _sums(store, scope),
+            "blocks": _blocks(store, settlements, row),
+            "settlements": [_settlement(store, settlement) for settlement in settlements],
+        }
+        signature = key.sign(tagged_hash("radpool/epoch", _canonical(claims)))
+        document = _canonical({"claims": claims, "signature": signature.hex()})
+        (directory / "epoch.json").write_bytes(document)
+    except OSError as error:
+        raise StoreError(f"{directory}: cannot be written: {error.strerror}.") from error
+    return Export(directory, len(batches), tuple(scope))
+
+
+def _make_empty(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise LocalProtocolError(
+            f"{directory}: is not empty. Give a directory that is, or a new one."
+        )
+    (directory / "batches").mkdir()
+    (directory / "templates").mkdir()
+
+
+def _write_batches(
+    store: Store, directory: Path, first: int, last: int
+) -> tuple[list[Mapping[str, Any]], list[bytes]]:
+    rows: list[Mapping[str, Any]] = []
+    digests: set[bytes] = set()
+    for start in range(first, last + 1, BATCHES_AT_ONCE):
+        end = min(start + BATCHES_AT_ONCE - 1, last)
+        for sequence, batch_hash, blob in store.batches(start, end):
+            (directory / "batches" / f"{sequence:010d}.bin").write_bytes(blob)
+            rows.append({"sequence": sequence, "hash": batch_hash.hex()})
+            digests.update(_digests(blob))
+    return rows, sorted(digests)
+
+
+def _digests(blob: bytes) -> list[bytes]:
+    count = int.from_bytes(blob[DIGESTS_AT : DIGESTS_AT + 2], "little")
+    starts = range(DIGESTS_AT + 2, DIGESTS_AT + 2 + HASH_LEN * count, HASH_LEN)
+    return [blob[start : start + HASH_LEN] for start in starts]
+
+
+def _state(row: EpochRow, settlements: Sequence[SettlementRow]) -> str:
+    if row.closed_ms is None:
+        return "open"
+    payments = sum(1 if paid.reverses is None else -1 for paid in settlements)
+    return "paid" if payments else "closed"
+
+
+def _commitments(store: Store) -> Mapping[int, str]:
+    _, accounts = store.accounts(0, -1)
+    return {account.id: account.commitment.hex() for account in accounts}
+
+
+def _sums(store: Store, scope: Sequence[int]) -> list[Mapping[str, Any]]:
+    commitments = _commitments(store)
+    rows = [
+        {
+            "epoch": row.epoch,
+            "commitment": commitments[row.account],
+            "rail": row.rail,
+            "count": row.count,
+            # Work exceeds what JSON readers take for a number.
+            "work": str(row.work),
+        }
+        for row in store.sums(scope)
+    ]
+    return sorted(rows, key=lambda row: (row["epoch"], row["commitment"], row["rail"]))
+
+
+def _blocks(
+    store: Store, settlements: Sequence[SettlementRow], epoch: EpochRow
+) -> list[Mapping[str, Any]]:
+    hashes = {settlement.block for settlement in settlements}
+    found = [block for block in map(store.block, hashes) if block is not None]
+    total, _ = store.blocks(0, 0)
+    # Blocks close epochs one by one, so the one that closed this epoch stands at its number.
+    if epoch.closed_ms is not None:
+        _, own = store.blocks(total - epoch.number, 1)
+        found += [block for block in own if block.hash not in hashes]
+    found.sort(key=lambda block: block.epoch)
+    return [_block(block) for block in found]
+
+
+def _block(block: BlockRow) -> Mapping[str, Any]:
+    return {
+        "hash": block.hash[::-1].hex(),
+        "height": block.height,
+        "epoch": block.epoch,
+        "value_sats": block.value_sats,
+    }
+
+
+def _settlement(store: Store, settlement: SettlementRow) -> Mapping[str, Any]:
+    commitments = _commitments(store)
+    payouts = [
+        {"commitment": commitments[entry.account], "rail": entry.rail, "sats": entry.sats}
+        for entry in settlement.entries
+        if entry.book == "miner"
+    ]
+    return {
+        "id": settlement.id,
+        "block": settlement.block[::-1].hex(),
+        "reverses": settlement.reverses,
+        "epochs": list(settlement.epochs),
+        "sequence": settlement.sequence,
+        "value_sats": settlement.value_sats,
+        "carry_in": settlement.carry_in,
+        "carry_out": settlement.carry_out,
+        "payouts": sorted(payouts, key=lambda payout: (payout["commitment"], payout["rail"])),
+    }
+
+
+def _canonical(value: object) -> bytes:
+    """Writes JSON in the one form that is signed: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -1,0 +1,285 @@
+"""Offers the books to trio: every change runs in a worker thread, one at a time.
+
+A change that has started is finished, and its result is returned, even if the caller is cancelled
+meanwhile: trio asks about cancellation only before the thread starts. So a commit is never left in
+doubt, and two changes never overlap.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from radpool_sv2.ledger.books import BatchKey, Books, Reconciled, Sealable
+from radpool_sv2.ledger.export import Export, export_epoch
+from radpool_sv2.store import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from radpool_sv2.ledger.account import Account
+    from radpool_sv2.store import BlockRow, EpochRow, Store, SumRow
+
+__all__ = ["Ledger"]
+
+T = TypeVar("T")
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Ledger:
+    """Is the pool's ledger; `Ledger.open` makes one."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._writing = trio.CapacityLimiter(1)
+        self._reading = trio.CapacityLimiter(1)
+
+    @classmethod
+    async def open(
+        cls,
+        file: Path,
+        key: BatchKey,
+        *,
+        maturity_blocks: int,
+        recent_shares_max: int = 2_000_000,
+        unix_ms: Callable[[], int] = _unix_ms,
+    ) -> Ledger:
+        """Opens the ledger in a file, or makes it.
+
+        Args:
+            file: The database.
+            key: The MSP's key; a ledger belongs to one key for ever.
+            maturity_blocks: Confirmations after which a block is paid out.
+            recent_shares_max: For how many shares `recent_hashes` can answer.
+            unix_ms: Gives the milliseconds since 1970.
+
+        Raises:
+            StoreError: The file cannot be used; the message says why and what to do.
+        """
+
+        def make() -> Books:
+            store = SqliteStore(
+                file,
+                owner=key.public,
+                time_ms=unix_ms(),
+                recent_shares_max=recent_shares_max,
+            )
+            return Books(store, key, maturity_blocks=maturity_blocks, unix_ms=unix_ms)
+
+        return cls(await trio.to_thread.run_sync(make))
+
+    async def close(self) -> None:
+        """Closes the file, after whatever is being written."""
+        await self._write(self._store.close)
+
+    @property
+    def current_epoch(self) -> int:
+        """The epoch that templates are to be tagged with."""
+        return self._books.current_epoch
+
+    @property
+    def blocks_found(self) -> int:
+        """How many blocks the pool has found since it keeps books."""
+        return self._books.blocks_found
+
+    # What the pool changes.
+
+    async def account(self, name: str) -> Account:
+        """Returns the account of a name, opening it if it is new.
+
+        Raises:
+            StoreError: It could not be made durable.
+        """
+        return await self._write(self._books.account, name)
+
+    async def commit(self, batch: Sealable) -> list[tuple[int, str]]:
+        """Makes a batch of shares durable.
+
+        After `StoreError` commit the same object again: what is durable already is recognised.
+
+        Returns:
+            The shares that were refused, as `(index, error code)`, ascending. All others are
+            durable.
+
+        Raises:
+            StoreError: Nothing may be acknowledged yet.
+        """
+        return await self._write(self._books.commit, batch)
+
+    async def reserve_prefixes(self, count: int) -> tuple[int, int]:
+        """Reserves extranonce prefixes that were never used and never will be by anyone else.
+
+        Returns:
+            The first, and the one behind the last.
+
+        Raises:
+            StoreError: They could not be reserved, or all are used up.
+        """
+        start = await self._write(self._store.lease_prefixes, count)
+        return start, start + count
+
+    # Block hashes are called `hash` wherever the pool speaks of them.
+    async def record_block(self, *, hash: bytes, height: int, value_sats: int, finder: int) -> int:  # noqa: A002
+        """Records a block that the pool found, which closes the open epoch.
+
+        All shares that precede the block must have been committed. A block that is recorded already
+        changes nothing.
+
+        Args:
+            hash: The block's hash, internal byte order.
+            height: Its height.
+            value_sats: The sum of the values of its coinbase's outputs.
+            finder: The account whose share it is.
+
+        Returns:
+            The epoch that is open now.
+
+        Raises:
+            StoreError: It is not durable.
+        """
+        return await self._write(self._books.record_block, hash, height, value_sats, finder)
+
+    async def reconcile(self, active: Mapping[bytes, int | None]) -> Reconciled:
+        """Brings settlements in line with the chain: pays confirmed blocks, undoes orphaned ones.
+
+        Args:
+            active: For each block that was looked up, its confirmations on the active chain, or
+                None if it is not there.
+
+        Raises:
+            StoreError: Some of it is not durable. Repeating the call does the rest.
+        """
+        return await self._write(self._books.reconcile, active)
+
+    # What is read.
+
+    async def recent_hashes(self, limit: int) -> bytes:
+        """Returns the header hashes of up to `limit` recent shares, 32 bytes each."""
+        return await self._read(self._store.recent_hashes, limit)
+
+    async def has_block(self, block_hash: bytes) -> bool:
+        """Says whether a block is recorded."""
+        return await self._read(self._store.block, block_hash) is not None
+
+    async def unsettled_blocks(self) -> list[bytes]:
+        """Returns the blocks that the chain may still change, paid or not, the newest first."""
+        return await self._read(self._books.watched_blocks)
+
+    async def epochs(self, offset: int, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
+        """Returns how many epochs there are, and some of them, the newest first, JSON-ready."""
+        return await self._read(_epochs, self._store, offset, limit)
+
+    async def blocks(self, offset: int, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
+        """Returns how many blocks there are, and some of them, the newest first, JSON-ready."""
+        return await self._read(_blocks, self._store, offset, limit)
+
+    async def accounts(self, offset: int, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
+        """Returns how many accounts there are, and some of them, the newest first, JSON-ready."""
+        return await self._read(_accounts, self._store, offset, limit)
+
+    async def balances(self) -> Mapping[tuple[int, int], int]:
+        """Returns what is owed, sats, by `(account, rail)`."""
+        return await self._read(self._store.balances)
+
+    async def carry(self) -> int:
+        """Returns what is carried to the next settlement, sats."""
+        return await self._read(self._store.carry)
+
+    async def sums(self, epochs: Sequence[int]) -> Sequence[SumRow]:
+        """Returns who has earned what in some epochs."""
+        return await self._read(self._store.sums, epochs)
+
+    async def export(self, directory: Path, epoch: int) -> Export:
+        """Writes an epoch's batches, template bodies and claims for anyone to verify.
+
+        Args:
+            directory: An empty directory, or one that does not exist yet.
+            epoch: The epoch's number.
+
+        Raises:
+            LocalProtocolError: There is no such epoch, or the directory has something in it.
+            StoreError: It cannot be read or written.
+        """
+        return await self._read(export_epoch, self._store, self._books.key, directory, epoch)
+
+    @property
+    def _store(self) -> Store:
+        return self._books.store
+
+    async def _write(self, function: Callable[..., T], *args: object) -> T:
+        return await trio.to_thread.run_sync(function, *args, limiter=self._writing)
+
+    async def _read(self, function: Callable[..., T], *args: object) -> T:
+        return await trio.to_thread.run_sync(function, *args, limiter=self._reading)
+
+
+def _epochs(store: Store, offset: int, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
+    total, epochs = store.epochs(offset, limit)
+    sums = store.sums([epoch.number for epoch in epochs])
+    rows: list[Mapping[str, Any]] = []
+    for epoch in epochs:
+        own = [row for row in sums if row.epoch == epoch.number]
+        rows.append(
+            {
+                "epoch": epoch.number,
+                "state": _epoch_state(store, epoch),
+                "opened_unix_ms": epoch.opened_ms,
+                "closed_unix_ms": epoch.closed_ms,
+                "shares": sum(row.count for row in own),
+                # Work exceeds what JSON readers take for a number.
+                "work": str(sum(row.work for row in own)),
+            }
+        )
+    return total, rows
+
+
+def _epoch_state(store: Store, epoch: EpochRow) -> str:
+    if epoch.closed_ms is None:
+        return "open"
+    return "closed" if epoch.number in store.unpaid_epochs(epoch.number) else "paid"
+
+
+def _blocks(store: Store, offset: int, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
+    total, blocks = store.blocks(offset, limit)
+    _, accounts = store.accounts(0, -1)
+    names = {account.id: account.name for account in accounts}
+    return total, [
+        {
+            "hash": block.hash[::-1].hex(),
+            "height": block.height,
+            "epoch": block.epoch,
+            "value_sats": block.value_sats,
+            "finder": names.get(block.finder, ""),
+            "found_unix_ms": block.found_ms,
+            "confirmations": block.confirmations,
+            "state": _block_state(block),
+        }
+        for block in blocks
+    ]
+
+
+def _block_state(block: BlockRow) -> str:
+    if block.confirmations is None:
+        return "orphaned"
+    return "maturing" if block.settlement is None else "paid"
+
+
+def _accounts(store: Store, offset: int, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
+    total, accounts = store.accounts(offset, limit)
+    balances = store.balances()
+    return total, [
+        {
+            "account": account.name,
+            "commitment": account.commitment.hex(),
+            "balance_sats": sum(
+                sats for (owner, _), sats in balances.items() if owner == account.id
+            ),
+        }
+        for account in accounts
+    ]

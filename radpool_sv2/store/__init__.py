@@ -1,0 +1,25 @@
+"""Keeps what must survive a crash: share batches, accounts, blocks, settlements."""
+
+from radpool_sv2.store.row import (
+    AccountRow,
+    BatchRow,
+    BlockRow,
+    EntryRow,
+    EpochRow,
+    SettlementRow,
+    SumRow,
+)
+from radpool_sv2.store.sqlite import SqliteStore
+from radpool_sv2.store.store import Store
+
+__all__ = [
+    "AccountRow",
+    "BatchRow",
+    "BlockRow",
+    "EntryRow",
+    "EpochRow",
+    "SettlementRow",
+    "SqliteStore",
+    "Store",
+    "SumRow",
+]
