@@ -57,7 +57,10 @@ async def run_msp(
     extensions = load_extensions(config.extensions.enabled, config.extensions.required)
     with reside(config.node.data_dir):
         ledger = await Ledger.open(
-            config.ledger.file, keys.msp, maturity_blocks=config.ledger.maturity_blocks
+            config.ledger.file,
+            keys.msp,
+            maturity_blocks=config.ledger.maturity_blocks,
+            recent_shares_max=config.ledger.replay_shares,
         )
         try:
             source = _source(config)

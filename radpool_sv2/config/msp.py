@@ -455,7 +455,7 @@ class LedgerSection:
     batch_shares: int = integer(
         8_192,
         1,
-        65_536,
+        65_535,
         unit="shares",
         about="The most shares that are signed and committed together.",
         why="A batch of that size takes some 20 ms, the longest that an acknowledgement may wait.",

@@ -6,9 +6,11 @@ shared but the network and what the processes print.
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-__all__ = ["MINERS", "Miner", "MinerPlan", "Pool", "raise_curtain", "run_radpool"]
+__all__ = ["MINERS", "Miner", "MinerPlan", "Pool", "leave", "run_radpool", "stage", "tail"]
 
 BLOCK_ZEROS: Final = 23
 """2^23 hashes: with 1.4 million hashes a second a block every six seconds."""
@@ -78,6 +80,7 @@ class Miner:
 
     plan: MinerPlan
     process: trio.Process
+    log: Path
     figures: dict[str, Any] = field(default_factory=dict)
 
     async def read(self) -> None:
@@ -97,47 +100,59 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "radpool_sv2", *arguments]
 
 
-async def raise_curtain(directory: Path) -> tuple[Pool, list[Miner]]:
+@asynccontextmanager
+async def stage(directory: Path) -> AsyncIterator[tuple[Pool, list[Miner]]]:
     """Makes an MSP in `directory`, starts it, and lets three miners mine on it.
+
+    Whatever happens, no process outlives the context.
 
     Raises:
         RadpoolError: The pool did not begin to serve; the message ends with what it said last.
     """
     installation = await trio.to_thread.run_sync(
-        lambda: install_msp(directory, settings=SETTINGS), abandon_on_cancel=False
+        functools.partial(install_msp, directory, settings=SETTINGS)
     )
-    pool = await _start_pool(installation)
-    miners = [await _start_miner(plan, pool) for plan in MINERS]
-    return pool, miners
+    processes: list[trio.Process] = []
+    try:
+        pool = await _start_pool(installation, processes)
+        miners = [await _start_miner(plan, pool, processes) for plan in MINERS]
+        yield pool, miners
+    finally:
+        with trio.CancelScope(shield=True):
+            for process in reversed(processes):
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
 
 
-async def _start_pool(installation: Installation) -> Pool:
+async def _start_pool(installation: Installation, processes: list[trio.Process]) -> Pool:
     directory = installation.directory
     log = directory / "msp.log"
     process = await _open(command("msp", "--dir", str(directory), "--json"), log)
+    processes.append(process)
     assert process.stdout is not None
     line = ""
     try:
         with trio.move_on_after(START_SECONDS_MAX):
-            async for line in _lines(process.stdout):
-                break
+            line = await anext(_lines(process.stdout), "")
         fields = json.loads(line)
     except ValueError as error:
-        process.kill()
-        raise RadpoolError(f"the pool did not start; the end of {log}:\n{_tail(log)}") from error
+        raise RadpoolError(f"the pool did not start; the end of {log}:\n{tail(log)}") from error
     return Pool(
         process, installation, fields["sv2"], fields["http"], fields["authority_public_key"]
     )
 
 
-async def _start_miner(plan: MinerPlan, pool: Pool) -> Miner:
+async def _start_miner(plan: MinerPlan, pool: Pool, processes: list[trio.Process]) -> Miner:
     arguments = [
         *("--connect", pool.sv2, "--authority-key", pool.authority_public_key),
         *("--user", f"{plan.name}.demo", "--kind", plan.kind, "--threads", "1"),
         *("--hash-rate-limit", str(plan.hash_rate_limit), "--json"),
     ]
     log = pool.installation.directory / f"{plan.name}.log"
-    return Miner(plan, await _open(command("miner", *arguments), log))
+    process = await _open(command("miner", *arguments), log)
+    processes.append(process)
+    return Miner(plan, process, log)
 
 
 async def _open(line: Sequence[str], log: Path) -> trio.Process:
@@ -186,5 +201,6 @@ async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[str]:
             yield line.decode(errors="replace")
 
 
-def _tail(file: Path) -> str:
+def tail(file: Path) -> str:
+    """Returns the last lines of a log."""
     return "\n".join(file.read_text(errors="replace").splitlines()[-8:])

@@ -14,6 +14,7 @@ import trio
 
 from radpool_sv2.ledger.books import BatchKey, Books, Reconciled, Sealable
 from radpool_sv2.ledger.export import Export, export_epoch
+from radpool_sv2.ledger.page import epoch_page
 from radpool_sv2.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -174,6 +175,10 @@ class Ledger:
     async def epochs(self, offset: int, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
         """Returns how many epochs there are, and some of them, the newest first, JSON-ready."""
         return await self._read(_epochs, self._store, offset, limit)
+
+    async def epoch(self, number: int) -> Mapping[str, Any] | None:
+        """Returns who worked in an epoch and what it paid, JSON-ready; None if there is none."""
+        return await self._read(epoch_page, self._store, number)
 
     async def blocks(self, offset: int, limit: int) -> tuple[int, list[Mapping[str, Any]]]:
         """Returns how many blocks there are, and some of them, the newest first, JSON-ready."""

@@ -125,7 +125,7 @@ class Pool:
         started_unix_ms: When it began to serve.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the pool joins
         self,
         config: MspConfig,
         keys: KeyRing,

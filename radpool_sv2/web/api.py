@@ -23,6 +23,9 @@ from radpool_sv2.web.view import ChannelView, ClientView, PoolView
 LIMIT_DEFAULT = 25
 LIMIT_MAX = 100
 
+EPOCH_MAX = (1 << 32) - 1
+"""Epochs have 32 bits in the owner tag; a path may hold any number."""
+
 _EXPECTED_TARGET_BITS = 256
 
 Rows = Callable[[int, int], Awaitable[tuple[int, Sequence[Mapping[str, Any]]]]]
@@ -154,6 +157,7 @@ class Api:
                 "its channels (offset, limit)",
             ),
             "/api/v1/epochs": (self._rows(books.epochs), "epochs (offset, limit)"),
+            "/api/v1/epochs/{epoch:int}": (self._epoch, "who worked in an epoch and what it paid"),
             "/api/v1/blocks": (self._rows(books.blocks), "blocks found (offset, limit)"),
             "/api/v1/accounts": (self._rows(books.accounts), "accounts (offset, limit)"),
         }
@@ -235,6 +239,13 @@ class Api:
         return JSONResponse(
             {"client_id": client.client_id, **_channels_page(page, client.channels)}
         )
+
+    async def _epoch(self, request: Request) -> Response:
+        number = int(request.path_params["epoch"])
+        page = await self._pool.ledger.epoch(min(number, EPOCH_MAX))
+        if page is None:
+            raise HTTPException(404, f"no epoch {number}: /api/v1/epochs lists them")
+        return JSONResponse(dict(page))
 
     def _found(self, request: Request) -> ClientView:
         client_id = int(request.path_params["client_id"])

@@ -1,5 +1,6 @@
 """The HTTP server around the API: hypercorn under trio."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,7 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def serve_http(
+async def serve_http(  # noqa: PLR0913 - settings, each with a name at every call
     pool: PoolView,
     host: str,
     port: int,
@@ -56,7 +57,7 @@ async def serve_http(
     config.h11_max_incomplete_size = REQUEST_BYTES_MAX
     config.h2_max_concurrent_streams = CONCURRENT_STREAMS_MAX
     config.keep_alive_timeout = KEEP_ALIVE_S
-    config.read_timeout = request_deadline_s
+    config.read_timeout = math.ceil(request_deadline_s)
     config.include_server_header = False
     async with trio.open_nursery() as nursery:
         api = Api(pool, now_unix_ms).application()

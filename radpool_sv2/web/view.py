@@ -47,6 +47,9 @@ class LedgerView(Protocol):
     async def epochs(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
         """Returns how many epochs there are, and `limit` of them from `offset`."""
 
+    async def epoch(self, number: int) -> Mapping[str, Any] | None:
+        """Returns who worked in an epoch and what it paid; None when there is no such epoch."""
+
     async def blocks(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
         """Returns how many blocks the pool found, and `limit` of them from `offset`."""
 

@@ -72,9 +72,7 @@ class Window:
         return {
             "sv2": str(self._pool.address),
             "tip_height": self._pool.tip_height,
-            "tip_hash": None
-            if work is None or work.tip is None
-            else work.tip.prev_hash[::-1].hex(),
+            "tip_hash": None if tip is None else tip.prev_hash[::-1].hex(),
             "template": template,
             "epoch": self._pool.ledger.current_epoch,
             "blocks_found": self.blocks_found(),

@@ -1,0 +1,123 @@
+"""`radpool status`: shows how a running node fares."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+from cyclopts import App, Parameter
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from radpool_sv2.config import MspConfig, load
+from radpool_sv2.errors import ConfigError, RadpoolError
+from radpool_sv2.installation import CONFIG_NAME
+from radpool_sv2.residence import serving_at
+
+app = App(name="status")
+
+WATCH_SECONDS = 1.0
+HTTP_SECONDS_MAX = 10.0
+ROWS = 100
+
+
+@app.default
+def status(
+    *,
+    dir: Annotated[Path | None, Parameter(name="--dir")] = None,  # noqa: A002 - the option's name
+    http: str | None = None,
+    watch: Annotated[bool, Parameter(negative="")] = False,
+    json_line: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Shows tip, miners, accounts and blocks of a running node.
+
+    Args:
+        dir: The directory of the node.
+        http: HOST:PORT of its status pages, instead of a directory.
+        watch: Show it again every second until Ctrl-C.
+        json_line: Print all of it as one JSON object.
+    """
+    if (dir is None) == (http is None):
+        raise ConfigError("give either --dir or --http")
+    if dir is not None:
+        http = serving_at(load(MspConfig, dir / CONFIG_NAME).node.data_dir).http
+    console = Console()
+    with httpx.Client(base_url=f"http://{http}", timeout=HTTP_SECONDS_MAX) as client:
+        if json_line:
+            print(json.dumps(_look(client)))
+        elif not watch:
+            console.print(_picture(_look(client)))
+        else:
+            with Live(console=console, auto_refresh=False) as live:
+                while True:
+                    live.update(_picture(_look(client)), refresh=True)
+                    time.sleep(WATCH_SECONDS)
+
+
+def _look(client: httpx.Client) -> dict[str, Any]:
+    """Gets everything from the node.
+
+    Raises:
+        RadpoolError: It does not answer.
+    """
+    try:
+        seen = {"status": client.get("/api/v1/status").raise_for_status().json()}
+        for name in ("clients", "accounts", "blocks"):
+            answer = client.get(f"/api/v1/{name}", params={"limit": ROWS}).raise_for_status()
+            seen[name] = answer.json()
+        for row in seen["clients"]["items"]:
+            answer = client.get(f"/api/v1/clients/{row['client_id']}/channels")
+            channels = answer.json() if answer.is_success else {}
+            row["channels"] = [
+                *channels.get("standard_channels", []),
+                *channels.get("extended_channels", []),
+            ]
+    except httpx.HTTPError as error:
+        raise RadpoolError(f"the node at {client.base_url} does not answer: {error}") from error
+    return seen
+
+
+def _picture(seen: dict[str, Any]) -> RenderableType:
+    now = seen["status"]
+    template = now["template"] or {}
+    lines = [
+        Text(f"tip {now['tip_height']}   epoch {now['epoch']}   miners at {now['sv2']}"),
+        Text(
+            f"next block: {template.get('tx_count', 0)} transactions, pays "
+            f"{template.get('value_sats', 0):,} sat"
+        ),
+        *(Text(problem, style="bold red") for problem in now["problems"]),
+    ]
+    if template.get("rule"):
+        lines.append(Text(template["rule"], style="yellow"))
+    return Group(*lines, _miners(seen), _accounts(seen), _blocks(seen))
+
+
+def _miners(seen: dict[str, Any]) -> Table:
+    table = Table("user", "kind", "hash rate", "2^z", "accepted", "refused", "work", title="Miners")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for client in seen["clients"]["items"]:
+        for channel in client["channels"]:
+            kind = "extended" if "rollable_extranonce_size" in channel else "standard"
+            table.add_row(
+                Text(channel["user_identity"]),
+                kind,
+                f"{channel['nominal_hashrate']:,.0f}",
+                str(channel["exponent"]),
+                f"{channel['shares_accepted']:,}",
+                f"{channel['shares_rejected']:,}",
+                f"{channel['share_work_sum']:,}",
+            )
+    return table
+
+
+def _accounts(seen: dict[str, Any]) -> Table:
+    return _rows("Accounts", seen["accounts"])
+
+
+def _blocks(seen: dict[str, Any]) -> Table:
+    return _rows("Blocks", seen["blocks"])

@@ -1,0 +1,147 @@
+"""Reads the running pool's books over HTTP, as anybody could."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Block", "Epoch", "Part", "Seen", "look"]
+
+ROWS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Is what an account has done in an epoch, and what it got for it.
+
+    Attributes:
+        account: The account's name.
+        shares: How many shares count.
+        work: Their work in hashes.
+        sats: What was paid; 0 until the epoch is settled.
+    """
+
+    account: str
+    shares: int
+    work: int
+    sats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Is an accounting period and its payment.
+
+    Attributes:
+        number: Its number.
+        block: The hash of the block that pays it, as people write it; empty while none does.
+        value_sats: What that block's coinbase pays.
+        carry_in_sats: What was carried into the payment from before.
+        carry_out_sats: What was carried on.
+        parts: What each account did and got.
+    """
+
+    number: int
+    block: str
+    value_sats: int
+    carry_in_sats: int
+    carry_out_sats: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Is a block that the pool found; `confirmations` is None off the active chain."""
+
+    hash: str
+    height: int
+    epoch: int
+    value_sats: int
+    finder: str
+    confirmations: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Is what the pool told at one moment; blocks come in the order in which they were found."""
+
+    tip_height: int
+    epoch: int
+    rule: str
+    problems: tuple[str, ...]
+    channels: dict[str, dict[str, Any]]
+    blocks: tuple[Block, ...]
+
+    def paid_blocks(self) -> list[Block]:
+        """Returns the blocks that the chain has confirmed."""
+        return [block for block in self.blocks if block.confirmations is not None]
+
+
+async def look(client: httpx.AsyncClient) -> Seen:
+    """Asks the pool for everything that the demo shows.
+
+    Raises:
+        httpx.HTTPError: It does not answer.
+    """
+    status = await _get(client, "/api/v1/status")
+    template = status["template"] or {}
+    channels: dict[str, dict[str, Any]] = {}
+    clients = await _get(client, "/api/v1/clients")
+    for row in clients["items"]:
+        answer = await client.get(f"/api/v1/clients/{row['client_id']}/channels")
+        if answer.is_success:
+            open_channels = answer.json()
+            for channel in (
+                *open_channels["standard_channels"],
+                *open_channels["extended_channels"],
+            ):
+                channels[channel["account"]] = channel
+    rows = (await _get(client, "/api/v1/blocks"))["items"]
+    return Seen(
+        tip_height=status["tip_height"],
+        epoch=status["epoch"],
+        rule=template.get("rule", ""),
+        problems=tuple(status["problems"]),
+        channels=channels,
+        blocks=tuple(_block(row) for row in reversed(rows)),
+    )
+
+
+async def read_epoch(client: httpx.AsyncClient, number: int) -> Epoch:
+    """Asks the pool for one epoch.
+
+    Raises:
+        httpx.HTTPError: It does not answer, or there is no such epoch.
+    """
+    row = await _get(client, f"/api/v1/epochs/{number}")
+    parts = tuple(
+        Part(part["account"], part["shares"], part["work"], part["sats"])
+        for part in row["accounts"]
+    )
+    paid = row["payment"] or {}
+    return Epoch(
+        number=row["epoch"],
+        block=paid.get("block", ""),
+        value_sats=paid.get("value_sats", 0),
+        carry_in_sats=paid.get("carry_in_sats", 0),
+        carry_out_sats=paid.get("carry_out_sats", 0),
+        parts=parts,
+    )
+
+
+def _block(row: dict[str, Any]) -> Block:
+    return Block(
+        row["hash"],
+        row["height"],
+        row["epoch"],
+        row["value_sats"],
+        row["finder"],
+        row["confirmations"],
+    )
+
+
+async def _get(client: httpx.AsyncClient, path: str) -> Any:
+    answer = await client.get(path, params={"limit": ROWS})
+    return answer.raise_for_status().json()

@@ -1,0 +1,89 @@
+"""Checks what the demo has shown: each check compares what two parts say of the same thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from radpool_sv2.demo.books import Block, Epoch
+    from radpool_sv2.demo.stage import Miner
+
+__all__ = ["Outcome", "check_blocks", "check_miners", "check_payment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Says whether something held, and what was compared."""
+
+    holds: bool
+    claim: str
+    detail: str
+
+
+def check_miners(miners: Sequence[Miner], epochs: Sequence[Epoch]) -> Iterator[Outcome]:
+    """Compares what miners counted with what the ledger holds.
+
+    A share that a miner was told of must be in the ledger; one whose answer was still on its way
+    when the miner left may be.
+    """
+    for miner in miners:
+        figures = miner.figures
+        parts = [
+            part for epoch in epochs for part in epoch.parts if part.account == miner.plan.name
+        ]
+        shares = sum(part.shares for part in parts)
+        told = int(figures.get("accepted", 0))
+        open_answers = int(figures.get("unanswered", 0)) + int(figures.get("lost", 0))
+        work = sum(part.work for part in parts)
+        told_work = int(figures.get("accepted_hashes", 0))
+        work_fits = work == told_work if shares == told else work > told_work
+        yield Outcome(
+            0 < told <= shares <= told + open_answers and work_fits,
+            f"every share that {miner.plan.name} was told of is in the ledger",
+            f"told {told} shares, {told_work:,} hashes; ledger {shares} shares, {work:,} hashes",
+        )
+        yield Outcome(
+            not figures.get("mismatches") and not figures.get("rejected"),
+            f"the pool answered each of {miner.plan.name}'s shares as it had to",
+            f"rejected {figures.get('rejected')}, answers that fit nothing "
+            f"{figures.get('mismatches')}",
+        )
+
+
+def check_blocks(blocks: Sequence[Block], depths: Mapping[str, int | None]) -> Iterator[Outcome]:
+    """Compares the pool's blocks with what the consensus engine says of them."""
+    yield Outcome(bool(blocks), "the pool has found a block", f"{len(blocks)} found")
+    for block in blocks:
+        depth = depths.get(block.hash)
+        yield Outcome(
+            depth is not None,
+            f"the consensus engine has block {block.height} on the active chain",
+            f"{block.hash}, {depth} deep",
+        )
+
+
+def check_payment(epoch: Epoch) -> Iterator[Outcome]:
+    """Recomputes a payment: sums to the satoshi, and each part by the rule of three."""
+    total_work = sum(part.work for part in epoch.parts)
+    paid = sum(part.sats for part in epoch.parts)
+    to_split = epoch.value_sats + epoch.carry_in_sats
+    yield Outcome(
+        to_split == paid + epoch.carry_out_sats,
+        f"the parts of epoch {epoch.number} sum to the block's value",
+        f"{epoch.value_sats:,} + carry {epoch.carry_in_sats} = {paid:,} + carry "
+        f"{epoch.carry_out_sats}",
+    )
+    # Largest remainder gives each part its exact share rounded down, or one satoshi more.
+    exact = all(
+        0 <= part.sats - to_split * part.work // total_work <= 1
+        for part in epoch.parts
+        if total_work
+    )
+    yield Outcome(
+        exact and total_work > 0,
+        f"each part of epoch {epoch.number} is the value by its share of the work",
+        f"{len(epoch.parts)} miners, {total_work:,} hashes",
+    )

@@ -1,0 +1,207 @@
+"""Plays the demo from curtain to curtain.
+
+1. A new MSP: keys, certificate, configuration.
+2. Its node: an embedded chain, the pool and the ledger; then three miners, over TCP and Noise.
+3. Shares, until every miner has been paid by a block, but not longer than `PLAY_SECONDS_MAX`.
+4. Miners leave; the books are compared with what the miners, the chain and arithmetic say.
+5. The pool leaves; its epochs are exported and recomputed from the export alone, once as they are
+   and once with a byte altered, which must be found.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import trio
+
+from radpool_sv2.chain.client import open_client
+from radpool_sv2.demo.books import look, read_epoch
+from radpool_sv2.demo.check import Outcome, check_blocks, check_miners, check_payment
+from radpool_sv2.demo.stage import BLOCK_ZEROS, MINERS, leave, run_radpool, stage, tail
+from radpool_sv2.errors import RadpoolError
+from radpool_sv2.supervision import stop_on_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from radpool_sv2.demo.books import Block, Epoch, Seen
+    from radpool_sv2.demo.stage import Miner, Pool
+    from radpool_sv2.demo.view import View
+
+__all__ = ["play"]
+
+PLAY_SECONDS_MIN: Final = 12.0
+"""So that there is something to see when the first block comes at once."""
+
+PLAY_SECONDS_MAX: Final = 42.0
+"""With set-up before and the checks after it, the demo stays under a minute."""
+
+LOOK_SECONDS: Final = 0.5
+HTTP_SECONDS_MAX: Final = 10.0
+
+
+async def play(view: View, *, keep: bool) -> bool:
+    """Plays the demo; returns whether every check held.
+
+    Args:
+        view: Who is told.
+        keep: Whether pool and miners go on until Ctrl-C after the checks that can be made so.
+
+    Raises:
+        RadpoolError: The pool did not start or did not answer.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="radpool-demo-"))
+    try:
+        held = await _play_in(directory, view, keep=keep)
+    finally:
+        view.close()
+        shutil.rmtree(directory, ignore_errors=True)
+    return held
+
+
+async def _play_in(directory: Path, view: View, *, keep: bool) -> bool:
+    tally = _Tally(view)
+    view.say("A new Mining Service Provider: keys, certificate, configuration, embedded chain")
+    async with stage(directory) as (pool, miners):
+        _introduce(view, pool, miners)
+        async with httpx.AsyncClient(
+            base_url=f"http://{pool.http}", timeout=HTTP_SECONDS_MAX
+        ) as client:
+            # Left only when the output of the miners has ended: then their last figures are read.
+            async with trio.open_nursery() as readers:
+                for miner in miners:
+                    readers.start_soon(miner.read)
+                await _mine(client, miners, view)
+                if keep:
+                    view.say("It goes on until Ctrl-C, then everything is checked")
+                    await _until_signal(client, miners, view)
+                for miner in miners:
+                    await leave(miner.process)
+            view.close()
+            view.say("The miners have left. The books, compared with miners, chain, arithmetic:")
+            epochs = await _check_books(client, pool, miners, view, tally)
+        seconds = await leave(pool.process)
+        tally.add(Outcome(True, "the pool left in order", f"in {seconds:.1f} s"))
+        await _check_export(pool, epochs, tally)
+    return tally.held
+
+
+class _Tally:
+    """Shows outcomes and remembers whether all held."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.held = True
+
+    def add(self, *outcomes: Outcome) -> None:
+        for outcome in outcomes:
+            self.held = self.held and outcome.holds
+            self._view.outcome(outcome)
+
+
+def _introduce(view: View, pool: Pool, miners: Sequence[Miner]) -> None:
+    view.say(
+        f"Pool at {pool.sv2} (Stratum V2 over Noise), status at http://{pool.http}",
+        sv2=pool.sv2,
+        http=pool.http,
+        authority_public_key=pool.authority_public_key,
+    )
+    plans = ", ".join(
+        f"{miner.plan.name} {miner.plan.hash_rate_limit // 1000} kH/s ({miner.plan.kind} channel)"
+        for miner in miners
+    )
+    view.say(f"Three miners on this CPU: {plans}")
+    view.say(
+        f"The chain is regtest and takes only blocks with {BLOCK_ZEROS} leading zero bits, about "
+        f"{1 << BLOCK_ZEROS:,} hashes: a rule of this demo, not of consensus"
+    )
+
+
+async def _mine(client: httpx.AsyncClient, miners: Sequence[Miner], view: View) -> None:
+    """Lets the miners mine until each has been paid by a block, within the time there is."""
+    begin = trio.current_time()
+    told: set[str] = set()
+    paid: set[str] = set()
+    while (elapsed := trio.current_time() - begin) < PLAY_SECONDS_MAX:
+        seen = await _look(client, miners, view)
+        for block in seen.paid_blocks():
+            if block.hash not in told:
+                told.add(block.hash)
+                _tell_block(view, block)
+                epoch = await read_epoch(client, block.epoch)
+                paid |= {part.account for part in epoch.parts if part.sats}
+        if elapsed >= PLAY_SECONDS_MIN and paid.issuperset(miner.plan.name for miner in miners):
+            return
+        await trio.sleep(LOOK_SECONDS)
+
+
+async def _until_signal(client: httpx.AsyncClient, miners: Sequence[Miner], view: View) -> None:
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, stop)
+        while not stop.is_set():
+            await _look(client, miners, view)
+            with trio.move_on_after(LOOK_SECONDS):
+                await stop.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def _look(client: httpx.AsyncClient, miners: Sequence[Miner], view: View) -> Seen:
+    for miner in miners:
+        if miner.process.returncode is not None:
+            raise RadpoolError(
+                f"miner {miner.plan.name} ended by itself; the end of its log:\n{tail(miner.log)}"
+            )
+    try:
+        seen = await look(client)
+    except httpx.HTTPError as error:
+        raise RadpoolError(f"the pool does not answer on {client.base_url}: {error}") from error
+    view.figures(miners, seen)
+    return seen
+
+
+def _tell_block(view: View, block: Block) -> None:
+    view.say(
+        f"Block {block.height}, found by {block.finder}, is on the chain: {block.hash}; it pays "
+        f"{block.value_sats:,} sats to the miners of epoch {block.epoch}",
+        block=block.hash,
+        height=block.height,
+        finder=block.finder,
+    )
+
+
+async def _check_books(
+    client: httpx.AsyncClient, pool: Pool, miners: Sequence[Miner], view: View, tally: _Tally
+) -> list[Epoch]:
+    seen = await look(client)
+    epochs = [await read_epoch(client, number) for number in range(1, seen.epoch + 1)]
+    tally.add(*check_miners(miners, epochs))
+    depths = await _depths(pool, seen.blocks)
+    tally.add(*check_blocks(seen.blocks, depths))
+    paid = [epoch for epoch in epochs if epoch.block]
+    for epoch in paid:
+        view.payment(epoch)
+        tally.add(*check_payment(epoch))
+    earners = {part.account for epoch in paid for part in epoch.parts if part.sats}
+    tally.add(
+        Outcome(
+            earners == {plan.name for plan in MINERS},
+            "every miner has earned",
+            ", ".join(sorted(earners)) or "nobody",
+        )
+    )
+    return paid
+
+
+async def _depths(pool: Pool, blocks: Sequence[Block]) -> dict[str, int | None]:
+    """Asks the consensus engine itself how deep the blocks lie, past the pool."""
+    socket = pool.installation.directory / "data" / "chain" / "chain.sock"
+    # People write hashes backwards.
+    internal = {bytes.fromhex(block.hash)[::-1].hex(): block.hash for block in blocks}
+    async with open_client(socket) as chain:
+        answer = await chain.request("active_blocks", {"hashes": list(internal)})
+    return {internal[key]: depth for key, depth in answer["confirmations"].items()}
