@@ -186,6 +186,7 @@ class Load:
 
     def __init__(self, subcommand: str, *options: str) -> None:
         self._name = f"radpool-load {subcommand}"
+        self._kept: list[Line] = []
         self._process = subprocess.Popen(
             [LOAD, subcommand, *options],
             text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -221,11 +222,12 @@ class Load:
         self._out.close()
 
     def expect(self, event: str) -> Line:
-        """Reads lines up to one of an event."""
+        """Reads lines up to one of an event; what comes before it is kept for `rest`."""
         while True:
             line = read_line(self._out, self._name)
             if line["event"] == event:
                 return line
+            self._kept.append(line)
 
     def go_on(self) -> None:
         """Lets it take its next step."""
@@ -233,7 +235,8 @@ class Load:
         self._in.flush()
 
     def rest(self) -> Iterator[Line]:
-        """Reads the lines up to the end."""
+        """Returns the lines that nobody has expected, up to the end."""
+        yield from self._kept
         for text in self._out:
             yield json.loads(text)
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2._native.miner import Miner
-from radpool_sv2.errors import ConfigError, RadpoolError
+from radpool_sv2.errors import ConfigError, RemoteProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +115,7 @@ async def _run(machine: Miner, view: _JsonView | _LiveView, seconds: float | Non
             await trio.to_thread.run_sync(machine.stop)
         view.finish(machine.stats(), machine.events())
     if gave_up:
-        raise RadpoolError(machine.stats().last_end or "the miner ended by itself")
+        raise RemoteProtocolError(machine.stats().last_end or "the miner ended by itself")
 
 
 async def _cancel_on_signal(cancel: Callable[[], None]) -> None:
@@ -216,6 +216,8 @@ class _LiveView:
         self._live.update(Group(title, rows, Text("\n".join(self._last), style="dim")))
 
     def finish(self, stats: MinerStats, events: list[tuple[int, str]]) -> None:
+        if not stats.sessions and stats.last_end != "stopped":
+            return  # nothing was mined, and the reason is about to be told
         if not self._console.is_terminal:
             self.update(stats, events)
         self._console.print(Text(self._title, style="bold"), Text("- ended"))
@@ -230,7 +232,7 @@ def _rows(stats: MinerStats) -> list[tuple[str, str]]:
         (
             "state",
             stats.state
-            if stats.last_end is None or stats.state == "mining"
+            if stats.last_end in {None, "stopped"} or stats.state == "mining"
             else f"{stats.state}: {stats.last_end}",
         ),
         ("hash rate", f"{scale(stats.hash_rate)}H/s, {scale(stats.hashes)}H in all"),
