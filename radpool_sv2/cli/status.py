@@ -22,6 +22,7 @@ app = App(name="status")
 WATCH_SECONDS = 1.0
 HTTP_SECONDS_MAX = 10.0
 ROWS = 100
+BLOCKS_SHOWN = 10
 
 
 @app.default
@@ -116,8 +117,24 @@ def _miners(seen: dict[str, Any]) -> Table:
 
 
 def _accounts(seen: dict[str, Any]) -> Table:
-    return _rows("Accounts", seen["accounts"])
+    table = Table("account", "owed", title="Accounts")
+    table.columns[1].justify = "right"
+    for row in seen["accounts"]["items"]:
+        table.add_row(Text(row["account"]), f"{row['balance_sats']:,} sat")
+    return table
 
 
 def _blocks(seen: dict[str, Any]) -> Table:
-    return _rows("Blocks", seen["blocks"])
+    table = Table("height", "epoch", "hash", "found by", "pays", "state", title="Blocks")
+    for row in seen["blocks"]["items"][:BLOCKS_SHOWN]:
+        depth = row["confirmations"]
+        state = row["state"] if depth is None else f"{row['state']}, {depth} deep"
+        table.add_row(
+            str(row["height"]),
+            str(row["epoch"]),
+            f"{row['hash'][:16]}…",
+            Text(row["finder"]),
+            f"{row['value_sats']:,} sat",
+            state,
+        )
+    return table

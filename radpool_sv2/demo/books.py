@@ -116,18 +116,25 @@ async def read_epoch(client: httpx.AsyncClient, number: int) -> Epoch:
         httpx.HTTPError: It does not answer, or there is no such epoch.
     """
     row = await _get(client, f"/api/v1/epochs/{number}")
-    parts = tuple(
-        Part(part["account"], part["shares"], part["work"], part["sats"])
-        for part in row["accounts"]
-    )
-    paid = row["payment"] or {}
+    payment = row["payment"] or {}
+    shares = {part["account"]: part["shares"] for part in row["accounts"]}
+    # An unpaid epoch has work and no sats. A payment may cover epochs whose own block was lost.
+    parts = payment.get("accounts", row["accounts"])
     return Epoch(
         number=row["epoch"],
-        block=paid.get("block", ""),
-        value_sats=paid.get("value_sats", 0),
-        carry_in_sats=paid.get("carry_in_sats", 0),
-        carry_out_sats=paid.get("carry_out_sats", 0),
-        parts=parts,
+        block=payment.get("block", ""),
+        value_sats=payment.get("value_sats", 0),
+        carry_in_sats=payment.get("carry_in_sats", 0),
+        carry_out_sats=payment.get("carry_out_sats", 0),
+        parts=tuple(
+            Part(
+                part["account"],
+                shares.get(part["account"], 0),
+                int(part["work"]),
+                part.get("sats", 0),
+            )
+            for part in parts
+        ),
     )
 
 

@@ -45,10 +45,13 @@ def check_miners(miners: Sequence[Miner], epochs: Sequence[Epoch]) -> Iterator[O
             f"every share that {miner.plan.name} was told of is in the ledger",
             f"told {told} shares, {told_work:,} hashes; ledger {shares} shares, {work:,} hashes",
         )
+        refused = dict(figures.get("rejected") or {})
+        # A share that meets a new block on its way comes too late; nobody did anything wrong.
+        late = refused.pop("stale-share", 0)
         yield Outcome(
-            not figures.get("mismatches") and not figures.get("rejected"),
+            not figures.get("mismatches") and not refused,
             f"the pool answered each of {miner.plan.name}'s shares as it had to",
-            f"rejected {figures.get('rejected')}, answers that fit nothing "
+            f"refused {sum(refused.values())}, too late {late}, answers that fit nothing "
             f"{figures.get('mismatches')}",
         )
 

@@ -26,6 +26,7 @@ from radpool_sv2.errors import RadpoolError
 from radpool_sv2.supervision import stop_on_signal
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
     from radpool_sv2.demo.books import Block, Epoch, Seen
@@ -205,3 +206,51 @@ async def _depths(pool: Pool, blocks: Sequence[Block]) -> dict[str, int | None]:
     async with open_client(socket) as chain:
         answer = await chain.request("active_blocks", {"hashes": list(internal)})
     return {internal[key]: depth for key, depth in answer["confirmations"].items()}
+
+
+async def _check_export(pool: Pool, paid: Sequence[Epoch], tally: _Tally) -> None:
+    """Exports the newest paid epoch and recomputes it, as it is and with one byte altered."""
+    if not paid:
+        return
+    directory = pool.installation.directory
+    whole, altered = directory / "export", directory / "altered"
+    number = str(paid[-1].number)
+    export = await run_radpool(
+        "export", "--dir", str(directory), "--epoch", number, "--to", str(whole)
+    )
+    if export.returncode != 0:
+        tally.add(Outcome(False, f"epoch {number} can be exported", _said(export)))
+        return
+    verified = await run_radpool("verify", str(whole))
+    tally.add(
+        Outcome(
+            verified.returncode == 0,
+            f"epoch {number}, recomputed from its export alone, gives the same payouts",
+            _said(verified),
+        )
+    )
+    shutil.copytree(whole, altered)
+    file = await trio.to_thread.run_sync(_alter, altered)
+    found = await run_radpool("verify", str(altered))
+    tally.add(
+        Outcome(
+            found.returncode == 1,
+            f"one altered byte in a copy ({file}) is found",
+            _said(found),
+        )
+    )
+
+
+def _alter(directory: Path) -> str:
+    """Changes one bit in the middle of a batch; returns the file's name."""
+    file = max((directory / "batches").iterdir())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    return f"{file.parent.name}/{file.name}"
+
+
+def _said(process: subprocess.CompletedProcess[bytes]) -> str:
+    """Returns the last line that a command printed."""
+    text = (process.stdout + process.stderr).decode(errors="replace").strip()
+    return text.splitlines()[-1] if text else f"status {process.returncode}"

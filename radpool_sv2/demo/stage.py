@@ -36,6 +36,8 @@ SETTINGS: Final = {
     "mining.exponent_min": 12,
     "mining.report_interval_ms": 1_000,
     "mining.pool_text": "radpool demo",
+    # Regtest coins need not be spent, so there is no need to wait a hundred blocks.
+    "ledger.maturity_blocks": 1,
     "templates.block_zeros": BLOCK_ZEROS,
     "templates.payments_per_minute": 60,
 }
