@@ -57,7 +57,7 @@ class Size:
 SIZES = {
     "full": Size(
         shares=400_000,
-        plans=((1, 64), (100, 16), (1_000, 4)),
+        plans=((1, 64), (1, 4_096), (100, 16), (1_000, 4)),
         rounds=3,
         latency_seconds=20,
         fanout=(1_000, 5_000, 10_000),

@@ -122,6 +122,9 @@ class UnderTest(Protocol):
     def usage(self) -> Usage:
         """Reads what the pool has used so far."""
 
+    def metrics(self) -> Line:
+        """Asks for counters, if it has any."""
+
 
 class Pool:
     """Is the pool process of one run, with a directory that goes with it."""
@@ -171,7 +174,7 @@ class Pool:
         return read_line(self._out, "the pool")
 
     def metrics(self) -> Line:
-        """Asks for the engine's counters."""
+        """Asks for the engine's counters, and for `store_ns`, SQLite's part of the commits."""
         self._in.write("metrics\n")
         self._in.flush()
         return read_line(self._out, "the pool")
