@@ -129,7 +129,7 @@ async fn submit_all(
     index: u64,
     tally: &mut Tally,
 ) -> Result<(), String> {
-    let mut grinder = Grinder::new(assignment)?;
+    let mut grinder = Grinder::new(assignment, 0)?;
     let quota =
         plan.shares * (index + 1) / plan.connections - plan.shares * index / plan.connections;
     match plan.rate {
@@ -217,7 +217,10 @@ async fn take_answers(
             }
             Event::Mismatched(Mismatch::Sum { .. }) => tally.sum_mismatches += 1,
             Event::Mismatched(_) => tally.mismatches += 1,
-            Event::Assigned { assignment, .. } => *grinder = Grinder::new(assignment)?,
+            // An earlier job may come again, as when the target goes up and down: no nonce twice.
+            Event::Assigned { assignment, .. } => {
+                *grinder = Grinder::new(assignment, grinder.nonce)?;
+            }
             Event::Ended(ended) => return Err(ended.to_string()),
             Event::Extensions(_) | Event::Opened { .. } | Event::TargetChanged(_) => {}
         }
@@ -235,12 +238,13 @@ struct Grinder {
 }
 
 impl Grinder {
-    fn new(assignment: Arc<Assignment>) -> Result<Self, String> {
+    /// Begins behind `nonce`.
+    fn new(assignment: Arc<Assignment>, nonce: u32) -> Result<Self, String> {
         let exponent = assignment.target.exponent_at_most().ok_or("the target is out of reach")?;
         let ntime = assignment.min_ntime;
         let roll = Roll::new(assignment);
         let hasher = HeaderHasher::new(&roll.header(ntime));
-        Ok(Self { roll, hasher, nonce: 0, work: exponent.work().0 })
+        Ok(Self { roll, hasher, nonce, work: exponent.work().0 })
     }
 
     fn submit(&mut self, peer: &mut Peer, tally: &mut Tally) -> Result<(), String> {
