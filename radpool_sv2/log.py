@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 
 import structlog
 
@@ -46,8 +47,27 @@ def configure_logging(level: str, form: str) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=_LossyLogger,
         cache_logger_on_first_use=True,
     )
     # Libraries that log by the standard library: their warnings only.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True)
+
+
+class _LossyLogger:
+    """Writes lines to stderr, and goes without them when it cannot.
+
+    The log often lies on the disk that the shares lie on: when that is full, a node that died of
+    saying so would not be there when it is mended. The same goes for a reader that has left.
+    """
+
+    def __init__(self, *_: object) -> None:
+        """Takes the name that loggers are asked for by, which every line bears already."""
+
+    def msg(self, line: str) -> None:
+        """Writes one line at once."""
+        with suppress(OSError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    debug = info = warning = warn = error = critical = exception = fatal = log = msg
