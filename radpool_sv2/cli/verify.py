@@ -1,0 +1,126 @@
+"""`radpool verify`: recomputes an exported epoch; `radpool verify export` writes one."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import trio
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+from rich.console import Console
+from rich.progress import Progress
+
+from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
+from radpool_sv2.verify import EpochReport, verify_export
+
+app = App(name="verify")
+
+RAILS = ("account", "ecash", "contract")
+
+
+@app.default
+def verify(
+    directory: Path, *, json_output: Annotated[bool, Parameter(name="--json")] = False
+) -> None:
+    """Recomputes an exported epoch from its shares alone.
+
+    Exit status: 0 every share, sum and satoshi is as claimed; 1 something is not.
+
+    Args:
+        directory: What `radpool verify export` wrote.
+        json_output: Print one JSON object instead of words.
+    """
+    try:
+        # Small exports take no time: the bar shows itself only when there is something to wait for.
+        with Progress(
+            console=Console(stderr=True), transient=True, disable=json_output
+        ) as progress:
+            task = progress.add_task("batches", total=None)
+            report = verify_export(
+                directory, lambda done, total: progress.update(task, completed=done, total=total)
+            )
+    except (FaultyMSPError, LocalProtocolError) as error:
+        if not json_output:
+            raise
+        msp_key = error.msp if isinstance(error, FaultyMSPError) else ""
+        print(json.dumps({"verified": False, "reason": str(error), "msp_key": msp_key}))
+        sys.exit(1)
+    print(json.dumps(_fields(report)) if json_output else _words(report))
+
+
+@app.command
+def export(
+    epoch: Annotated[int, Parameter(validator=Number(gte=1))],
+    *,
+    dir: Annotated[Path, Parameter(name="--dir")],  # noqa: A002 - the name of the option
+    to: Path,
+) -> None:
+    """Writes an epoch with its claims, signed, for anyone to verify. The node may be running.
+
+    Args:
+        epoch: The number of the epoch, from 1.
+        dir: The directory of the node.
+        to: An empty directory, or one that does not exist yet.
+    """
+    # Verifying needs neither the ledger nor the native module, exporting needs both.
+    from radpool_sv2.config import MspConfig, load  # noqa: PLC0415
+    from radpool_sv2.installation import CONFIG_NAME  # noqa: PLC0415
+    from radpool_sv2.keyfile import load_keys  # noqa: PLC0415
+    from radpool_sv2.ledger import Ledger  # noqa: PLC0415
+
+    config = load(MspConfig, dir / CONFIG_NAME)
+    if not config.ledger.file.exists():
+        raise LocalProtocolError(
+            f"{config.ledger.file}: there is no ledger yet: start the node once"
+        )
+    key = load_keys(config.keys).msp
+
+    async def run() -> int:
+        maturity = config.ledger.maturity_blocks
+        ledger = await Ledger.open(config.ledger.file, key, maturity_blocks=maturity)
+        try:
+            return (await ledger.export(to, epoch)).batches
+        finally:
+            with trio.CancelScope(shield=True):
+                await ledger.close()
+
+    batches = trio.run(run)
+    print(f"{to}: epoch {epoch} in {batches} batches. Check it with: radpool verify {to}")
+
+
+def _fields(report: EpochReport) -> dict[str, object]:
+    return {
+        "verified": True,
+        "msp_key": report.msp_key.hex(),
+        "epoch": report.epoch,
+        "state": report.state,
+        "batches": report.batches,
+        "shares": report.shares,
+        # Work exceeds what JSON readers take for a number.
+        "work": str(report.work),
+        "value_sats": report.value_sats,
+        "payouts": [
+            {"commitment": commitment.hex(), "rail": rail, "sats": sats}
+            for (commitment, rail), sats in sorted(report.payouts.items())
+        ],
+        "notes": list(report.notes),
+    }
+
+
+def _words(report: EpochReport) -> str:
+    lines = [
+        f"Epoch {report.epoch} of MSP {report.msp_key.hex()} is as claimed ({report.state}).",
+        (
+            f"{report.shares:,} shares in {report.batches:,} batches were recomputed; the epoch's own "
+            f"are worth {report.work:,} hashes."
+        ),
+    ]
+    if report.payouts:
+        lines.append(f"Its blocks bring {report.value_sats:,} sats:")
+        lines += [
+            f"  {commitment.hex()}  {RAILS[rail]:8}  {sats:>16,} sats"
+            for (commitment, rail), sats in sorted(report.payouts.items())
+        ]
+    lines += [f"Note: {note}." for note in report.notes]
+    return "\n".join(lines)

@@ -1,0 +1,372 @@
+"""Reads share batches and recomputes everything that they claim.
+
+Source: `spec/03-share-batch.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from radpool_sv2.units import EXPONENT_MAX, leading_zero_bits, sha256d, tagged_hash
+from radpool_sv2.verify.bip340 import is_signed_by
+from radpool_sv2.verify.coinbase import CoinbaseFault, check_coinbase, owner_script
+from radpool_sv2.verify.reader import Reader, TruncatedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "Batch",
+    "BatchFault",
+    "Body",
+    "Owner",
+    "Share",
+    "VerifiedShare",
+    "decode_batch",
+    "decode_body",
+    "verify_batch",
+]
+
+MAGIC = b"RPSB"
+VERSION = 1
+SHARES_MAX = 65_535
+EXTRANONCE_MAX = 32
+RAIL_MAX = 2
+MERKLE_PATH_MAX = 32
+SUM_MAX = 2**128 - 1
+SIGNATURE_LEN = 64
+
+VERSION_MASK = 0x1FFFFFE0
+"""The version bits that a miner may change."""
+
+
+class BatchFault(Exception):  # noqa: N818 - a verdict about an MSP, not an error of this program
+    """Says what is wrong with a batch.
+
+    Attributes:
+        code: The word of the test vectors.
+        share: The index of the share that is at fault, if it is one.
+    """
+
+    def __init__(self, code: str, share: int | None = None) -> None:
+        super().__init__(code, share)
+        self.code = code
+        self.share = share
+
+    def __str__(self) -> str:
+        place = "" if self.share is None else f"share {self.share}: "
+        return f"{place}{WORDS[self.code]}"
+
+
+WORDS = {
+    "truncated": "the batch ends inside a field",
+    "trailing-bytes": "bytes follow the signature",
+    "magic": 'it does not begin with "RPSB"',
+    "version": "only version 1 is known",
+    "rail": "an owner with a rail that is not defined",
+    "exponent": "an exponent above 120",
+    "extranonce-length": "an extranonce of more than 32 bytes",
+    "share-count": "a batch has 1 to 65535 shares",
+    "table-order": "the tables are not in order of first use, or hold an entry that is not used",
+    "table-repeat": "a table holds the same entry twice",
+    "signature": "the signature is not that of the MSP",
+    "work-sum": "the shares' work does not sum to what is claimed",
+    "root": "the Merkle-sum root is not that of the shares",
+    "template-missing": "a template body is missing",
+    "template-digest": "a template body does not have the digest that it is named by",
+    "template-shape": "a template body is not well formed",
+    "coinbase": "template and extranonce do not make a coinbase",
+    "height": "the coinbase does not begin with the template's height",
+    "owner-tag": "the coinbase does not have exactly one owner output, of this owner and exponent",
+    "version-bits": "version bits differ from the template's outside the rollable ones",
+    "insufficient-work": "the header's hash does not meet the exponent of its tag",
+    "duplicate-share": "the same header was counted before",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Is an entry of a batch's table of owners."""
+
+    commitment: bytes
+    epoch: int
+    rail: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Is a share as its record has it; `record` are its bytes."""
+
+    template: int
+    owner: int
+    exponent: int
+    version: int
+    ntime: int
+    nonce: int
+    extranonce: bytes
+    record: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Is a batch that was read: its form is right, none of its claims is checked yet."""
+
+    msp_key: bytes
+    sequence: int
+    previous: bytes
+    time_ms: int
+    epoch_min: int
+    templates: Sequence[bytes]
+    owners: Sequence[Owner]
+    count: int
+    work: int
+    root: bytes
+    hash: bytes
+    shares: Sequence[Share]
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Is a template body; see the specification."""
+
+    version: int
+    prev_hash: bytes
+    nbits: int
+    height: int
+    coinbase_prefix: bytes
+    coinbase_before_tag: bytes
+    coinbase_after_tag: bytes
+    merkle_path: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedShare:
+    """Is a share whose proof of work was recomputed.
+
+    Attributes:
+        hash: The header's hash, internal byte order.
+        owner: Whose it is.
+        epoch: The epoch that it counts in.
+        work: What it is worth, expected hashes.
+        height: The height that it was mined for.
+        coinbase: Its coinbase without witness.
+    """
+
+    hash: bytes
+    owner: Owner
+    epoch: int
+    work: int
+    height: int
+    coinbase: bytes
+
+
+def decode_batch(blob: bytes) -> Batch:
+    """Reads a batch, strictly: each batch has exactly one encoding.
+
+    Raises:
+        BatchFault: The bytes are no batch.
+    """
+    try:
+        return _decode(blob)
+    except TruncatedError:
+        raise BatchFault("truncated") from None
+
+
+def _decode(blob: bytes) -> Batch:
+    reader = Reader(blob)
+    if reader.take(4) != MAGIC:
+        raise BatchFault("magic")
+    if reader.number(1) != VERSION:
+        raise BatchFault("version")
+    msp_key, sequence, previous = reader.take(32), reader.number(8), reader.take(32)
+    time_ms, epoch_min = reader.number(8), reader.number(4)
+    table = Reader(reader.take(32 * reader.number(2)))
+    templates = [table.take(32) for _ in range(table.left // 32)]
+    table = Reader(reader.take(37 * reader.number(2)))
+    owners = [_owner(table) for _ in range(table.left // 37)]
+    count, work, root = reader.number(4), reader.number(16), reader.take(32)
+    head_len = reader.at
+    if not 1 <= count <= SHARES_MAX:
+        raise BatchFault("share-count")
+    shares: list[Share] = []
+    templates_used = owners_used = 0
+    for index in range(count):
+        share = _share(reader, blob, index)
+        if share.template > templates_used or share.owner > owners_used:
+            raise BatchFault("table-order", index)
+        templates_used = max(templates_used, share.template + 1)
+        owners_used = max(owners_used, share.owner + 1)
+        shares.append(share)
+    if (templates_used, owners_used) != (len(templates), len(owners)):
+        raise BatchFault("table-order")
+    signature = reader.take(SIGNATURE_LEN)
+    if reader.left:
+        raise BatchFault("trailing-bytes")
+    if len(set(templates)) < len(templates) or len(set(owners)) < len(owners):
+        raise BatchFault("table-repeat")
+    return Batch(
+        msp_key=msp_key,
+        sequence=sequence,
+        previous=previous,
+        time_ms=time_ms,
+        epoch_min=epoch_min,
+        templates=templates,
+        owners=owners,
+        count=count,
+        work=work,
+        root=root,
+        hash=tagged_hash("radpool/batch", blob[:head_len]),
+        shares=shares,
+        signature=signature,
+    )
+
+
+def _owner(reader: Reader) -> Owner:
+    owner = Owner(reader.take(32), reader.number(4), reader.number(1))
+    if owner.rail > RAIL_MAX:
+        raise BatchFault("rail")
+    return owner
+
+
+def _share(reader: Reader, blob: bytes, index: int) -> Share:
+    start = reader.at
+    template, owner, exponent = reader.number(2), reader.number(2), reader.number(1)
+    extranonce_len, version = reader.number(1), reader.number(4)
+    ntime, nonce = reader.number(4), reader.number(4)
+    if exponent > EXPONENT_MAX:
+        raise BatchFault("exponent", index)
+    if extranonce_len > EXTRANONCE_MAX:
+        raise BatchFault("extranonce-length", index)
+    extranonce = reader.take(extranonce_len)
+    record = blob[start : reader.at]
+    return Share(template, owner, exponent, version, ntime, nonce, extranonce, record)
+
+
+def decode_body(encoded: bytes) -> Body:
+    """Reads a template body, strictly.
+
+    Raises:
+        BatchFault: The bytes are no template body.
+    """
+    reader = Reader(encoded)
+    try:
+        version, prev_hash = reader.number(4), reader.take(32)
+        nbits, height = reader.number(4), reader.number(4)
+        prefix, before, after = (reader.take(reader.number(2)) for _ in range(3))
+        path_len = reader.number(1)
+        if path_len > MERKLE_PATH_MAX:
+            raise BatchFault("template-shape")
+        path = [reader.take(32) for _ in range(path_len)]
+    except TruncatedError:
+        raise BatchFault("template-shape") from None
+    if reader.left:
+        raise BatchFault("template-shape")
+    return Body(version, prev_hash, nbits, height, prefix, before, after, path)
+
+
+def verify_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> tuple[Batch, list[VerifiedShare]]:
+    """Recomputes everything that a batch claims.
+
+    Args:
+        blob: The batch.
+        bodies: Encoded template bodies by digest.
+
+    Raises:
+        BatchFault: Something is not as claimed; the first such thing.
+    """
+    batch = decode_batch(blob)
+    if not is_signed_by(batch.msp_key, batch.hash, batch.signature):
+        raise BatchFault("signature")
+    _check_sums(batch)
+    opened = [_body(digest, bodies) for digest in batch.templates]
+    shares: list[VerifiedShare] = []
+    seen: set[bytes] = set()
+    scripts: dict[tuple[int, int], bytes] = {}
+    for index, share in enumerate(batch.shares):
+        owner = batch.owners[share.owner]
+        key = (share.owner, share.exponent)
+        if key not in scripts:
+            scripts[key] = owner_script(
+                batch.msp_key, owner.commitment, owner.epoch, owner.rail, share.exponent
+            )
+        body = opened[share.template]
+        try:
+            block_hash, coinbase = _hash(share, body, scripts[key])
+        except CoinbaseFault as fault:
+            raise BatchFault(fault.code, index) from None
+        if block_hash in seen:
+            raise BatchFault("duplicate-share", index)
+        seen.add(block_hash)
+        epoch = max(owner.epoch, batch.epoch_min)
+        shares.append(
+            VerifiedShare(block_hash, owner, epoch, 1 << share.exponent, body.height, coinbase)
+        )
+    return batch, shares
+
+
+def _check_sums(batch: Batch) -> None:
+    nodes = []
+    for share in batch.shares:
+        work = 1 << share.exponent
+        leaf = tagged_hash("radpool/leaf", share.record, work.to_bytes(16, "little"))
+        nodes.append((leaf, work))
+    total = sum(work for _, work in nodes)
+    if total > SUM_MAX or total != batch.work:
+        raise BatchFault("work-sum")
+    while len(nodes) > 1:
+        nodes = [
+            nodes[at] if at + 1 == len(nodes) else _join(nodes[at], nodes[at + 1])
+            for at in range(0, len(nodes), 2)
+        ]
+    if nodes[0][0] != batch.root:
+        raise BatchFault("root")
+
+
+def _join(left: tuple[bytes, int], right: tuple[bytes, int]) -> tuple[bytes, int]:
+    sums = left[1].to_bytes(16, "little") + right[1].to_bytes(16, "little")
+    return tagged_hash("radpool/node", left[0], right[0], sums), left[1] + right[1]
+
+
+def _body(digest: bytes, bodies: Mapping[bytes, bytes]) -> Body:
+    encoded = bodies.get(digest)
+    if encoded is None:
+        raise BatchFault("template-missing")
+    if tagged_hash("radpool/template", encoded) != digest:
+        raise BatchFault("template-digest")
+    return decode_body(encoded)
+
+
+def _hash(share: Share, body: Body, script: bytes) -> tuple[bytes, bytes]:
+    if (share.version ^ body.version) & ~VERSION_MASK:
+        raise CoinbaseFault("version-bits")
+    output = bytes(8) + bytes([len(script)]) + script
+    coinbase = b"".join(
+        (
+            body.coinbase_prefix,
+            share.extranonce,
+            body.coinbase_before_tag,
+            output,
+            body.coinbase_after_tag,
+        )
+    )
+    extranonce_at = len(body.coinbase_prefix)
+    check_coinbase(coinbase, extranonce_at, len(share.extranonce), body.height, script)
+    root = sha256d(coinbase)
+    for sibling in body.merkle_path:
+        root = sha256d(root + sibling)
+    header = b"".join(
+        (
+            share.version.to_bytes(4, "little"),
+            body.prev_hash,
+            root,
+            share.ntime.to_bytes(4, "little"),
+            body.nbits.to_bytes(4, "little"),
+            share.nonce.to_bytes(4, "little"),
+        )
+    )
+    block_hash = sha256d(header)
+    if leading_zero_bits(block_hash) < share.exponent:
+        raise CoinbaseFault("insufficient-work")
+    return block_hash, coinbase
