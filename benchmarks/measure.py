@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.process import BenchmarkError, Load, Pool, run_load
+from benchmarks.process import BenchmarkError, Load, Pool, run_floor, run_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +56,7 @@ class Floor:
 
 def measure_floor() -> tuple[Floor, list[Row]]:
     """Measures hashing, decryption and system calls of a share on this machine, now."""
-    lines = [line for line in run_load("floor", ["--writes", "0"]) if line["event"] == "floor"]
+    lines = [line for line in run_floor(0) if line["event"] == "floor"]
     one = {line["what"]: line for line in lines}
     calls = {line["shares_per_read"]: line for line in lines if line["what"] == "system calls"}
     floor = Floor(
@@ -214,7 +214,7 @@ def measure_fanout(connections: int, tips: int, joiners: int) -> list[Row]:
         return [
             Row(question, figure, goal="all served", met=data["joined"]["failed"] == 0, data=data)
         ]
-    writes = run_load("floor", ["--writes", str(connections)])[-1]
+    writes = run_floor(connections)[-1]
     floor_ms = writes["wall_us"]["p50"] / 1000
     ratio = statistics.median(data["last_ms"]) / floor_ms
     cpu = statistics.median(data["pool_cpu_us_per_connection"])

@@ -187,13 +187,13 @@ class Pool:
 class Load:
     """Is a load generator; it must end well for a run to count."""
 
-    def __init__(self, subcommand: str, *options: str) -> None:
+    def __init__(self, subcommand: str, *options: str, cpus: set[int] | None = None) -> None:
         self._name = f"radpool-load {subcommand}"
         self._kept: list[Line] = []
         self._process = subprocess.Popen(
             [LOAD, subcommand, *options],
             text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            preexec_fn=stay_on(processors()[1]),  # noqa: PLW1509 - this process has one thread
+            preexec_fn=stay_on(cpus or processors()[1]),  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
         assert self._process.stdout is not None
         assert self._process.stdin is not None
@@ -247,6 +247,14 @@ class Load:
 def run_load(subcommand: str, options: Sequence[str]) -> list[Line]:
     """Runs a generator to its end and returns its lines."""
     with Load(subcommand, *options) as load:
+        return list(load.rest())
+
+
+def run_floor(writes: int) -> list[Line]:
+    """Measures the floors where the pool would run, the other end where its clients would be."""
+    server, clients = processors()
+    options = ["--writes", str(writes), "--sink-cpu", str(min(clients))]
+    with Load("floor", *options, cpus=server) as load:
         return list(load.rest())
 
 

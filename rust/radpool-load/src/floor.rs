@@ -34,6 +34,7 @@ const SHARES_PER_READ: [usize; 2] = [1, 16];
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let writes: usize = arguments.take("writes", 10_000)?;
     let rounds: usize = arguments.take("rounds", 5)?;
+    let sink_cpu: Option<usize> = arguments.take_optional("sink-cpu")?;
     arguments.end()?;
     let hash_ns = best_of(rounds, hash_shares);
     report::line(&json!({"event": "floor", "what": "hash", "ns_per_share": hash_ns}));
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         }));
     }
     if writes > 0 {
-        report::line(&encrypted_writes(writes, rounds)?);
+        report::line(&encrypted_writes(writes, rounds, sink_cpu)?);
     }
     Ok(())
 }
@@ -185,9 +186,13 @@ fn system_calls(shares_per_read: usize) -> Result<(u64, u64), String> {
 }
 
 /// Seals and writes one new tip to each of many connections.
-fn encrypted_writes(connections: usize, rounds: usize) -> Result<Value, String> {
+fn encrypted_writes(
+    connections: usize,
+    rounds: usize,
+    sink_cpu: Option<usize>,
+) -> Result<Value, String> {
     let failed = |error: std::io::Error| format!("sink: {error}");
-    let mut sink = Sink::start(connections)?;
+    let mut sink = Sink::start(connections, sink_cpu)?;
     let mut streams = Vec::with_capacity(connections);
     let server = identity()?;
     for _ in 0..connections {
@@ -239,10 +244,14 @@ struct Sink {
 }
 
 impl Sink {
-    fn start(connections: usize) -> Result<Self, String> {
+    fn start(connections: usize, cpu: Option<usize>) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut child = Command::new(program)
-            .args(["sink", "--connections", &connections.to_string()])
+        let mut command = Command::new(program);
+        command.args(["sink", "--connections", &connections.to_string()]);
+        if let Some(cpu) = cpu {
+            command.args(["--cpu", &cpu.to_string()]);
+        }
+        let mut child = command
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| format!("the sink does not start: {error}"))?;

@@ -39,3 +39,21 @@ pub(crate) fn raise_descriptor_limit() -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Keeps this process on one processor.
+pub(crate) fn stay_on(cpu: usize) -> Result<(), String> {
+    // SAFETY: a set of processors is a plain array of bits, for which all zeros is the empty set;
+    // both calls get its true size.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = core::mem::zeroed();
+        if cpu >= 8 * size_of::<libc::cpu_set_t>() {
+            return Err(format!("there is no processor {cpu}"));
+        }
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result != 0 {
+        return Err(format!("cannot stay on processor {cpu}: {}", io::Error::last_os_error()));
+    }
+    Ok(())
+}

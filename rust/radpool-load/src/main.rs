@@ -38,7 +38,7 @@ radpool-load SUBCOMMAND [--OPTION VALUE]...
           One channel a connection; holds each wave until a line comes on stdin.
   storm   --connect HOST:PORT --key KEY [--connections 1000]
           Connects all at once; counts until every one has its first job.
-  floor   [--writes 10000] [--rounds 5]
+  floor   [--writes 10000] [--rounds 5] [--sink-cpu N]
           What cannot be avoided: hashing, decrypting and reading a share; encrypted writes.
   templates [--port 0]
           Serves templates to a foreign pool; a new tip for each line on stdin.

@@ -5,13 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 use tokio::{io::AsyncReadExt, net::TcpListener};
 
-use crate::{arguments::Arguments, peer::block_on, report};
+use crate::{arguments::Arguments, machine, peer::block_on, report};
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let connections: usize = arguments.take("connections", 1)?;
+    let cpu: Option<usize> = arguments.take_optional("cpu")?;
     arguments.end()?;
+    if let Some(cpu) = cpu {
+        machine::stay_on(cpu)?;
+    }
     block_on(async move {
         let failed = |error: std::io::Error| format!("sink: {error}");
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
