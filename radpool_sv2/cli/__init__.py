@@ -42,7 +42,7 @@ app.command("radpool_sv2.cli.doctor:app", name="doctor", help="Checks everything
 def main() -> None:
     """Runs the command line and exits."""
     try:
-        app(exit_on_error=False)
+        app(sys.argv[1:], exit_on_error=False)
     except CycloptsError:
         # Cyclopts has printed what is wrong with the command line.
         sys.exit(EXIT_USAGE)

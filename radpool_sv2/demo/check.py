@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from radpool_sv2.demo.books import Block, Epoch
     from radpool_sv2.demo.stage import Miner
 
-__all__ = ["Outcome", "check_blocks", "check_miners", "check_payment"]
+__all__ = ["Outcome", "check_blocks", "check_miners", "check_payments"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +68,36 @@ def check_blocks(blocks: Sequence[Block], depths: Mapping[str, int | None]) -> I
         )
 
 
-def check_payment(epoch: Epoch) -> Iterator[Outcome]:
-    """Recomputes a payment: sums to the satoshi, and each part by the rule of three."""
-    total_work = sum(part.work for part in epoch.parts)
+def check_payments(epochs: Sequence[Epoch]) -> Iterator[Outcome]:
+    """Recomputes payments: sums to the satoshi, and each part by the rule of three."""
+    uneven = [epoch.number for epoch in epochs if not _sums_up(epoch)]
+    value = sum(epoch.value_sats for epoch in epochs)
+    paid = sum(part.sats for epoch in epochs for part in epoch.parts)
+    yield Outcome(
+        bool(epochs) and not uneven,
+        "the parts of every payment sum to what its block pays, to the satoshi",
+        f"{len(epochs)} payments: blocks pay {value:,}, miners get {paid:,}, carried on "
+        f"{epochs[-1].carry_out_sats if epochs else 0}"
+        + (f"; wrong: epochs {uneven}" if uneven else ""),
+    )
+    unfair = [epoch.number for epoch in epochs if not _is_proportional(epoch)]
+    work = sum(part.work for epoch in epochs for part in epoch.parts)
+    yield Outcome(
+        bool(epochs) and not unfair,
+        "every part is the block's value by the miner's share of the work",
+        f"{work:,} hashes" + (f"; wrong: epochs {unfair}" if unfair else ""),
+    )
+
+
+def _sums_up(epoch: Epoch) -> bool:
     paid = sum(part.sats for part in epoch.parts)
+    return epoch.value_sats + epoch.carry_in_sats == paid + epoch.carry_out_sats
+
+
+def _is_proportional(epoch: Epoch) -> bool:
     to_split = epoch.value_sats + epoch.carry_in_sats
-    yield Outcome(
-        to_split == paid + epoch.carry_out_sats,
-        f"the parts of epoch {epoch.number} sum to the block's value",
-        f"{epoch.value_sats:,} + carry {epoch.carry_in_sats} = {paid:,} + carry "
-        f"{epoch.carry_out_sats}",
-    )
+    total = sum(part.work for part in epoch.parts)
     # Largest remainder gives each part its exact share rounded down, or one satoshi more.
-    exact = all(
-        0 <= part.sats - to_split * part.work // total_work <= 1
-        for part in epoch.parts
-        if total_work
-    )
-    yield Outcome(
-        exact and total_work > 0,
-        f"each part of epoch {epoch.number} is the value by its share of the work",
-        f"{len(epoch.parts)} miners, {total_work:,} hashes",
+    return total > 0 and all(
+        0 <= part.sats - to_split * part.work // total <= 1 for part in epoch.parts
     )

@@ -20,7 +20,7 @@ import trio
 
 from radpool_sv2.chain.client import open_client
 from radpool_sv2.demo.books import look, read_epoch
-from radpool_sv2.demo.check import Outcome, check_blocks, check_miners, check_payment
+from radpool_sv2.demo.check import Outcome, check_blocks, check_miners, check_payments
 from radpool_sv2.demo.stage import BLOCK_ZEROS, MINERS, leave, run_radpool, stage, tail
 from radpool_sv2.errors import RadpoolError
 from radpool_sv2.supervision import stop_on_signal
@@ -42,6 +42,7 @@ PLAY_SECONDS_MAX: Final = 42.0
 """With set-up before and the checks after it, the demo stays under a minute."""
 
 LOOK_SECONDS: Final = 0.5
+EPOCHS_SHOWN: Final = 3
 HTTP_SECONDS_MAX: Final = 10.0
 
 
@@ -184,9 +185,9 @@ async def _check_books(
     depths = await _depths(pool, seen.blocks)
     tally.add(*check_blocks(seen.blocks, depths))
     paid = [epoch for epoch in epochs if epoch.block]
-    for epoch in paid:
+    for epoch in paid[-EPOCHS_SHOWN:]:
         view.payment(epoch)
-        tally.add(*check_payment(epoch))
+    tally.add(*check_payments(paid))
     earners = {part.account for epoch in paid for part in epoch.parts if part.sats}
     tally.add(
         Outcome(

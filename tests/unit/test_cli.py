@@ -1,0 +1,171 @@
+"""The command line: help everywhere, plain words and exit statuses, no tracebacks for mistakes."""
+
+import json
+import sys
+
+import pytest
+
+from radpool_sv2.cli import main
+from radpool_sv2.errors import ConfigError, StoreError
+
+COMMANDS = [
+    "certify",
+    "chain",
+    "demo",
+    "doctor",
+    "export",
+    "init",
+    "miner",
+    "msp",
+    "status",
+    "verify",
+]
+
+
+@pytest.fixture
+def radpool(monkeypatch, capsys):
+    """Runs a command line; returns exit status, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["radpool", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as left:
+            status = left.code or 0
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return run
+
+
+def test_help_lists_every_command(radpool):
+    status, out, _ = radpool("--help")
+    assert status == 0
+    assert all(f" {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(radpool, name):
+    status, out, _ = radpool(name, "--help")
+    assert status == 0
+    assert f"radpool {name}" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nosuch",), ("msp", "--nosuch"), ("init", "msp"), ("miner",), ("export", "--to", "x")],
+)
+def test_a_wrong_command_line_is_status_2(radpool, arguments):
+    status, _, err = radpool(*arguments)
+    assert status == 2
+    assert err
+
+
+def test_init_doctor_certify(radpool, tmp_path):
+    where = tmp_path / "msp"
+    status, out, _ = radpool("init", "msp", "--dir", where)
+    assert status == 0
+    assert "What to do next" in out
+    assert f"radpool msp --dir {where}" in out
+
+    config = where / "msp.toml"
+    text = config.read_text().replace("0.0.0.0:3333", "127.0.0.1:0")
+    config.write_text(text.replace("127.0.0.1:9090", "127.0.0.1:0"))
+    status, out, _ = radpool("doctor", "--dir", where, "--json")
+    findings = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert {"clock", "keys", "certificate", "ports", "disk", "open files"} <= {
+        finding["subject"] for finding in findings
+    }
+
+    status, out, _ = radpool("certify", "--dir", where, "--days", 7)
+    assert status == 0
+    assert "valid until" in out
+
+
+def test_init_does_not_overwrite(radpool, tmp_path):
+    assert radpool("init", "msp", "--dir", tmp_path)[0] == 0
+    status, _, err = radpool("init", "msp", "--dir", tmp_path)
+    assert status == 1
+    assert err.startswith("radpool: ")
+    assert "there is an MSP already" in err
+
+
+def test_doctor_finds_what_is_bad(radpool, tmp_path):
+    radpool("init", "msp", "--dir", tmp_path)
+    (tmp_path / "keys" / "server.cert").write_text("00")
+    config = tmp_path / "msp.toml"
+    text = config.read_text().replace('listen = "0.0.0.0:3333"', 'listen = "192.0.2.1:1"')
+    lines = [
+        'payout_address = "bc1q"' if line.startswith("payout_address") else line
+        for line in text.splitlines()
+    ]
+    config.write_text("\n".join(lines))
+    status, out, _ = radpool("doctor", "--dir", tmp_path, "--json")
+    bad = {
+        finding["subject"]
+        for finding in map(json.loads, out.splitlines())
+        if finding["verdict"] == "bad"
+    }
+    assert status == 1
+    assert bad == {"keys", "ports", "payout address"}
+
+
+def test_doctor_without_a_node(radpool, tmp_path):
+    status, out, _ = radpool("doctor", "--dir", tmp_path)
+    assert status == 1
+    assert "radpool init msp" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("msp",), "give either --dir or --config"),
+        (("msp", "--dir", "a", "--config", "b"), "give either --dir or --config"),
+        (("msp", "--dir", "/nonexistent"), "cannot read the configuration"),
+        (("status",), "give either --dir or --http"),
+        (("status", "--http", "127.0.0.1:1"), "does not answer"),
+        (("export", "--dir", "/nonexistent", "--to", "x"), "cannot read the configuration"),
+    ],
+)
+def test_mistakes_in_plain_words(radpool, arguments, expected):
+    status, _, err = radpool(*arguments)
+    assert status == 1
+    assert err.startswith("radpool: ")
+    assert expected in err
+
+
+def test_status_of_a_node_that_does_not_run(radpool, tmp_path):
+    radpool("init", "msp", "--dir", tmp_path)
+    status, _, err = radpool("status", "--dir", tmp_path)
+    assert status == 1
+    assert "no radpool runs on this directory" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ExceptionGroup("", [ConfigError("one"), StoreError("two")]), 1),
+        (BaseExceptionGroup("", [KeyboardInterrupt(), StoreError("two")]), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_of_nurseries_are_taken_apart(radpool, monkeypatch, error, expected):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("radpool_sv2.cli.init.install_msp", fail)
+    status, _, err = radpool("init", "msp", "--dir", "x")
+    assert status == expected
+    assert expected == 130 or err == "radpool: one\nradpool: two\n"
+
+
+def test_our_own_bugs_are_not_hidden(radpool, monkeypatch):
+    def fail(*_, **__):
+        raise ExceptionGroup("", [ZeroDivisionError("a bug"), ConfigError("and a mistake")])
+
+    monkeypatch.setattr("radpool_sv2.cli.init.install_msp", fail)
+    with pytest.raises(ExceptionGroup):
+        radpool("init", "msp", "--dir", "x")
