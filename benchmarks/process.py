@@ -144,7 +144,11 @@ class Pool:
         self._out, self._in = self._process.stdout, self._process.stdin
 
     def __enter__(self) -> Self:
-        serving = read_line(self._out, "the pool")
+        try:
+            serving = read_line(self._out, "the pool")
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         self.target = ["--connect", serving["sv2"], "--key", serving["authority_public_key"]]
         return self
 
