@@ -25,6 +25,13 @@ class MspKey:
     def expose_secret(self) -> bytes:
         """Returns the 32 bytes of the secret, to be stored where only its owner can read."""
 
+    def sign(self, hash: bytes) -> bytes:
+        """Returns the BIP340 signature of a 32-byte hash, the same each time.
+
+        Raises:
+            LocalProtocolError: If the hash is not of 32 bytes.
+        """
+
     @property
     def public(self) -> bytes:
         """The 32 bytes of the x-only public key (BIP340)."""

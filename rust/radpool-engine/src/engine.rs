@@ -1,7 +1,7 @@
 //! The engine as its owner sees it: start, commands, drain, stop.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     net::SocketAddr,
     os::fd::RawFd,
@@ -30,7 +30,7 @@ use crate::{
     handover::Handover,
     limit::Gate,
     listener,
-    mailbox::{Acknowledgement, Order, Undeliverable},
+    mailbox::{Acknowledgement, Mailbox, Order, Rejection, Undeliverable},
     metric::{self, EngineCounters},
     solution::{SolutionCounters, SolutionPath},
 };
@@ -190,23 +190,22 @@ impl Engine {
         if let Some((index, _)) = rejected.iter().find(|(index, _)| *index >= count) {
             return Err(EngineError::Index { index: *index, count });
         }
-        let rejected: HashMap<usize, &String> =
+        // In the order of the shares, which is the order in which clients expect their answers.
+        let rejected: BTreeMap<usize, &String> =
             rejected.iter().map(|(index, code)| (*index, code)).collect();
-        let sums = sum_up(shares, |index| rejected.contains_key(&index));
-        let wanted = sums.into_iter().map(|((connection, _), sum)| (connection, sum));
-        self.core.registry.for_each_found(wanted, |mailbox, sum| {
-            mailbox.acknowledge(sum);
-            mailbox.wake();
-        });
-        for (index, code) in rejected {
-            let share = &shares[index];
+        let refused = rejected.iter().map(|(index, code)| {
+            let share = &shares[*index];
             let (channel, sequence) = (share.channel_id, share.sequence);
-            let command = Command::RejectShare { channel, sequence, code: code.clone() };
-            if let Some(mailbox) = self.core.registry.find(share.connection) {
-                // One that leaves at this moment needs no answer.
-                let _ = mailbox.order(Order { command, token: None });
-            }
-        }
+            (share.connection, Rejection { channel, sequence, code: (*code).clone() })
+        });
+        self.core.registry.for_each_found(refused, Mailbox::reject);
+        let sums = sum_up(shares, |index| rejected.contains_key(&index));
+        let accepted = sums.into_iter().map(|((connection, _), sum)| (connection, sum));
+        self.core.registry.for_each_found(accepted, Mailbox::acknowledge);
+        let concerned: HashSet<ConnectionId> =
+            shares.iter().map(|share| share.connection).collect();
+        let concerned = concerned.into_iter().map(|connection| (connection, ()));
+        self.core.registry.for_each_found(concerned, |mailbox, ()| mailbox.wake());
         Ok(())
     }
 
@@ -267,7 +266,7 @@ impl Engine {
     pub fn command(&self, connection: ConnectionId, command: Command) -> Result<u64, EngineError> {
         self.check_process()?;
         let token = self.tokens.fetch_add(1, Ordering::Relaxed);
-        let order = Order { command, token: Some(token) };
+        let order = Order { command, token };
         let result = match self.core.registry.find(connection) {
             Some(mailbox) => mailbox.order(order),
             None => Err(Undeliverable::Gone),

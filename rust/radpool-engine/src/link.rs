@@ -38,7 +38,7 @@ use crate::{
     Completion, EngineEvent,
     core::Core,
     event::NO_SUCH_CONNECTION,
-    mailbox::{Mail, Order},
+    mailbox::{Mail, Order, Rejection},
     registry::Seat,
     scratch::{Scratch, with_scratch},
 };
@@ -144,9 +144,13 @@ impl Link {
         if !self.seat.mailbox.take_pending() {
             return;
         }
-        let Mail { acknowledgements, orders } = self.seat.mailbox.take();
+        let Mail { rejections, acknowledgements, orders } = self.seat.mailbox.take();
         let out = &mut scratch.outbox;
         self.machine.handle_work(now, out);
+        for Rejection { channel, sequence, code } in rejections {
+            let command = Command::RejectShare { channel, sequence, code };
+            self.machine.handle_command(command, now, out);
+        }
         for ack in acknowledgements {
             let command = Command::Acknowledge {
                 channel: ack.channel,
@@ -158,9 +162,7 @@ impl Link {
         }
         for Order { command, token } in orders {
             self.machine.handle_command(command, now, out);
-            if let Some(token) = token {
-                self.core.handover.complete(Completion { token, failure: None });
-            }
+            self.core.handover.complete(Completion { token, failure: None });
         }
         if let Some(deadline_ms) = self.core.stop_deadline_ms()
             && self.phase == Phase::Open
@@ -472,7 +474,7 @@ impl Drop for Link {
             Phase::Open => CloseReason::Stopped,
         };
         let orders = self.seat.mailbox.close().orders;
-        for token in orders.iter().filter_map(|order| order.token) {
+        for Order { token, .. } in orders {
             let failure = Some(NO_SUCH_CONNECTION);
             self.core.handover.complete(Completion { token, failure });
         }

@@ -31,16 +31,26 @@ impl Acknowledgement {
     }
 }
 
+/// A share that the ledger refused after validation had let it pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    pub(crate) channel: u32,
+    pub(crate) sequence: u32,
+    pub(crate) code: String,
+}
+
 /// A command and the token that its completion bears.
 #[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) command: Command,
-    pub(crate) token: Option<u64>,
+    pub(crate) token: u64,
 }
 
 /// Everything that was waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Mail {
+    /// To be told before the acknowledgements: clients match those with shares by their count.
+    pub(crate) rejections: Vec<Rejection>,
     pub(crate) acknowledgements: Vec<Acknowledgement>,
     pub(crate) orders: VecDeque<Order>,
 }
@@ -102,6 +112,14 @@ impl Mailbox {
         }
     }
 
+    /// Adds a rejection; the caller wakes afterwards. There are at most as many as were drained.
+    pub(crate) fn reject(&self, rejection: Rejection) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.mail.rejections.push(rejection);
+        }
+    }
+
     /// Adds a command and wakes the task.
     pub(crate) fn order(&self, order: Order) -> Result<(), Undeliverable> {
         {
@@ -109,9 +127,7 @@ impl Mailbox {
             if state.closed {
                 return Err(Undeliverable::Gone);
             }
-            // A share that is taken back is bounded by what was drained, and must not be lost.
-            let must = matches!(order.command, Command::RejectShare { .. });
-            if state.mail.orders.len() >= COMMANDS_MAX && !must {
+            if state.mail.orders.len() >= COMMANDS_MAX {
                 return Err(Undeliverable::Full);
             }
             state.mail.orders.push_back(order);
@@ -153,7 +169,7 @@ mod tests {
 
     fn order(token: u64) -> Order {
         let command = Command::Disconnect { reason: CloseReason::Requested };
-        Order { command, token: Some(token) }
+        Order { command, token }
     }
 
     #[test]
@@ -180,9 +196,15 @@ mod tests {
             mailbox.order(order(token)).unwrap();
         }
         assert_eq!(mailbox.order(order(0)), Err(Undeliverable::Full));
-        let command = Command::RejectShare { channel: 1, sequence: 2, code: "x".into() };
-        assert_eq!(mailbox.order(Order { command, token: None }), Ok(()));
-        assert_eq!(mailbox.close().orders.len(), COMMANDS_MAX + 1);
+        let rejection = Rejection { channel: 1, sequence: 2, code: "x".into() };
+        mailbox.reject(rejection.clone());
+        let mail = mailbox.close();
+        assert_eq!(
+            (mail.orders.len(), &mail.rejections[..]),
+            (COMMANDS_MAX, &[rejection.clone()][..])
+        );
+        mailbox.reject(rejection);
+        assert!(mailbox.take().rejections.is_empty());
         assert_eq!(mailbox.order(order(0)), Err(Undeliverable::Gone));
     }
 

@@ -7,7 +7,7 @@ use radpool_ledger as ledger;
 use zeroize::Zeroizing;
 
 use crate::{
-    error::{config_error, faulty_msp, internal_error},
+    error::{config_error, faulty_msp, internal_error, local_error},
     keys::random_bytes,
 };
 
@@ -39,6 +39,13 @@ impl MspKey {
     #[getter]
     fn public(&self) -> [u8; 32] {
         *self.0.public()
+    }
+
+    fn sign(&self, hash: &[u8]) -> PyResult<[u8; 64]> {
+        let hash = hash.try_into().map_err(|_| {
+            local_error(format!("a hash to sign has 32 bytes, not {}", hash.len()))
+        })?;
+        Ok(self.0.sign(&hash))
     }
 
     fn __repr__(&self) -> String {

@@ -86,13 +86,16 @@ fn new_work_reaches_everybody_and_late_joiners() {
 fn commands_complete_and_those_to_nobody_say_so() {
     let mut pool = Pool::start(settings());
     let (mut client, channel) = pool.miner();
-    let connection = pool.events.iter().find_map(|event| match event {
-        EngineEvent::Mining { connection, event: Event::ChannelOpened { .. }, .. } => {
-            Some(*connection)
-        }
-        _ => None,
-    });
-    let connection = connection.unwrap();
+    let opened = |pool: &Pool| {
+        pool.events.iter().find_map(|event| match event {
+            EngineEvent::Mining { connection, event: Event::ChannelOpened { .. }, .. } => {
+                Some(*connection)
+            }
+            _ => None,
+        })
+    };
+    pool.until(|pool| opened(pool).is_some());
+    let connection = opened(&pool).unwrap();
     let close = || Command::CloseChannel { channel, reason: "enough".into() };
     let token = pool.engine.command(connection, close()).unwrap();
     client.expect(|message| matches!(message, Message::CloseChannel(_)).then_some(()));
