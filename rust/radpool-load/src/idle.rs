@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         for wave in 1..=waves {
             let started = monotonic_ns();
             let joining = Arc::new(Semaphore::new(JOINING_MAX));
-            let (joined_send, mut joined) = tokio::sync::mpsc::unbounded_channel();
+            let (joined_send, mut joined) = tokio::sync::mpsc::channel(JOINING_MAX);
             let mut tasks = JoinSet::new();
             for _ in 0..connections {
                 let (pool, joining) = (pool.clone(), Arc::clone(&joining));
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
                     let (mut peer, _) = Peer::join(&pool).await?;
                     drop(place);
                     // Without a receiver the wave is over.
-                    let _ = joined_send.send(());
+                    let _ = joined_send.send(()).await;
                     Err::<(), _>(peer.idle(drop).await)
                 });
             }
