@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Block", "Epoch", "Part", "Seen", "look"]
+__all__ = ["Block", "Epoch", "Part", "Seen", "look", "read_commitments", "read_epoch"]
 
 ROWS: Final = 100
 
@@ -136,6 +136,16 @@ async def read_epoch(client: httpx.AsyncClient, number: int) -> Epoch:
             for part in parts
         ),
     )
+
+
+async def read_commitments(client: httpx.AsyncClient) -> dict[str, str]:
+    """Asks the pool which commitment stands for which account in the shares.
+
+    Raises:
+        httpx.HTTPError: It does not answer.
+    """
+    rows = (await _get(client, "/api/v1/accounts"))["items"]
+    return {row["account"]: row["commitment"] for row in rows}
 
 
 def _block(row: dict[str, Any]) -> Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from radpool_sv2.demo.books import Block, Epoch
     from radpool_sv2.demo.stage import Miner
 
-__all__ = ["Outcome", "check_blocks", "check_miners", "check_payments"]
+__all__ = ["Outcome", "check_blocks", "check_miners", "check_payments", "check_report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,25 @@ def check_payments(epochs: Sequence[Epoch]) -> Iterator[Outcome]:
         bool(epochs) and not unfair,
         "every part is the block's value by the miner's share of the work",
         f"{work:,} hashes" + (f"; wrong: epochs {unfair}" if unfair else ""),
+    )
+
+
+def check_report(report: bytes, epoch: Epoch, commitments: Mapping[str, str]) -> Outcome:
+    """Compares what the verifier made of the export alone with what the pool says it paid."""
+    claim = f"epoch {epoch.number}, recomputed from its export alone, pays the same"
+    try:
+        fields = json.loads(report)
+    except ValueError:
+        return Outcome(False, claim, "the verifier said nothing that can be read")
+    if not fields.get("verified"):
+        return Outcome(False, claim, str(fields.get("reason", "")))
+    recomputed = {part["commitment"]: part["sats"] for part in fields["payouts"]}
+    told = {commitments[part.account]: part.sats for part in epoch.parts if part.sats}
+    return Outcome(
+        recomputed == told,
+        claim,
+        f"{fields['shares']:,} shares of {fields['batches']:,} batches, "
+        f"{sum(recomputed.values()):,} sats",
     )
 
 

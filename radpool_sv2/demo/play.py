@@ -19,15 +19,21 @@ import httpx
 import trio
 
 from radpool_sv2.chain.client import open_client
-from radpool_sv2.demo.books import look, read_epoch
-from radpool_sv2.demo.check import Outcome, check_blocks, check_miners, check_payments
+from radpool_sv2.demo.books import look, read_commitments, read_epoch
+from radpool_sv2.demo.check import (
+    Outcome,
+    check_blocks,
+    check_miners,
+    check_payments,
+    check_report,
+)
 from radpool_sv2.demo.stage import BLOCK_ZEROS, MINERS, leave, run_radpool, stage, tail
 from radpool_sv2.errors import RadpoolError
 from radpool_sv2.supervision import stop_on_signal
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from radpool_sv2.demo.books import Block, Epoch, Seen
     from radpool_sv2.demo.stage import Miner, Pool
@@ -85,10 +91,11 @@ async def _play_in(directory: Path, view: View, *, keep: bool) -> bool:
                     await leave(miner.process)
             view.close()
             view.say("The miners have left. The books, compared with miners, chain, arithmetic:")
-            epochs = await _check_books(client, pool, miners, view, tally)
+            paid = await _check_books(client, pool, miners, view, tally)
+            commitments = await read_commitments(client)
         seconds = await leave(pool.process)
         tally.add(Outcome(True, "the pool left in order", f"in {seconds:.1f} s"))
-        await _check_export(pool, epochs, tally)
+        await _check_export(pool, paid, commitments, tally)
     return tally.held
 
 
@@ -209,36 +216,29 @@ async def _depths(pool: Pool, blocks: Sequence[Block]) -> dict[str, int | None]:
     return {internal[key]: depth for key, depth in answer["confirmations"].items()}
 
 
-async def _check_export(pool: Pool, paid: Sequence[Epoch], tally: _Tally) -> None:
-    """Exports the newest paid epoch and recomputes it, as it is and with one byte altered."""
+async def _check_export(
+    pool: Pool, paid: Sequence[Epoch], commitments: Mapping[str, str], tally: _Tally
+) -> None:
+    """Exports the newest paid epoch and recomputes it, as it is and with one bit altered."""
     if not paid:
         return
-    directory = pool.installation.directory
+    directory, epoch = pool.installation.directory, paid[-1]
     whole, altered = directory / "export", directory / "altered"
-    number = str(paid[-1].number)
-    export = await run_radpool(
-        "export", "--dir", str(directory), "--epoch", number, "--to", str(whole)
+    exported = await run_radpool(
+        *("verify", "export", str(epoch.number), "--dir", str(directory), "--to", str(whole))
     )
-    if export.returncode != 0:
-        tally.add(Outcome(False, f"epoch {number} can be exported", _said(export)))
-        return
-    verified = await run_radpool("verify", str(whole))
     tally.add(
-        Outcome(
-            verified.returncode == 0,
-            f"epoch {number}, recomputed from its export alone, gives the same payouts",
-            _said(verified),
-        )
+        Outcome(exported.returncode == 0, f"epoch {epoch.number} is exported", _said(exported))
     )
+    if exported.returncode != 0:
+        return
+    verified = await run_radpool("verify", str(whole), "--json")
+    tally.add(check_report(verified.stdout, epoch, commitments))
     shutil.copytree(whole, altered)
     file = await trio.to_thread.run_sync(_alter, altered)
     found = await run_radpool("verify", str(altered))
     tally.add(
-        Outcome(
-            found.returncode == 1,
-            f"one altered byte in a copy ({file}) is found",
-            _said(found),
-        )
+        Outcome(found.returncode == 1, f"one altered bit in a copy ({file}) is found", _said(found))
     )
 
 

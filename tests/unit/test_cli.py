@@ -13,7 +13,6 @@ COMMANDS = [
     "chain",
     "demo",
     "doctor",
-    "export",
     "init",
     "miner",
     "msp",
@@ -55,7 +54,7 @@ def test_every_command_has_help(radpool, name):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nosuch",), ("msp", "--nosuch"), ("init", "msp"), ("miner",), ("export", "--to", "x")],
+    [("nosuch",), ("msp", "--nosuch"), ("init", "msp"), ("miner",), ("verify",)],
 )
 def test_a_wrong_command_line_is_status_2(radpool, arguments):
     status, _, err = radpool(*arguments)
@@ -127,7 +126,7 @@ def test_doctor_without_a_node(radpool, tmp_path):
         (("msp", "--dir", "/nonexistent"), "cannot read the configuration"),
         (("status",), "give either --dir or --http"),
         (("status", "--http", "127.0.0.1:1"), "does not answer"),
-        (("export", "--dir", "/nonexistent", "--to", "x"), "cannot read the configuration"),
+        (("certify", "--dir", "/nonexistent"), "cannot read the configuration"),
     ],
 )
 def test_mistakes_in_plain_words(radpool, arguments, expected):

@@ -1,11 +1,12 @@
 """The demo's checks: each holds for what is right, and falls for each way of being wrong."""
 
+import json
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from radpool_sv2.demo.books import Block, Epoch, Part
-from radpool_sv2.demo.check import check_blocks, check_miners, check_payments
+from radpool_sv2.demo.check import check_blocks, check_miners, check_payments, check_report
 from radpool_sv2.demo.stage import MinerPlan
 
 
@@ -83,3 +84,34 @@ def test_blocks():
     assert [o.holds for o in check_blocks([block], {"ab": None})] == [True, False]
     assert [o.holds for o in check_blocks([block], {})] == [True, False]
     assert [o.holds for o in check_blocks([], {})] == [False]
+
+
+COMMITMENTS = {"alice": "aa", "bob": "bb"}
+
+
+def report(**changes):
+    fields = {
+        "verified": True,
+        "shares": 4,
+        "batches": 2,
+        "payouts": [{"commitment": "aa", "sats": 75}, {"commitment": "bb", "sats": 25}],
+    }
+    return json.dumps(fields | changes).encode()
+
+
+def test_report():
+    assert check_report(report(), EPOCH, COMMITMENTS).holds
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"",
+        b"Traceback",
+        json.dumps({"verified": False, "reason": "a share is not as claimed"}).encode(),
+        report(payouts=[{"commitment": "aa", "sats": 75}]),
+        report(payouts=[{"commitment": "aa", "sats": 25}, {"commitment": "bb", "sats": 75}]),
+    ],
+)
+def test_reports_that_say_otherwise(wrong):
+    assert not check_report(wrong, EPOCH, COMMITMENTS).holds
