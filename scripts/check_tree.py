@@ -101,6 +101,16 @@ def only_wire_names_sri() -> Iterator[Finding]:
             yield path, number, text
 
 
+def the_verifier_is_pure_python() -> Iterator[Finding]:
+    """Who checks the pool's books runs none of the pool's native code."""
+    yield from matches(
+        re.compile(r"_native"),
+        "the verifier names the native module",
+        suffixes={".py"},
+        under="radpool_sv2/verify",
+    )
+
+
 def pins_name_no_address() -> Iterator[Finding]:
     """Lock files hold names, versions and hashes."""
     for path in FILES:
@@ -118,6 +128,7 @@ RULES: list[Callable[[], Iterator[Finding]]] = [
     queues_are_bounded,
     trio_is_the_only_loop,
     only_wire_names_sri,
+    the_verifier_is_pure_python,
     pins_name_no_address,
 ]
 
