@@ -70,7 +70,7 @@ class Channel:
         return taken
 
     async def receive_frame(self) -> tuple[int, bool, int, bytes]:
-        """Returns extension, channel bit, message number and payload; may be cancelled at any time."""
+        """Returns extension, channel bit, message number and payload; may be cancelled."""
         if self._frame is None:
             sealed = await self._take(HEADER_LEN + TAG_LEN)
             self._frame = wire.header(self.receive_cipher.open(sealed))

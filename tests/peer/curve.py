@@ -1,14 +1,18 @@
 """Does the arithmetic of secp256k1: points, BIP340 signatures and ElligatorSwift (BIP324).
 
 Points are Jacobian triples of integers modulo p; None is infinity. Source: SEC 2; BIP340, sections
-"Default Signing" and "Verification"; BIP324, section "ElligatorSwift encoding of curve X coordinates".
+"Default Signing" and "Verification"; BIP324, section "ElligatorSwift encoding
+of curve X coordinates".
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
 
 P = 2**256 - 2**32 - 977
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -209,7 +213,7 @@ class EllSwiftKey:
         while True:
             u = randomness.randrange(1, P)
             t = encode_x(x, u, randomness.randrange(8))
-            # The formulas of the inverse assume generic u and t: what does not decode is drawn again.
+            # The inverse assumes generic u and t: what does not decode is drawn again.
             if t is not None and decode_x(u, t) == x:
                 break
         self.encoded = u.to_bytes(32, "big") + t.to_bytes(32, "big")

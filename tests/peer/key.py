@@ -1,4 +1,4 @@
-"""Reads and writes authority keys in the text form of SV2: base58check, public keys with version 1."""
+"""Reads and writes authority keys in the text form of SV2: base58check."""
 
 from __future__ import annotations
 

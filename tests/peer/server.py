@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,6 +12,9 @@ from . import curve
 from .client import PATIENCE_S, Channel, ConnectionClosed
 from .key import public_key_to_text
 from .noise import ACT_1_LEN, Certificate, respond
+
+if TYPE_CHECKING:
+    import random
 
 
 @dataclass(frozen=True)

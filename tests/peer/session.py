@@ -1,19 +1,23 @@
 """Follows a mining connection from the client's side and judges every message of the server.
 
 `Session.take` checks each rule of the mining protocol that a client can see, and raises
-AssertionError at the first breach, so that every test that mines is a conformance test too. It knows
-the owner tag: each job's coinbase must bear one, whose exponent is that of the channel's target.
+AssertionError at the first breach, so that every test that mines is a conformance test too. It
+knows the owner tag: each job's coinbase must bear one, with the exponent of the channel's target.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from . import work
-from .client import Client
 from .message import Message, RawFrame
+
+if TYPE_CHECKING:
+    from .client import Client
 
 MAX_TARGET = b"\xff" * 32
 
@@ -262,9 +266,9 @@ class Session:
         channel = self.channels[message.channel_id]
         count = message.new_submits_accepted_count
         assert 0 < count <= len(channel.outstanding), "more shares acknowledged than submitted"
-        taken, channel.outstanding = channel.outstanding[:count], channel.outstanding[count:]
-        assert message.new_shares_sum == min(sum(share for _, share in taken), 2**64 - 1)
-        assert message.last_sequence_number == taken[-1][0]
+        taken = self._acknowledged(channel, message)
+        for share in taken:
+            channel.outstanding.remove(share)
         channel.accepted += count
         channel.work += message.new_shares_sum
 
@@ -272,9 +276,26 @@ class Session:
         self._check_code(message.error_code)
         channel = self.channels.get(message.channel_id)
         if channel is not None:
-            channel.outstanding = [
-                share for share in channel.outstanding if share[0] != message.sequence_number
-            ]
+            for share in channel.outstanding:
+                if share[0] == message.sequence_number:
+                    channel.outstanding.remove(share)
+                    break
+
+    @staticmethod
+    def _acknowledged(channel: MiningChannel, message: Message) -> list[tuple[int, int]]:
+        """Returns the shares that a Success is about: their last one, number and work must fit.
+
+        Shares before the last whose refusal is still on its way may stay outstanding.
+        """
+        sequences = [sequence for sequence, _ in channel.outstanding]
+        assert message.last_sequence_number in sequences, "an acknowledgement of nothing submitted"
+        last = sequences.index(message.last_sequence_number)
+        count = message.new_submits_accepted_count
+        for before in itertools.combinations(channel.outstanding[:last], count - 1):
+            taken = [*before, channel.outstanding[last]]
+            if message.new_shares_sum == min(sum(share for _, share in taken), 2**64 - 1):
+                return taken
+        raise AssertionError(f"{message} fits no shares of {channel.outstanding}")
 
     @staticmethod
     def _check_code(code: str) -> None:
