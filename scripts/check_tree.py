@@ -22,7 +22,9 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"
 SRI_CRATES = re.compile(
     r"\b(binary_sv2|mining_sv2|common_messages_sv2|extensions_sv2|noise_sv2|codec_sv2|framing_sv2|channels_sv2)::"
 )
-UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|\b(todo|unimplemented)!\(|\bNotImplementedError\b")
+UNFINISHED = re.compile(
+    r"\b(TODO|FIXME|XXX|HACK)\b|\b(todo|unimplemented)!\(|\bNotImplementedError\b"
+)
 UNBOUNDED = re.compile(r"open_memory_channel(\[[^\]]*\])?\(\s*math\.inf|\bunbounded_channel\b")
 ASYNCIO = re.compile(r"^\s*(import|from)\s+asyncio\b")
 ADDRESS = re.compile(r"https?://|--index-url|--find-links|--extra-index-url")
@@ -49,7 +51,9 @@ def lines(path: Path) -> list[str]:
     return (ROOT / path).read_text(encoding="utf-8").splitlines()
 
 
-def matches(pattern: re.Pattern[str], text: str, *, suffixes: set[str], under: str = "") -> Iterator[Finding]:
+def matches(
+    pattern: re.Pattern[str], text: str, *, suffixes: set[str], under: str = ""
+) -> Iterator[Finding]:
     """Yields each line of matching files in which the pattern is found."""
     for path in FILES:
         if path.suffix not in suffixes or not str(path).startswith(under):
@@ -87,7 +91,9 @@ def queues_are_bounded() -> Iterator[Finding]:
 
 def trio_is_the_only_loop() -> Iterator[Finding]:
     """asyncio is not imported."""
-    yield from matches(ASYNCIO, "asyncio is imported: trio is the only loop", suffixes={".py", ".pyi"})
+    yield from matches(
+        ASYNCIO, "asyncio is imported: trio is the only loop", suffixes={".py", ".pyi"}
+    )
 
 
 def only_wire_names_sri() -> Iterator[Finding]:
@@ -97,7 +103,11 @@ def only_wire_names_sri() -> Iterator[Finding]:
     ):
         parts = path.parts
         in_tests = "tests" in parts or "benches" in parts
-        if parts[1] != "radpool-wire" and not in_tests and "stratum_core" not in lines(path)[number - 1]:
+        if (
+            parts[1] != "radpool-wire"
+            and not in_tests
+            and "stratum_core" not in lines(path)[number - 1]
+        ):
             yield path, number, text
 
 
@@ -118,7 +128,9 @@ def pins_name_no_address() -> Iterator[Finding]:
             for number, line in enumerate(lines(path), 1):
                 if ADDRESS.search(line):
                     yield path, number, "a download address in a file of pins"
-    yield from ((path, 1, "uv.lock holds download addresses") for path in FILES if path.name == "uv.lock")
+    yield from (
+        (path, 1, "uv.lock holds download addresses") for path in FILES if path.name == "uv.lock"
+    )
 
 
 RULES: list[Callable[[], Iterator[Finding]]] = [
