@@ -53,7 +53,7 @@ pub struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) shared: Arc<Shared>,
     pub(crate) phase: Phase,
-    closed: bool,
+    pub(crate) closed: bool,
     pub(crate) standard_jobs: bool,
     /// Negotiated extensions.
     pub(crate) extensions: Box<[u16]>,
@@ -71,7 +71,7 @@ pub struct Connection {
     /// When the phase ends badly; `u64::MAX` while a channel is open.
     pub(crate) phase_deadline_ms: u64,
     /// No channel has a deadline before this.
-    channel_wake_ms: u64,
+    pub(crate) channel_wake_ms: u64,
     /// Bytes handed up and not yet taken; made with the first of them.
     pub(crate) held: Option<Arc<AtomicUsize>>,
     /// Workers by name.
@@ -214,26 +214,6 @@ impl Connection {
         }
     }
 
-    /// Does what is due; harmless before the deadline.
-    pub fn handle_deadline(&mut self, now: Now, out: &mut Outbox) {
-        if self.closed {
-            return;
-        }
-        if now.mono_ms >= self.phase_deadline_ms {
-            self.end_phase(now, out);
-        }
-        if now.mono_ms >= self.channel_wake_ms && !self.closed {
-            self.wake_channels(now, out);
-        }
-    }
-
-    /// When `handle_deadline()` is to be called, at the latest; sooner costs a look at each channel.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<u64> {
-        let next = self.phase_deadline_ms.min(self.channel_wake_ms);
-        (!self.closed && next != u64::MAX).then_some(next)
-    }
-
     /// Ends the connection for a reason outside of the machine, unless it has ended already.
     pub fn handle_disconnect(&mut self, reason: CloseReason, now: Now, out: &mut Outbox) {
         if !self.closed {
@@ -298,51 +278,6 @@ impl Connection {
     pub(crate) fn take_submit(&mut self, now: Now) -> Grant {
         let limits = &self.shared.settings.limits;
         self.submits.take(limits.submits_per_second, limits.submits_burst, now.mono_ms)
-    }
-
-    fn end_phase(&mut self, now: Now, out: &mut Outbox) {
-        match self.phase {
-            Phase::Fresh => self.close(CloseReason::SetupTimeout, now, out),
-            Phase::ExtensionsRefused => self.close(CloseReason::ExtensionRequired, now, out),
-            Phase::SetUp | Phase::Running if self.pending.is_empty() => {
-                self.close(CloseReason::ChannelTimeout, now, out);
-            }
-            // The client has asked: it is the pool that is slow.
-            Phase::SetUp | Phase::Running => self.expect_channel(now),
-        }
-    }
-
-    /// Starts the time within which a channel must be open.
-    pub(crate) fn expect_channel(&mut self, now: Now) {
-        self.phase_deadline_ms = now.mono_ms + self.shared.settings.limits.channel_deadline_ms;
-    }
-
-    /// Makes sure that the channels are looked at by then.
-    pub(crate) fn wake_by(&mut self, deadline_ms: u64) {
-        self.channel_wake_ms = self.channel_wake_ms.min(deadline_ms);
-    }
-
-    fn wake_channels(&mut self, now: Now, out: &mut Outbox) {
-        self.channel_wake_ms = u64::MAX;
-        for index in 0..self.channels.len() {
-            self.look_at_rate(index, now, out);
-            let interval_ms = self.shared.settings.report_interval_ms;
-            let channel = &mut self.channels[index];
-            if channel.report_deadline().is_some_and(|due| now.mono_ms >= due) {
-                out.events
-                    .extend(channel.report(now.mono_ms, interval_ms).map(Event::ChannelReport));
-            }
-            let report = channel.report_deadline().unwrap_or(u64::MAX);
-            let deadline = self.rate_deadline(index).min(report);
-            self.wake_by(deadline);
-        }
-    }
-
-    pub(crate) fn report_all(&mut self, now: Now, out: &mut Outbox) {
-        let interval_ms = self.shared.settings.report_interval_ms;
-        for channel in &mut self.channels {
-            out.events.extend(channel.report(now.mono_ms, interval_ms).map(Event::ChannelReport));
-        }
     }
 
     /// Ends the connection once what is in the outbox has been sent.

@@ -9,13 +9,12 @@
 use std::sync::Arc;
 
 use radpool_units::{Exponent, Now};
-use radpool_wire::message::{Message, SetGroupChannel, SetNewPrevHash, SetTarget};
+use radpool_wire::message::{Message, SetNewPrevHash, SetTarget};
 
 use crate::{
-    ChannelKind, ChannelOwner, Connection, Event, Outbox, Template, Tip, Work,
+    ChannelKind, Connection, Event, Outbox, Template, Tip, Work,
     connection::send,
     counters::count,
-    group::Group,
     job::{Job, JobState, standard_job, write_extended_job},
     vardiff::Vardiff,
 };
@@ -207,118 +206,5 @@ impl Connection {
         self.wake_by(deadline);
         count(&self.shared.counters.retargets, 1);
         out.events.push(Event::ExponentChanged { channel: id, exponent });
-    }
-
-    pub(crate) fn set_owner(
-        &mut self,
-        channel: u32,
-        owner: ChannelOwner,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let Some(index) = self.channel_index(channel) else { return };
-        if self.channels[index].owner != owner {
-            self.channels[index].owner = owner;
-            self.regroup(index, owner, now, out);
-            self.send_fresh_jobs(index, now, out);
-        }
-    }
-
-    /// Puts a channel whose owner or exponent changed into a group that fits.
-    fn regroup(&mut self, index: usize, owner: ChannelOwner, now: Now, out: &mut Outbox) {
-        let channel = &self.channels[index];
-        let (id, group_id, exponent) = (channel.id, channel.group, channel.exponent);
-        let extranonce_len = channel.extranonce_len();
-        let group = self.group_index(group_id).expect("every channel is in a group");
-        if self.groups[group].members == 1
-            && self.fitting_group(&owner, exponent, extranonce_len).is_none()
-        {
-            return self.groups[group].retag(owner, exponent);
-        }
-        self.leave_group(id, group_id, now);
-        let group_channel_id = self.join_group(id, &owner, exponent, extranonce_len);
-        let channel = &mut self.channels[index];
-        channel.group = group_channel_id;
-        channel.moved_ms = now.mono_ms;
-        let message = SetGroupChannel { group_channel_id, channel_ids: vec![id] };
-        send(&Message::SetGroupChannel(message), out);
-    }
-
-    /// Finds or makes the group for a channel and returns its id.
-    pub(crate) fn join_group(
-        &mut self,
-        channel: u32,
-        owner: &ChannelOwner,
-        exponent: Exponent,
-        extranonce_len: u8,
-    ) -> u32 {
-        if let Some(index) = self.fitting_group(owner, exponent, extranonce_len) {
-            self.groups[index].members += 1;
-            return self.groups[index].id;
-        }
-        let id = self.new_id();
-        if self.groups.capacity() == 0 {
-            self.groups.reserve_exact(1);
-        }
-        self.groups.push(Group::new(id, *owner, exponent, extranonce_len, channel));
-        id
-    }
-
-    fn fitting_group(
-        &self,
-        owner: &ChannelOwner,
-        exponent: Exponent,
-        extranonce_len: u8,
-    ) -> Option<usize> {
-        if !self.shared.settings.group_jobs || self.standard_jobs {
-            return None;
-        }
-        self.groups.iter().position(|group| group.fits(owner, exponent, extranonce_len))
-    }
-
-    /// Takes a channel out of its group; a group without members goes, its jobs become past.
-    pub(crate) fn leave_group(&mut self, channel: u32, group_id: u32, now: Now) {
-        let Some(index) = self.group_index(group_id) else { return };
-        let past_ms = self.shared.settings.job_past_ms;
-        let group = &mut self.groups[index];
-        group.members -= 1;
-        if group.members == 0 {
-            self.groups.remove(index);
-            self.jobs.forget_future(|job| job.group == group_id);
-            self.jobs.retire(now, past_ms, |job| job.group == group_id);
-        } else if group.members == 1 {
-            let mut rest = self.channels.iter();
-            let sole = rest.find(|other| other.group == group_id && other.id != channel);
-            group.sole = sole.expect("the group counts one more member").id;
-        }
-    }
-
-    /// Moves a channel whose shares came implausibly seldom.
-    pub(crate) fn look_at_rate(&mut self, index: usize, now: Now, out: &mut Outbox) {
-        let per_minute = self.shared.settings.shares_per_minute;
-        let channel = &self.channels[index];
-        if let Some(steps) = channel.vardiff.on_time(now.mono_ms, per_minute) {
-            self.step(index, steps, now, out);
-        }
-    }
-
-    /// Moves a channel by so many steps, as far as its bounds allow.
-    pub(crate) fn step(&mut self, index: usize, steps: i32, now: Now, out: &mut Outbox) {
-        let channel = &mut self.channels[index];
-        let exponent = channel.bounds.step(channel.exponent, steps);
-        if exponent == channel.exponent {
-            // At the end of the ladder: what was observed has led to nothing, so it is dropped.
-            channel.vardiff = Vardiff::new(now.mono_ms);
-        }
-        self.move_to(index, exponent, now, out);
-    }
-
-    /// When a channel is to be looked at for being too slow; never at the easiest step.
-    pub(crate) fn rate_deadline(&self, index: usize) -> u64 {
-        let channel = &self.channels[index];
-        if channel.exponent == channel.bounds.easiest {
-            return u64::MAX;
-        }
-        channel.vardiff.deadline(self.shared.settings.shares_per_minute)
     }
 }

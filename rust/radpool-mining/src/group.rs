@@ -9,9 +9,10 @@
 
 use std::sync::Arc;
 
-use radpool_units::Exponent;
+use radpool_units::{Exponent, Now};
+use radpool_wire::message::{Message, SetGroupChannel};
 
-use crate::{ChannelOwner, job::JobTag};
+use crate::{ChannelOwner, Connection, Outbox, connection::send, job::JobTag};
 
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -70,5 +71,82 @@ impl Group {
         self.owner = owner;
         self.exponent = exponent;
         self.tag = None;
+    }
+}
+
+impl Connection {
+    /// Puts a channel whose owner or exponent changed into a group that fits.
+    pub(crate) fn regroup(
+        &mut self,
+        index: usize,
+        owner: ChannelOwner,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let channel = &self.channels[index];
+        let (id, group_id, exponent) = (channel.id, channel.group, channel.exponent);
+        let extranonce_len = channel.extranonce_len();
+        let group = self.group_index(group_id).expect("every channel is in a group");
+        if self.groups[group].members == 1
+            && self.fitting_group(&owner, exponent, extranonce_len).is_none()
+        {
+            return self.groups[group].retag(owner, exponent);
+        }
+        self.leave_group(id, group_id, now);
+        let group_channel_id = self.join_group(id, &owner, exponent, extranonce_len);
+        let channel = &mut self.channels[index];
+        channel.group = group_channel_id;
+        channel.moved_ms = now.mono_ms;
+        let message = SetGroupChannel { group_channel_id, channel_ids: vec![id] };
+        send(&Message::SetGroupChannel(message), out);
+    }
+
+    /// Finds or makes the group for a channel and returns its id.
+    pub(crate) fn join_group(
+        &mut self,
+        channel: u32,
+        owner: &ChannelOwner,
+        exponent: Exponent,
+        extranonce_len: u8,
+    ) -> u32 {
+        if let Some(index) = self.fitting_group(owner, exponent, extranonce_len) {
+            self.groups[index].members += 1;
+            return self.groups[index].id;
+        }
+        let id = self.new_id();
+        if self.groups.capacity() == 0 {
+            self.groups.reserve_exact(1);
+        }
+        self.groups.push(Group::new(id, *owner, exponent, extranonce_len, channel));
+        id
+    }
+
+    fn fitting_group(
+        &self,
+        owner: &ChannelOwner,
+        exponent: Exponent,
+        extranonce_len: u8,
+    ) -> Option<usize> {
+        if !self.shared.settings.group_jobs || self.standard_jobs {
+            return None;
+        }
+        self.groups.iter().position(|group| group.fits(owner, exponent, extranonce_len))
+    }
+
+    /// Takes a channel out of its group; a group without members goes, its jobs become past.
+    pub(crate) fn leave_group(&mut self, channel: u32, group_id: u32, now: Now) {
+        let Some(index) = self.group_index(group_id) else { return };
+        let past_ms = self.shared.settings.job_past_ms;
+        let group = &mut self.groups[index];
+        group.members -= 1;
+        if group.members == 0 {
+            self.groups.remove(index);
+            self.jobs.forget_future(|job| job.group == group_id);
+            self.jobs.retire(now, past_ms, |job| job.group == group_id);
+        } else if group.members == 1 {
+            let mut rest = self.channels.iter();
+            let sole = rest.find(|other| other.group == group_id && other.id != channel);
+            group.sole = sole.expect("the group counts one more member").id;
+        }
     }
 }

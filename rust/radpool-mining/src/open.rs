@@ -6,7 +6,7 @@ use radpool_wire::{
     message::{
         CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
         OpenMiningChannelError, OpenStandardMiningChannel, OpenStandardMiningChannelSuccess,
-        Reconnect, SetExtranoncePrefix, UpdateChannel, UpdateChannelError,
+        Reconnect,
     },
 };
 
@@ -28,7 +28,6 @@ pub(crate) struct PendingOpen {
     kind: ChannelKind,
     rollable: u8,
     hash_rate: f32,
-    max_target: [u8; 32],
     bounds: Bounds,
 }
 
@@ -81,7 +80,6 @@ impl Connection {
             // check_open() keeps it within 16.
             rollable: open.min_extranonce_size.max(ROLLABLE_DEFAULT) as u8,
             hash_rate: open.hash_rate,
-            max_target: open.max_target,
             bounds,
         });
         out.events.push(Event::ChannelRequested {
@@ -144,7 +142,6 @@ impl Connection {
             rollable: pending.rollable,
             exponent: exponent.map_or(declared, |exponent| pending.bounds.clamp(exponent)),
             bounds: pending.bounds,
-            max_target: pending.max_target,
             hash_rate: pending.hash_rate,
             owner,
             prefix,
@@ -191,63 +188,6 @@ impl Connection {
             extranonce_prefix: channel.wire_prefix(),
             rollable: channel.rolled_len() as u16,
         });
-    }
-
-    /// Takes another declared hash rate or largest target.
-    pub(crate) fn on_update(&mut self, update: &UpdateChannel, now: Now, out: &mut Outbox) {
-        let Some(index) = self.channel_index(update.channel_id) else {
-            return send_update_error(update.channel_id, error_code::INVALID_CHANNEL_ID, out);
-        };
-        if !is_hash_rate(update.nominal_hash_rate) {
-            return send_update_error(update.channel_id, error_code::INVALID_NOMINAL_HASHRATE, out);
-        }
-        let Some(bounds) = Bounds::new(&self.shared.settings, update.maximum_target) else {
-            return send_update_error(update.channel_id, error_code::MAX_TARGET_OUT_OF_RANGE, out);
-        };
-        let per_minute = self.shared.settings.shares_per_minute;
-        let channel = &mut self.channels[index];
-        let rate_changed = channel.hash_rate != update.nominal_hash_rate;
-        channel.bounds = bounds;
-        channel.max_target = update.maximum_target;
-        channel.hash_rate = update.nominal_hash_rate;
-        // A repeated declaration says nothing that vardiff does not know better.
-        let exponent = if rate_changed {
-            bounds.for_hash_rate(update.nominal_hash_rate, per_minute)
-        } else {
-            bounds.clamp(channel.exponent)
-        };
-        out.events.push(Event::ChannelUpdated {
-            channel: update.channel_id,
-            nominal_hash_rate: update.nominal_hash_rate,
-            max_target: update.maximum_target,
-        });
-        self.move_to(index, exponent, now, out);
-    }
-
-    pub(crate) fn set_exponent(
-        &mut self,
-        channel: u32,
-        exponent: Exponent,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        if let Some(index) = self.channel_index(channel) {
-            let exponent = self.channels[index].bounds.clamp(exponent);
-            self.move_to(index, exponent, now, out);
-        }
-    }
-
-    pub(crate) fn set_prefix(&mut self, channel: u32, now: Now, out: &mut Outbox) {
-        let Some(index) = self.channel_index(channel) else { return };
-        // Without a fresh prefix the old one stays: it is still nobody else's.
-        let Some(prefix) = self.shared.prefixes.take() else { return };
-        let first_job = self.next_job;
-        let channel = &mut self.channels[index];
-        channel.replace_prefix(prefix, first_job);
-        let extranonce_prefix = channel.wire_prefix();
-        let message = SetExtranoncePrefix { channel_id: channel.id, extranonce_prefix };
-        send(&Message::SetExtranoncePrefix(message), out);
-        self.send_fresh_jobs(index, now, out);
     }
 
     /// Closes a channel, or all members of a group, as the client wishes; silent about unknown ids.
@@ -327,9 +267,4 @@ fn send_open_success(channel: &Channel, request_id: u32, out: &mut Outbox) {
 
 fn send_open_error(request_id: u32, error_code: Vec<u8>, out: &mut Outbox) {
     send(&Message::OpenMiningChannelError(OpenMiningChannelError { request_id, error_code }), out);
-}
-
-fn send_update_error(channel_id: u32, code: &str, out: &mut Outbox) {
-    let error = UpdateChannelError { channel_id, error_code: code.into() };
-    send(&Message::UpdateChannelError(error), out);
 }

@@ -181,6 +181,10 @@ fn updates_are_honoured_or_refused_by_code() {
     // So is another hash rate, within the bounds.
     client.send(&update(id, RATE_Z8 * 16.0, z(10).target().to_le_bytes()));
     assert_eq!(client.channels[&id].exponent(), 12);
+    // A declaration that hardly differs changes nothing, also when it repeats.
+    for factor in [16.0 * 1.41, 16.0 / 1.41] {
+        assert_eq!(client.send(&update(id, RATE_Z8 * factor, z(10).target().to_le_bytes())), []);
+    }
     client.send(&update(id, 0.0, z(10).target().to_le_bytes()));
     assert_eq!(client.channels[&id].exponent(), 10);
 }

@@ -83,51 +83,13 @@ impl Reference {
                 self.standard.insert(id, channel.unwrap());
                 self.join(id, open.group_channel_id, 12);
             }
-            Message::NewExtendedMiningJob(job) => {
-                let owned = || {
-                    binary_sv2::from_bytes::<NewExtendedMiningJob<'_>>(&mut bytes.clone())
-                        .unwrap()
-                        .into_owned()
-                };
-                if let Some(group) = self.groups.get_mut(&job.channel_id) {
-                    group.on_new_extended_mining_job(owned());
-                }
-                for id in self.addressed(job.channel_id) {
-                    match self.extended.get_mut(&id) {
-                        Some(channel) => channel.on_new_extended_mining_job(owned()).unwrap(),
-                        None => {
-                            let channel = self.standard.get_mut(&id).unwrap();
-                            channel.on_new_group_channel_job(owned()).unwrap();
-                        }
-                    }
-                }
-            }
+            Message::NewExtendedMiningJob(job) => self.follow_job(job.channel_id, &bytes),
             Message::NewMiningJob(job) => {
                 let owned =
                     binary_sv2::from_bytes::<NewMiningJob<'_>>(&mut bytes).unwrap().into_owned();
                 self.standard.get_mut(&job.channel_id).unwrap().on_new_mining_job(owned).unwrap();
             }
-            Message::SetNewPrevHash(new) => {
-                let owned = || {
-                    binary_sv2::from_bytes::<SetNewPrevHash<'_>>(&mut bytes.clone())
-                        .unwrap()
-                        .into_owned()
-                };
-                if let Some(group) = self.groups.get_mut(&new.channel_id) {
-                    group.on_set_new_prev_hash(owned()).unwrap();
-                }
-                for id in self.addressed(new.channel_id) {
-                    match self.extended.get_mut(&id) {
-                        Some(channel) => channel.on_set_new_prev_hash(owned()).unwrap(),
-                        None => self
-                            .standard
-                            .get_mut(&id)
-                            .unwrap()
-                            .on_set_new_prev_hash(owned())
-                            .unwrap(),
-                    }
-                }
-            }
+            Message::SetNewPrevHash(new) => self.follow_tip(new.channel_id, &bytes),
             Message::SetTarget(set) => {
                 let target = Target::from_le_bytes(set.maximum_target);
                 match self.extended.get_mut(&set.channel_id) {
@@ -157,6 +119,41 @@ impl Reference {
                 }
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    fn follow_job(&mut self, addressee: u32, bytes: &[u8]) {
+        let owned = || {
+            binary_sv2::from_bytes::<NewExtendedMiningJob<'_>>(&mut bytes.to_vec())
+                .unwrap()
+                .into_owned()
+        };
+        if let Some(group) = self.groups.get_mut(&addressee) {
+            group.on_new_extended_mining_job(owned());
+        }
+        for id in self.addressed(addressee) {
+            match self.extended.get_mut(&id) {
+                Some(channel) => channel.on_new_extended_mining_job(owned()).unwrap(),
+                None => {
+                    let channel = self.standard.get_mut(&id).unwrap();
+                    channel.on_new_group_channel_job(owned()).unwrap();
+                }
+            }
+        }
+    }
+
+    fn follow_tip(&mut self, addressee: u32, bytes: &[u8]) {
+        let owned = || {
+            binary_sv2::from_bytes::<SetNewPrevHash<'_>>(&mut bytes.to_vec()).unwrap().into_owned()
+        };
+        if let Some(group) = self.groups.get_mut(&addressee) {
+            group.on_set_new_prev_hash(owned()).unwrap();
+        }
+        for id in self.addressed(addressee) {
+            match self.extended.get_mut(&id) {
+                Some(channel) => channel.on_set_new_prev_hash(owned()).unwrap(),
+                None => self.standard.get_mut(&id).unwrap().on_set_new_prev_hash(owned()).unwrap(),
+            }
         }
     }
 
