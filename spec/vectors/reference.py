@@ -1,0 +1,235 @@
+"""Writes owner tags, template bodies and batches as the specification has them.
+
+This is the second implementation that vectors are made with and tests are driven by. It shares no
+code with the native one, and nothing with the verifier but the standards that both follow.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from coincurve import PrivateKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NO_BATCH = bytes(32)
+
+
+def tagged_hash(tag: str, *parts: bytes) -> bytes:
+    prefix = sha256(tag.encode()).digest()
+    return sha256(prefix + prefix + b"".join(parts)).digest()
+
+
+def sha256d(data: bytes) -> bytes:
+    return sha256(sha256(data).digest()).digest()
+
+
+@dataclass(frozen=True)
+class Key:
+    """Signs batches, as `radpool_sv2._native.ledger.MspKey`."""
+
+    secret: bytes = b"\x01" * 32
+
+    @property
+    def public(self) -> bytes:
+        return PrivateKey(self.secret).public_key.format()[1:]
+
+    def sign(self, hash: bytes) -> bytes:  # noqa: A002
+        return PrivateKey(self.secret).sign_schnorr(hash, bytes(32))
+
+
+@dataclass(frozen=True)
+class Owner:
+    commitment: bytes
+    epoch: int = 1
+    rail: int = 0
+    account: int = 1
+
+    def binding(self, msp_key: bytes, z: int) -> bytes:
+        rest = struct.pack("<IBB", self.epoch, self.rail, z)
+        return tagged_hash("radpool/owner", msp_key, self.commitment, rest)
+
+    def script(self, msp_key: bytes, z: int) -> bytes:
+        head = b"\x6a\x26RADP" + bytes([0x10 | self.rail, z])
+        return head + self.binding(msp_key, z)
+
+
+def height_push(height: int) -> bytes:
+    if 1 <= height <= 16:
+        return bytes([0x50 + height])
+    number = height.to_bytes(height.bit_length() // 8 + 1, "little")
+    return bytes([len(number)]) + number
+
+
+@dataclass(frozen=True)
+class Template:
+    height: int = 101
+    value_sats: int = 5_000_000_000
+    prev_hash: bytes = b"\x22" * 32
+    version: int = 0x20000000
+    nbits: int = 0x207FFFFF
+    merkle_path: tuple[bytes, ...] = ()
+    extranonce_len: int = 12
+    text: bytes = b"/radpool/"
+
+    def parts(self) -> tuple[bytes, bytes, bytes]:
+        push = height_push(self.height) + bytes([len(self.text)]) + self.text
+        push += bytes([self.extranonce_len])
+        script_len = len(push) + self.extranonce_len
+        prefix = struct.pack("<I", 2) + b"\x01" + bytes(32) + b"\xff" * 4
+        prefix += bytes([script_len]) + push
+        pool = struct.pack("<Q", self.value_sats) + b"\x16\x00\x14" + b"\x33" * 20
+        commitment = bytes(8) + b"\x26\x6a\x24\xaa\x21\xa9\xed" + b"\x44" * 32
+        return prefix, b"\xff" * 4 + b"\x03" + pool, commitment + struct.pack("<I", 0)
+
+    def encode(self) -> bytes:
+        out = struct.pack("<I", self.version) + self.prev_hash
+        out += struct.pack("<II", self.nbits, self.height)
+        for part in self.parts():
+            out += struct.pack("<H", len(part)) + part
+        return out + bytes([len(self.merkle_path)]) + b"".join(self.merkle_path)
+
+    def digest(self) -> bytes:
+        return tagged_hash("radpool/template", self.encode())
+
+
+@dataclass(frozen=True)
+class Share:
+    owner: Owner
+    template: Template = field(default_factory=Template)
+    z: int = 0
+    version: int = 0x20000000
+    ntime: int = 1_700_000_000
+    nonce: int = 0
+    extranonce: bytes = bytes(12)
+    connection: int = 1
+    channel: int = 1
+
+    def coinbase(self, msp_key: bytes) -> bytes:
+        prefix, before, after = self.template.parts()
+        script = self.owner.script(msp_key, self.z)
+        output = bytes(8) + bytes([len(script)]) + script
+        return prefix + self.extranonce + before + output + after
+
+    def header(self, msp_key: bytes) -> bytes:
+        root = sha256d(self.coinbase(msp_key))
+        for sibling in self.template.merkle_path:
+            root = sha256d(root + sibling)
+        head = struct.pack("<I", self.version) + self.template.prev_hash + root
+        return head + struct.pack("<III", self.ntime, self.template.nbits, self.nonce)
+
+    def hash(self, msp_key: bytes) -> bytes:
+        return sha256d(self.header(msp_key))
+
+    def mined(self, msp_key: bytes) -> Share:
+        """Returns the share with the first nonce that meets its exponent."""
+        header = self.header(msp_key)[:76]
+        nonce = self.nonce
+        while int.from_bytes(sha256d(header + struct.pack("<I", nonce)), "little") >> (
+            256 - self.z
+        ):
+            nonce += 1
+        return replace(self, nonce=nonce)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    blob: bytes
+    hash: bytes
+    root: bytes
+    count: int
+    work: int
+    sums: list[tuple[int, int, int, int, int]]
+    header_hashes: bytes
+    bodies: list[tuple[bytes, bytes, int]]
+
+
+def merkle_root(leaves: list[tuple[bytes, int]]) -> tuple[bytes, int]:
+    if len(leaves) == 1:
+        return leaves[0]
+    above = []
+    for left, right in zip(leaves[::2], leaves[1::2], strict=False):
+        sums = left[1].to_bytes(16, "little") + right[1].to_bytes(16, "little")
+        above.append((tagged_hash("radpool/node", left[0], right[0], sums), left[1] + right[1]))
+    return merkle_root(above + leaves[2 * len(above) :])
+
+
+def seal(  # noqa: PLR0913
+    shares: list[Share],
+    key: Key,
+    sequence: int = 0,
+    previous: bytes = NO_BATCH,
+    time_ms: int = 1_700_000_000_000,
+    *,
+    epoch_min: int = 0,
+    **overrides: Any,
+) -> Sealed:
+    """Seals shares; `overrides` put wrong claims into the head, for vectors of what is refused."""
+    templates: list[Template] = []
+    owners: list[Owner] = []
+    records, leaves, hashes = [], [], []
+    sums: dict[tuple[int, int, int], tuple[int, int]] = {}
+    for share in shares:
+        if share.template not in templates:
+            templates.append(share.template)
+        if share.owner not in owners:
+            owners.append(share.owner)
+        indices = templates.index(share.template), owners.index(share.owner)
+        fixed = (share.z, len(share.extranonce), share.version, share.ntime, share.nonce)
+        record = struct.pack("<HHBBIII", *indices, *fixed) + share.extranonce
+        records.append(record)
+        work = 1 << share.z
+        leaves.append((tagged_hash("radpool/leaf", record, work.to_bytes(16, "little")), work))
+        hashes.append(share.hash(key.public))
+        place = (share.owner.account, max(share.owner.epoch, epoch_min), share.owner.rail)
+        count, total = sums.get(place, (0, 0))
+        sums[place] = (count + 1, total + work)
+    root, work = merkle_root(leaves)
+    head = b"RPSB\x01" + key.public + struct.pack("<Q", sequence) + previous
+    head += struct.pack("<QI", time_ms, epoch_min)
+    head += struct.pack("<H", len(templates)) + b"".join(t.digest() for t in templates)
+    head += struct.pack("<H", len(owners))
+    head += b"".join(o.commitment + struct.pack("<IB", o.epoch, o.rail) for o in owners)
+    head += struct.pack("<I", overrides.get("count", len(shares)))
+    head += int(overrides.get("work", work)).to_bytes(16, "little")
+    head += bytes(overrides.get("root", root))
+    batch_hash = tagged_hash("radpool/batch", head)
+    return Sealed(
+        blob=head + b"".join(records) + key.sign(batch_hash),
+        hash=batch_hash,
+        root=root,
+        count=len(shares),
+        work=work,
+        sums=[(*place, *total) for place, total in sorted(sums.items())],
+        header_hashes=b"".join(hashes),
+        bodies=[(t.digest(), t.encode(), t.height) for t in templates],
+    )
+
+
+class ShareBatch:
+    """Stands in for the engine's batch of validated shares."""
+
+    def __init__(self, shares: list[Share]) -> None:
+        self.shares = shares
+        self.sealed = 0
+
+    def __len__(self) -> int:
+        return len(self.shares)
+
+    def seal(  # noqa: PLR0913
+        self,
+        key: Key,
+        sequence: int,
+        previous: bytes,
+        time_ms: int,
+        *,
+        epoch_min: int = 0,
+        excluding: Sequence[int] = (),
+    ) -> Sealed:
+        self.sealed += 1
+        kept = [share for index, share in enumerate(self.shares) if index not in excluding]
+        return seal(kept, key, sequence, previous, time_ms, epoch_min=epoch_min)
