@@ -201,6 +201,33 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+/// Publishes or activates a template; `ids` are the last template's and the last block's.
+fn change_work(pool: &Pool, ids: &mut (u64, u8), happening: &Happening) {
+    match happening {
+        Happening::Template => {
+            ids.0 += 1;
+            let tip = tip(ids.0, ids.1);
+            pool.shared.publish_template(template(ids.0), Some(tip)).unwrap();
+        }
+        Happening::Tip => {
+            *ids = (ids.0 + 1, ids.1.wrapping_add(1));
+            let tip = tip(ids.0, ids.1);
+            pool.shared.publish_template(template(ids.0), Some(tip)).unwrap();
+        }
+        Happening::Future => {
+            ids.0 += 1;
+            pool.shared.publish_template(template(ids.0), None).unwrap();
+        }
+        Happening::Activate => {
+            if let Some(future) = &pool.shared.current_work().future {
+                ids.1 = ids.1.wrapping_add(1);
+                pool.shared.activate_template(tip(future.id, ids.1)).unwrap();
+            }
+        }
+        _ => {}
+    }
+}
+
 fn happen(pool: &Pool, client: &mut Client, ids: &mut (u64, u8), happening: &Happening) {
     let channel = |client: &Client, index: usize| {
         client.channels.keys().copied().nth(index % client.channels.len().max(1))
@@ -241,25 +268,8 @@ fn happen(pool: &Pool, client: &mut Client, ids: &mut (u64, u8), happening: &Hap
                 assert!(client.channels[&channel_id].exponent() >= zeros);
             }
         }
-        Happening::Template => {
-            ids.0 += 1;
-            let tip = tip(ids.0, ids.1);
-            pool.shared.publish_template(template(ids.0), Some(tip)).unwrap();
-        }
-        Happening::Tip => {
-            *ids = (ids.0 + 1, ids.1.wrapping_add(1));
-            let tip = tip(ids.0, ids.1);
-            pool.shared.publish_template(template(ids.0), Some(tip)).unwrap();
-        }
-        Happening::Future => {
-            ids.0 += 1;
-            pool.shared.publish_template(template(ids.0), None).unwrap();
-        }
-        Happening::Activate => {
-            if let Some(future) = &pool.shared.current_work().future {
-                ids.1 = ids.1.wrapping_add(1);
-                pool.shared.activate_template(tip(future.id, ids.1)).unwrap();
-            }
+        Happening::Template | Happening::Tip | Happening::Future | Happening::Activate => {
+            change_work(pool, ids, happening);
         }
         Happening::Pass(ms) => {
             client.pass(ms);

@@ -363,6 +363,32 @@ impl Client {
                 };
                 assert!(self.channels.insert(channel.id, channel).is_none());
             }
+            Message::NewMiningJob(_) | Message::NewExtendedMiningJob(_) => self.follow_job(message),
+            Message::SetNewPrevHash(new) => self.follow_tip(new),
+            Message::SetTarget(set) => {
+                self.channels.get_mut(&set.channel_id).unwrap().target = set.maximum_target;
+            }
+            Message::SetExtranoncePrefix(set) => {
+                let channel = self.channels.get_mut(&set.channel_id).unwrap();
+                channel.prefix = set.extranonce_prefix.clone();
+            }
+            Message::SetGroupChannel(set) => {
+                let joined_at = self.last_job();
+                for id in &set.channel_ids {
+                    let channel = self.channels.get_mut(id).unwrap();
+                    (channel.group, channel.joined_at) = (set.group_channel_id, joined_at);
+                }
+            }
+            Message::CloseChannel(close) => {
+                let id = close.channel_id;
+                self.channels.retain(|_, channel| channel.id != id && channel.group != id);
+            }
+            _ => {}
+        }
+    }
+
+    fn follow_job(&mut self, message: &Message<'_>) {
+        match message {
             Message::NewMiningJob(job) => {
                 assert!(self.channels[&job.channel_id].standard);
                 self.add_job(ClientJob {
@@ -387,25 +413,6 @@ impl Client {
                         path: job.merkle_path.clone(),
                     },
                 });
-            }
-            Message::SetNewPrevHash(new) => self.follow_tip(new),
-            Message::SetTarget(set) => {
-                self.channels.get_mut(&set.channel_id).unwrap().target = set.maximum_target;
-            }
-            Message::SetExtranoncePrefix(set) => {
-                let channel = self.channels.get_mut(&set.channel_id).unwrap();
-                channel.prefix = set.extranonce_prefix.clone();
-            }
-            Message::SetGroupChannel(set) => {
-                let joined_at = self.last_job();
-                for id in &set.channel_ids {
-                    let channel = self.channels.get_mut(id).unwrap();
-                    (channel.group, channel.joined_at) = (set.group_channel_id, joined_at);
-                }
-            }
-            Message::CloseChannel(close) => {
-                let id = close.channel_id;
-                self.channels.retain(|_, channel| channel.id != id && channel.group != id);
             }
             _ => {}
         }
