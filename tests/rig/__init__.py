@@ -1,0 +1,1 @@
+"""Runs radpool as its users do: real processes, real sockets, real files. For tests only."""

@@ -1,0 +1,136 @@
+"""A Mining Service Provider in a directory of its own, started and ended as often as a test wants."""
+
+import contextlib
+import json
+
+import httpx
+import tomlkit
+
+from .process import RADPOOL, Process, command_line, marked, radpool
+from .wait import until
+
+# What a load generator on one address needs: no limit of the pool is to be what stops it.
+UNLIMITED = {
+    "limits.connections_per_address_max": 100_000,
+    "limits.handshakes_per_second_max": 100_000,
+    "limits.handshakes_burst_max": 100_000,
+    "limits.handshakes_per_second_per_address_max": 100_000,
+    "limits.handshakes_burst_per_address_max": 100_000,
+    "limits.submits_per_second_max": 1_000_000,
+    "limits.submits_burst_max": 10_000_000,
+}
+# Shares that cost 16 hashes, and a ladder of one step: difficulty stays where it begins.
+EASY_SHARES = {"mining.exponent_min": 4, "mining.exponent_max": 4}
+# No share can be a block.
+NO_BLOCKS = {"templates.block_zeros": 48}
+
+
+class Node:
+    """Is a directory that `radpool init msp` has made, with some settings changed."""
+
+    def __init__(self, directory, settings):
+        self.directory = directory
+        self.config = directory / "msp.toml"
+        radpool("init", "msp", "--dir", directory)
+        self.change(settings)
+
+    def change(self, settings):
+        """Changes the configuration, for the next start."""
+        document = tomlkit.parse(self.config.read_text())
+        for name, value in settings.items():
+            section, key = name.split(".")
+            assert key in document[section], f"there is no setting {name}"
+            document[section][key] = value
+        self.config.write_text(tomlkit.dumps(document))
+
+    @property
+    def data(self):
+        return self.directory / "data"
+
+    @property
+    def database(self):
+        return self.data / "ledger.sqlite"
+
+    def launch(self, env=None, stderr=None):
+        """Starts the node without waiting for it."""
+        command = [RADPOOL, "msp", "--dir", self.directory, "--json"]
+        command += ["--sv2-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+        return Running(self, Process(command, self.directory, "msp", env, stderr))
+
+    @contextlib.contextmanager
+    def running(self, env=None, stderr=None):
+        """Runs the node for the length of the context; nothing of it is left behind."""
+        running = self.launch(env, stderr)
+        with running.process:
+            running.serve()
+            yield running
+
+    def stderr(self):
+        """Returns all that the node has ever written to stderr."""
+        return (self.directory / "msp.err").read_text(errors="replace")
+
+    def log(self):
+        """Returns all log lines, as far as they are whole."""
+        lines = []
+        for line in self.stderr().splitlines():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(line))
+        return lines
+
+
+class Running:
+    """Is a node's process, from its start to its end."""
+
+    def __init__(self, node, process):
+        self.node = node
+        self.process = process
+        self.sv2 = self.http = self.authority_key = ""
+
+    def serve(self, seconds=60.0):
+        """Waits until the node serves, and takes its addresses."""
+        told = self.process.message("serving", seconds)
+        self.sv2, self.http = told["sv2"], told["http"]
+        self.authority_key = told["authority_public_key"]
+
+    def get(self, path):
+        """Gets a page of the HTTP interface."""
+        return httpx.get(f"http://{self.http}{path}", timeout=10)
+
+    def problems(self):
+        """Returns what the health page complains of."""
+        return self.get("/api/v1/health").json()["problems"]
+
+    def metric(self, name):
+        """Returns the value of a metric that has no labels; None when it is not there."""
+        for line in self.get("/metrics").text.splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+        return None
+
+    def chain_pid(self):
+        """Returns the process of the embedded chain, or None while there is none."""
+        for pid in marked(self.process.mark):
+            if "radpool_sv2.chain.child" in command_line(pid):
+                return pid
+        return None
+
+    def chain(self, *words):
+        """Drives the embedded chain: `chain("mine", 3)`."""
+        return radpool("chain", *words, "--dir", self.node.directory)
+
+    def leave(self, number, seconds):
+        """Sends a signal and waits for the end; returns the exit status."""
+        self.process.signal(number)
+        return self.process.wait(seconds)
+
+    def left_behind(self):
+        """Returns the processes that have outlived the node."""
+        return marked(self.process.mark)
+
+    def wait_for_log(self, text, seconds=20.0):
+        """Waits for a log line with this event text and returns it."""
+
+        def look():
+            return [line for line in self.node.log() if line.get("event") == text]
+
+        return until(look, lambda: f"log line {text!r}; {self.process.tail()}", seconds)[-1]
