@@ -233,7 +233,7 @@ async def test_a_batch_is_a_read_only_buffer_of_records():
         view = memoryview(pool.batches[0])
         assert view.readonly
         assert len(view) == native.ShareBatch.RECORD_LEN * len(pool.batches[0])
-        assert native.ShareBatch.RECORD_LEN == RECORD.size
+        assert RECORD.size == native.ShareBatch.RECORD_LEN
         records = [one for batch in pool.batches for one in RECORD.iter_unpack(batch)]
         for record, share in zip(records, shares, strict=True):
             message = share.message

@@ -38,6 +38,9 @@ pub(crate) struct Core {
     pub(crate) stop_deadline_ms: AtomicU64,
     /// Whether more prefixes were asked for and have not come.
     pub(crate) prefixes_asked: AtomicBool,
+    /// The connection whose task is to panic.
+    #[cfg(test)]
+    pub(crate) panicking: AtomicU64,
 }
 
 impl Core {

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -131,6 +131,8 @@ impl Engine {
             stopping: AtomicBool::new(false),
             stop_deadline_ms: AtomicU64::new(0),
             prefixes_asked: AtomicBool::new(false),
+            #[cfg(test)]
+            panicking: AtomicU64::new(u64::MAX),
         });
         Ok(Self {
             core,
@@ -315,17 +317,15 @@ impl Engine {
         core.stop_deadline_ms.store(deadline_ms, Ordering::Relaxed);
         core.stopping.store(true, Ordering::Release);
         core.registry.wake_all();
-        let in_time = core.registry.wait_empty(Instant::now() + timeout);
+        core.registry.wait_empty(Instant::now() + timeout);
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_timeout(THREADS_TIMEOUT);
         }
-        // Without senders the thread ends once the last block is on disk.
+        // Without senders the thread ends once the last block is on disk. A disk that hangs must not
+        // hang the stop: the thread then goes on without us.
         core.solutions.write().take();
-        if let Some(thread) = self.solutions_thread.lock().take()
-            && in_time
-        {
-            // It cannot be joined with an error unless it panicked, and then it is over all the same.
-            let _ = thread.join();
+        if let Some(thread) = self.solutions_thread.lock().take() {
+            join_within(thread, THREADS_TIMEOUT);
         }
         core.handover.stop();
     }
@@ -349,6 +349,18 @@ impl Drop for Engine {
             core::mem::forget(self.solutions_thread.lock().take());
         }
     }
+}
+
+fn join_within(thread: JoinHandle<()>, timeout: Duration) {
+    let deadline = Instant::now() + timeout;
+    while !thread.is_finished() {
+        if Instant::now() >= deadline {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    // It ended with an error only if it panicked, and is over all the same.
+    let _ = thread.join();
 }
 
 fn share(settings: Settings, seen_key: [u8; 16]) -> Result<Arc<Shared>, EngineError> {
@@ -378,4 +390,62 @@ fn sum_up(
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_unstable_by_key(|(key, _)| *key);
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+    };
+
+    use radpool_wire::{
+        keys::AuthoritySecretKey,
+        noise::{ACT2_LEN, Certificate, Initiator, StaticKey},
+    };
+
+    use super::*;
+    use crate::settings::tests::settings;
+
+    fn engine() -> (Engine, SocketAddr) {
+        let authority = AuthoritySecretKey::from_bytes([3; 32]).unwrap();
+        let static_key = StaticKey::from_bytes([4; 32]).unwrap();
+        let certificate = Certificate::sign(&authority, &static_key, 0, u32::MAX, [0; 32]);
+        let identity = ServerIdentity::new(static_key, certificate);
+        let engine = Engine::start(settings(), identity).unwrap();
+        let address = engine.listen("127.0.0.1", 0).unwrap();
+        (engine, address)
+    }
+
+    fn connect(address: SocketAddr) -> TcpStream {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (_, act1) = Initiator::new([5; 32], [6; 32]).unwrap();
+        socket.write_all(&act1).unwrap();
+        socket.read_exact(&mut [0; ACT2_LEN]).unwrap();
+        socket
+    }
+
+    #[test]
+    fn a_task_that_panics_takes_nobody_with_it_and_leaves_nothing() {
+        let (engine, address) = engine();
+        let mut other = connect(address);
+        while engine.core.registry.find(0).is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        engine.core.panicking.store(1, Ordering::Relaxed);
+        let mut socket = connect(address);
+        assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0);
+        while engine.core.registry.len() > 1 || engine.core.gate.connections() > 1 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let metrics: HashMap<_, _> = engine.metrics().into_iter().collect();
+        assert_eq!((metrics["tasks_panicked_total"], metrics["closed_internal_total"]), (1, 1));
+        // Its thread goes on to serve: this would time out otherwise.
+        let _third = connect(address);
+        other.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let still = other.read(&mut [0; 1]).unwrap_err().kind();
+        assert_eq!(still, io::ErrorKind::WouldBlock);
+        engine.stop(Duration::from_secs(5));
+    }
 }

@@ -144,6 +144,12 @@ impl Link {
         if !self.seat.mailbox.take_pending() {
             return;
         }
+        #[cfg(test)]
+        assert_ne!(
+            self.core.panicking.load(Ordering::Relaxed),
+            self.seat.mailbox.connection,
+            "a test wants this task gone"
+        );
         let Mail { rejections, acknowledgements, orders } = self.seat.mailbox.take();
         let out = &mut scratch.outbox;
         self.machine.handle_work(now, out);

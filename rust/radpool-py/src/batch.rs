@@ -4,7 +4,7 @@ use std::{
     ffi::{CStr, c_char, c_int, c_void},
     ptr,
     sync::{
-        Arc, OnceLock,
+        OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -30,7 +30,7 @@ pub(crate) const RECORD_LEN: usize = 4 * 8 + 7 * 4 + 4 + 32 + 32;
 #[pyclass(frozen, module = "radpool_sv2._native.engine")]
 #[derive(Debug)]
 pub struct ShareBatch {
-    pub(crate) shares: Arc<Vec<ShareRecord>>,
+    pub(crate) shares: Vec<ShareRecord>,
     /// Whether miners were told about these shares.
     pub(crate) acknowledged: AtomicBool,
     /// The packed form, made when somebody asks for it.
@@ -40,7 +40,7 @@ pub struct ShareBatch {
 impl ShareBatch {
     pub(crate) fn new(shares: Vec<ShareRecord>) -> Self {
         let acknowledged = AtomicBool::new(false);
-        Self { shares: Arc::new(shares), acknowledged, packed: OnceLock::new() }
+        Self { shares, acknowledged, packed: OnceLock::new() }
     }
 
     fn share(&self, index: usize) -> PyResult<&ShareRecord> {

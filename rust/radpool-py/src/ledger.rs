@@ -42,9 +42,9 @@ impl MspKey {
     }
 
     fn sign(&self, hash: &[u8]) -> PyResult<[u8; 64]> {
-        let hash = hash.try_into().map_err(|_| {
-            local_error(format!("a hash to sign has 32 bytes, not {}", hash.len()))
-        })?;
+        let hash = hash
+            .try_into()
+            .map_err(|_| local_error(format!("a hash to sign has 32 bytes, not {}", hash.len())))?;
         Ok(self.0.sign(&hash))
     }
 
