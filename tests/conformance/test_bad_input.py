@@ -1,0 +1,50 @@
+"""Does what each line of `docs/reference/bad-input.md` says, and compares the page itself."""
+
+import bad_input
+import pytest
+import visit
+from engine_pool import SETTINGS
+
+
+@pytest.mark.parametrize("entry", bad_input.ENTRIES, ids=lambda entry: entry.id)
+async def test_bad_input(start_pool, entry):
+    pool = await start_pool(**entry.settings)
+    await visit.run(entry, pool)
+
+
+def test_page_is_that_of_the_tests():
+    written = bad_input.PAGE.read_text(encoding="utf-8")
+    assert written == visit.render(bad_input.ENTRIES), "run `python tests/conformance/bad_input.py`"
+
+
+def test_entries_have_names_of_their_own():
+    ids = [entry.id for entry in bad_input.ENTRIES]
+    assert len(ids) == len(set(ids))
+
+
+def test_each_setting_that_an_entry_names_exists():
+    for entry in bad_input.ENTRIES:
+        named = set(entry.text.split("`")[1::2])
+        assert named <= set(SETTINGS), entry.text
+
+
+def test_each_limit_on_input_has_an_entry():
+    """Limits of time, size, number and rate; the rest of the settings are no limits on clients."""
+    text = " ".join(entry.text for entry in bad_input.ENTRIES)
+    tested = {name for entry in bad_input.ENTRIES for name in entry.settings}
+    # These have tests of their own: see `test_limits.py`.
+    elsewhere = {
+        "workers_per_connection_max",
+        "ring_records_max",
+        "events_max",
+        "seen_shares_max",
+        "seen_shares_expected",
+        "seen_tips",
+    }
+    limits = {
+        name
+        for name in SETTINGS
+        if name.endswith(("_max", "deadline_ms", "retry_ms")) and not name.startswith("exponent")
+    }
+    missing = {name for name in limits - elsewhere if name not in text and name not in tested}
+    assert not missing
