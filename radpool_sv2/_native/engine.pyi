@@ -1,8 +1,8 @@
 """Serves miners over Stratum V2 on threads of its own and hands batches of shares to trio.
 
 The engine wakes its one user through a file descriptor. The loop is: wait until `Engine.event_fd`
-is readable, `Engine.drain`, make the batch durable, `Engine.acknowledge` it. `radpool_sv2.pool.intake`
-has that loop. Nothing here blocks for longer than a lock is held, except `Engine.stop`.
+is readable, `Engine.drain`, make the batch durable, `Engine.acknowledge` it. It stands in
+`radpool_sv2.pool.intake`. Nothing here blocks for longer than a lock is held, except `Engine.stop`.
 
 All methods may be called from any thread of the process that made the engine; in a forked child
 each raises `InternalError`.

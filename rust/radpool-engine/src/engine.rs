@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io,
     net::SocketAddr,
     os::fd::RawFd,
     process,
@@ -15,15 +14,12 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use radpool_mining::{
-    Command, ConnectionId, Settings, ShareRecord, Shared, Template, Tip, WorkError,
-};
+use radpool_mining::{Command, ConnectionId, Settings, ShareRecord, Shared, Template, Tip};
 use radpool_wire::noise::ServerIdentity;
-use thiserror::Error;
 use tokio::{runtime, task::AbortHandle};
 
 use crate::{
-    Completion, Drained, EngineSettings, EngineSettingsError,
+    Completion, Drained, EngineError, EngineSettings, EngineSettingsError,
     clock::Clock,
     core::Core,
     event::{NO_SUCH_CONNECTION, TOO_MANY_COMMANDS},
@@ -37,40 +33,6 @@ use crate::{
 
 /// How long the threads may take to end once no connection is left.
 const THREADS_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Why the engine did not do what it was asked to.
-#[derive(Debug, Error)]
-pub enum EngineError {
-    /// Settings that no engine can run with.
-    #[error(transparent)]
-    Settings(#[from] EngineSettingsError),
-    /// The solution log cannot be opened.
-    #[error(
-        "the solution log {path} cannot be opened for appending ({source}): correct solution_log"
-    )]
-    SolutionLog { path: String, source: io::Error },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {host}:{port}: {source}")]
-    Listen { host: String, port: u16, source: io::Error },
-    /// The system gives no thread, descriptor or randomness.
-    #[error("the system gives no {what}: {source}")]
-    System { what: &'static str, source: io::Error },
-    /// A template or tip that no job can be made of.
-    #[error(transparent)]
-    Work(#[from] WorkError),
-    /// An index behind the end of a batch.
-    #[error("share {index} was rejected in a batch of {count}: give an index below that")]
-    Index { index: usize, count: usize },
-    /// The engine is stopped.
-    #[error("the engine is stopped: make a new one")]
-    Stopped,
-    /// The engine belongs to another process.
-    #[error(
-        "the engine belongs to process {owner} and has no threads in process {here}, which was forked \
-         from it: start processes by exec, or make the engine after the fork"
-    )]
-    Forked { owner: u32, here: u32 },
-}
 
 /// A pool's listeners, connections, jobs and validation, on threads of their own.
 #[derive(Debug)]
@@ -395,7 +357,7 @@ fn sum_up(
 #[cfg(test)]
 mod tests {
     use std::{
-        io::{Read, Write},
+        io::{self, Read, Write},
         net::TcpStream,
     };
 

@@ -8,6 +8,7 @@
 mod clock;
 mod core;
 mod engine;
+mod error;
 mod event;
 mod handover;
 mod limit;
@@ -15,13 +16,15 @@ mod link;
 mod listener;
 mod mailbox;
 mod metric;
+mod outbound;
 mod registry;
 mod scratch;
 mod settings;
 mod solution;
 mod wake;
 
-pub use engine::{Engine, EngineError};
+pub use engine::Engine;
+pub use error::EngineError;
 pub use event::{Completion, EngineEvent, NO_SUCH_CONNECTION, TOO_MANY_COMMANDS};
 pub use handover::Drained;
 pub use settings::{EngineSettings, EngineSettingsError};

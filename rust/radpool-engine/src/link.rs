@@ -39,6 +39,7 @@ use crate::{
     core::Core,
     event::NO_SUCH_CONNECTION,
     mailbox::{Mail, Order, Rejection},
+    outbound::Outbound,
     registry::Seat,
     scratch::{Scratch, with_scratch},
 };
@@ -69,11 +70,7 @@ pub(crate) struct Link {
     reader: FrameReader,
     machine: Connection,
     phase: Phase,
-    /// Sealed bytes that the socket did not take, from `written` on.
-    outbound: Vec<u8>,
-    written: usize,
-    /// Since when the socket takes nothing of what is waiting.
-    stalled_since_ms: Option<u64>,
+    outbound: Outbound,
     /// Since when a frame is incomplete.
     frame_since_ms: Option<u64>,
     goodbye_ms: u64,
@@ -104,9 +101,7 @@ impl Link {
             reader: FrameReader::new(),
             machine,
             phase: Phase::Open,
-            outbound: Vec::new(),
-            written: 0,
-            stalled_since_ms: None,
+            outbound: Outbound::default(),
             frame_since_ms: None,
             goodbye_ms: u64::MAX,
             announced: false,
@@ -184,7 +179,7 @@ impl Link {
         let due = |since: Option<u64>, limit_ms: u64| {
             since.is_some_and(|since| now.mono_ms.saturating_sub(since) >= limit_ms)
         };
-        let stalled = due(self.stalled_since_ms, settings.write_deadline_ms);
+        let stalled = due(self.outbound.stalled_since_ms(), settings.write_deadline_ms);
         let unfinished = due(self.frame_since_ms, settings.frame_deadline_ms);
         match self.phase {
             Phase::Open if stalled => self.cut(CloseReason::SlowReader, now, scratch),
@@ -316,63 +311,25 @@ impl Link {
         Some(EngineEvent::Mining { connection, address: self.address, event })
     }
 
-    /// Writes what the socket takes and keeps the rest.
+    /// Writes what the socket takes and keeps the rest, within bounds.
     fn poll_write(&mut self, context: &mut Context<'_>, now: Now, scratch: &mut Scratch) {
         let sealed = &mut scratch.sealed;
-        if !self.outbound.is_empty() {
-            self.outbound.append(sealed);
-        }
-        let mut fresh = 0;
-        while !matches!(self.phase, Phase::Gone(_)) {
-            let bytes = match self.outbound.is_empty() {
-                true => &sealed[fresh..],
-                false => &self.outbound[self.written..],
-            };
-            if bytes.is_empty() {
-                break;
-            }
-            match Pin::new(&mut self.socket).poll_write(context, bytes) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(length)) if length > 0 => {
-                    self.stalled_since_ms = None;
-                    self.core.counters.bytes_written.fetch_add(length as u64, Ordering::Relaxed);
-                    match self.outbound.is_empty() {
-                        true => fresh += length,
-                        false => self.written += length,
-                    }
-                    if self.written == self.outbound.len() {
-                        (self.outbound, self.written) = (Vec::new(), 0);
-                    }
+        if !matches!(self.phase, Phase::Gone(_)) {
+            match self.outbound.poll_send(&mut self.socket, context, sealed, now) {
+                Ok(written) => {
+                    self.core.counters.bytes_written.fetch_add(written, Ordering::Relaxed);
                 }
-                Poll::Ready(_) => self.break_off(CloseReason::SocketFailed),
+                Err(_) => self.break_off(CloseReason::SocketFailed),
             }
-        }
-        if self.outbound.is_empty() {
-            self.outbound.extend_from_slice(&sealed[fresh..]);
+            if self.outbound.waiting() > self.core.settings.outbound_bytes_max {
+                self.break_off(CloseReason::SlowReader);
+            }
         }
         sealed.clear();
-        self.judge_outbound(now);
         if let Phase::Flushing(reason) = self.phase
-            && self.outbound.is_empty()
+            && self.outbound.waiting() == 0
         {
             self.linger(context, reason);
-        }
-    }
-
-    fn judge_outbound(&mut self, now: Now) {
-        let waiting = self.outbound.len() - self.written;
-        if waiting == 0 {
-            self.stalled_since_ms = None;
-            return;
-        }
-        if waiting > self.core.settings.outbound_bytes_max {
-            self.break_off(CloseReason::SlowReader);
-            return;
-        }
-        self.stalled_since_ms.get_or_insert(now.mono_ms);
-        if self.written > waiting {
-            self.outbound.drain(..self.written);
-            self.written = 0;
         }
     }
 
@@ -439,7 +396,7 @@ impl Link {
                 };
                 let machine = self.machine.next_deadline().unwrap_or(u64::MAX);
                 machine
-                    .min(after(self.stalled_since_ms, settings.write_deadline_ms))
+                    .min(after(self.outbound.stalled_since_ms(), settings.write_deadline_ms))
                     .min(after(self.frame_since_ms, settings.frame_deadline_ms))
             }
             Phase::Flushing(_) | Phase::Lingering(_) => self.goodbye_ms,

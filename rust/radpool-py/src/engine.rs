@@ -2,66 +2,22 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
-use pyo3::{exceptions::PyOverflowError, prelude::*, types::PyList};
+use pyo3::{prelude::*, types::PyList};
 use radpool_engine as engine;
-use radpool_ledger::Rail;
-use radpool_mining::{ChannelOwner, CloseReason, Command};
-use radpool_units::{Exponent, Target};
+use radpool_mining::{CloseReason, Command};
 
 use crate::{
+    argument::{self, Int, code, owner},
     batch::ShareBatch,
     error::{config_error, internal_error, local_error},
     event::to_python,
     keys::ServerIdentity,
     setting::EngineSettings,
+    work::{Template, Tip},
 };
 
 /// Longest payload of a frame.
 const PAYLOAD_LEN_MAX: usize = radpool_wire::frame::PAYLOAD_LEN_MAX;
-
-/// A number from Python; one that does not fit is the caller's fault, told as such.
-struct Int<T>(T);
-
-impl<'a, 'py, T> FromPyObject<'a, 'py> for Int<T>
-where
-    T: FromPyObject<'a, 'py, Error = PyErr>,
-{
-    type Error = PyErr;
-
-    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        value.extract::<T>().map(Self).map_err(|error| {
-            match error.is_instance_of::<PyOverflowError>(value.py()) {
-                true => local_error(format!("{} is out of range", &*value)),
-                false => error,
-            }
-        })
-    }
-}
-
-fn hash(name: &str, bytes: &[u8]) -> PyResult<[u8; 32]> {
-    bytes.try_into().map_err(|_| local_error(format!("{name} has {} bytes, not 32", bytes.len())))
-}
-
-fn exponent(zeros: u32) -> PyResult<Exponent> {
-    Exponent::new(zeros).map_err(local_error)
-}
-
-fn owner(account: u64, commitment: &[u8], rail: u8) -> PyResult<ChannelOwner> {
-    let commitment = hash("commitment", commitment)?;
-    let rail = Rail::try_from(rail).map_err(local_error)?;
-    Ok(ChannelOwner { account, commitment, rail })
-}
-
-/// A code or reason for the wire: SV2 wants printable ASCII, and a STR0_255 holds no more.
-fn code(text: &str, len_min: usize) -> PyResult<String> {
-    let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    if !printable || !(len_min..=255).contains(&text.len()) {
-        return Err(local_error(format!(
-            "{text:?} cannot be sent as a code: give {len_min} to 255 printable ASCII characters"
-        )));
-    }
-    Ok(text.to_owned())
-}
 
 fn engine_error(error: engine::EngineError) -> PyErr {
     use engine::EngineError;
@@ -73,89 +29,6 @@ fn engine_error(error: engine::EngineError) -> PyErr {
             local_error(error)
         }
         EngineError::System { .. } | EngineError::Forked { .. } => internal_error(error),
-    }
-}
-
-/// A block template with the pool's outputs.
-#[pyclass(frozen, module = "radpool_sv2._native.engine")]
-#[derive(Debug)]
-pub struct Template(radpool_mining::Template);
-
-#[pymethods]
-impl Template {
-    #[new]
-    #[pyo3(signature = (
-        *, id, epoch, height, version, coinbase_tx_version, coinbase_prefix, coinbase_sequence,
-        pool_outputs, pool_output_count, template_outputs, template_output_count,
-        coinbase_locktime, merkle_path
-    ))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
-    fn new(
-        id: Int<u64>,
-        epoch: Int<u32>,
-        height: Int<u32>,
-        version: Int<u32>,
-        coinbase_tx_version: Int<u32>,
-        coinbase_prefix: Vec<u8>,
-        coinbase_sequence: Int<u32>,
-        pool_outputs: Vec<u8>,
-        pool_output_count: Int<u16>,
-        template_outputs: Vec<u8>,
-        template_output_count: Int<u16>,
-        coinbase_locktime: Int<u32>,
-        merkle_path: Vec<Vec<u8>>,
-    ) -> PyResult<Self> {
-        let siblings = merkle_path.iter().map(|sibling| hash("a sibling in merkle_path", sibling));
-        Ok(Self(radpool_mining::Template {
-            id: id.0,
-            epoch: epoch.0,
-            height: height.0,
-            version: version.0,
-            coinbase_tx_version: coinbase_tx_version.0,
-            coinbase_prefix,
-            coinbase_sequence: coinbase_sequence.0,
-            pool_outputs,
-            pool_output_count: pool_output_count.0,
-            template_outputs,
-            template_output_count: template_output_count.0,
-            coinbase_locktime: coinbase_locktime.0,
-            merkle_path: siblings.collect::<PyResult<_>>()?,
-        }))
-    }
-
-    fn __repr__(&self) -> String {
-        format!("Template({}, height {}, epoch {})", self.0.id, self.0.height, self.0.epoch)
-    }
-}
-
-/// The tip that makes a template the current one.
-#[pyclass(frozen, module = "radpool_sv2._native.engine")]
-#[derive(Debug)]
-pub struct Tip(radpool_mining::Tip);
-
-#[pymethods]
-impl Tip {
-    #[new]
-    #[pyo3(signature = (*, template_id, prev_hash, min_ntime, nbits, target))]
-    fn new(
-        template_id: Int<u64>,
-        prev_hash: &[u8],
-        min_ntime: Int<u32>,
-        nbits: Int<u32>,
-        target: &[u8],
-    ) -> PyResult<Self> {
-        Ok(Self(radpool_mining::Tip {
-            template_id: template_id.0,
-            prev_hash: hash("prev_hash", prev_hash)?,
-            min_ntime: min_ntime.0,
-            nbits: nbits.0,
-            target: Target::from_le_bytes(hash("target", target)?),
-        }))
-    }
-
-    fn __repr__(&self) -> String {
-        let prev_hash = radpool_units::Hash256(self.0.prev_hash);
-        format!("Tip({prev_hash}, template {})", self.0.template_id)
     }
 }
 
@@ -284,7 +157,7 @@ impl Engine {
         exponent: Option<Int<u32>>,
     ) -> PyResult<u64> {
         let owner = owner(account.0, commitment, rail.0)?;
-        let exponent = exponent.map(|zeros| self::exponent(zeros.0)).transpose()?;
+        let exponent = exponent.map(|zeros| argument::exponent(zeros.0)).transpose()?;
         self.command(connection, Command::OpenChannel { request: request.0, owner, exponent })
     }
 
@@ -327,7 +200,7 @@ impl Engine {
         channel: Int<u32>,
         exponent: Int<u32>,
     ) -> PyResult<u64> {
-        let exponent = self::exponent(exponent.0)?;
+        let exponent = argument::exponent(exponent.0)?;
         self.command(connection, Command::SetExponent { channel: channel.0, exponent })
     }
 

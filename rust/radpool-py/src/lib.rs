@@ -2,6 +2,7 @@
 //!
 //! Bytes or frozen classes cross this border, in batches; no secret, no panic and no lock does.
 
+mod argument;
 mod batch;
 mod engine;
 mod error;
@@ -10,6 +11,7 @@ mod keys;
 mod ledger;
 mod miner;
 mod setting;
+mod work;
 
 use pyo3::prelude::*;
 
@@ -25,13 +27,14 @@ mod _native {
         #[pymodule_export]
         use crate::{
             batch::ShareBatch,
-            engine::{Drained, Engine, Template, Tip},
+            engine::{Drained, Engine},
             event::{
                 BlockFound, ChannelClosed, ChannelFailed, ChannelOpened, ChannelReport,
                 ChannelRequested, ChannelUpdated, Disconnected, EngineFailed, ExponentChanged,
                 ExtensionFrame, ExtensionsNegotiated, PrefixesLow, SetUp, WorkerNamed,
             },
             setting::EngineSettings,
+            work::{Template, Tip},
         };
 
         #[pymodule_init]
