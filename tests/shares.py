@@ -1,7 +1,7 @@
-"""Writes owner tags, template bodies and batches as the specification has them.
+"""Makes shares, template bodies and batches in plain Python, for tests.
 
-This is the second implementation that vectors are made with and tests are driven by. It shares no
-code with the native one, and nothing with the verifier but the standards that both follow.
+It is a second writer of what the specification describes. It shares no code with the native one,
+and nothing with the verifier but the standards that both follow.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Key:
     def public(self) -> bytes:
         return PrivateKey(self.secret).public_key.format()[1:]
 
-    def sign(self, hash: bytes) -> bytes:  # noqa: A002
+    def sign(self, hash: bytes) -> bytes:
         return PrivateKey(self.secret).sign_schnorr(hash, bytes(32))
 
 
@@ -158,7 +158,7 @@ def merkle_root(leaves: list[tuple[bytes, int]]) -> tuple[bytes, int]:
     return merkle_root(above + leaves[2 * len(above) :])
 
 
-def seal(  # noqa: PLR0913
+def seal(
     shares: list[Share],
     key: Key,
     sequence: int = 0,
@@ -220,7 +220,7 @@ class ShareBatch:
     def __len__(self) -> int:
         return len(self.shares)
 
-    def seal(  # noqa: PLR0913
+    def seal(
         self,
         key: Key,
         sequence: int,
