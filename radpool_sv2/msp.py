@@ -160,6 +160,7 @@ async def _run_roles(roles: Sequence[Role], tell: Callable[[], None]) -> None:
         await nursery.start(stop_on_signal, stop)
         async with trio.open_nursery() as running:
             await running.start(supervise, roles, stop)
-            tell()
+            if not stop.is_set():
+                tell()
         log.info("all roles have left")
         nursery.cancel_scope.cancel()

@@ -92,21 +92,31 @@ async def supervise(
 ) -> None:
     """Runs roles until `stop` is set; reports `started` when all of them serve.
 
+    When `stop` is set before that, the start is given up and `started` is reported all the same.
+
     Raises:
         RadpoolError: A role failed before it had ever served; the others have left in order.
     """
     async with trio.open_nursery() as nursery:
         running: list[tuple[trio.Event, trio.Event, trio.CancelScope]] = []
         try:
-            for role in roles:
-                told, gone, scope = trio.Event(), trio.Event(), trio.CancelScope()
-                running.append((told, gone, scope))
-                await nursery.start(_keep_running, role, told, gone, scope)
+            async with trio.open_nursery() as starting:
+                starting.start_soon(_give_up_when_told, stop, starting.cancel_scope)
+                for role in roles:
+                    told, gone, scope = trio.Event(), trio.Event(), trio.CancelScope()
+                    running.append((told, gone, scope))
+                    await nursery.start(_keep_running, role, told, gone, scope)
+                starting.cancel_scope.cancel()
             task_status.started()
             await stop.wait()
         finally:
             with trio.CancelScope(shield=True):
                 await _leave(running)
+
+
+async def _give_up_when_told(stop: trio.Event, starting: trio.CancelScope) -> None:
+    await stop.wait()
+    starting.cancel()
 
 
 async def _leave(running: list[tuple[trio.Event, trio.Event, trio.CancelScope]]) -> None:

@@ -74,6 +74,9 @@ INTERNAL_ERROR: Final = "internal-error"
 
 LEASE_RETRY_SECONDS: Final = 1.0
 
+TROUBLE_SECONDS: Final = 600.0
+"""How long the health page tells of what the engine could not do: it happened, it does not last."""
+
 
 def payout_script(address: str) -> bytes:
     """Makes the output script that blocks pay.
@@ -159,12 +162,15 @@ class Pool:
         self.started_unix_ms = 0
         self._engine: Engine | None = None
         self._blocks: list[BlockFound] = []
-        self._problems: dict[str, str] = {}
+        self._engine_trouble = ""
+        self._engine_trouble_s = -TROUBLE_SECONDS
         self._first_work = trio.Event()
 
     def problems(self) -> list[str]:
         """Tells what keeps the pool from working, in plain words; nothing when it is healthy."""
-        found = [text for text in self._problems.values() if text]
+        found = []
+        if time.monotonic() - self._engine_trouble_s < TROUBLE_SECONDS:
+            found.append(self._engine_trouble)
         if self._engine is None:
             found.append("the pool does not serve now; the log says why")
         else:
@@ -225,7 +231,6 @@ class Pool:
         engine.add_prefixes(*await self.ledger.reserve_prefixes(ledger.prefix_lease))
         self._nursery = nursery
         self._blocks.clear()
-        self._problems.clear()
         self._extensions.attach(engine)
         self._desk = BlockDesk(self.ledger, self._source, self._solution_log)
         self._watch = CertificateWatch(self._keys, self._config.keys, engine)
@@ -270,7 +275,7 @@ class Pool:
         elif isinstance(event, ExtensionFrame):
             self._queue(engine, event)
         elif isinstance(event, EngineFailed):
-            self._problems["engine"] = event.message
+            self._engine_trouble, self._engine_trouble_s = event.message, time.monotonic()
             log.error("a part of the engine cannot work", reason=event.message)
         elif isinstance(event, Disconnected):
             self._extensions.disconnected(event.connection)

@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+import structlog
 import trio
 
 from radpool_sv2.errors import ConfigError, StoreError
@@ -17,6 +18,13 @@ from radpool_sv2.supervision import (
     stop_on_signal,
     supervise,
 )
+
+
+@pytest.fixture(autouse=True)
+def said():
+    """Keeps log lines from being drawn, which takes longer than all the rest."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines
 
 
 def steady(name, story):
@@ -48,7 +56,8 @@ async def test_a_role_that_never_served_ends_the_node_and_the_others_leave(autoj
     async def node():
         await supervise([steady("a", story), Role("b", run)], trio.Event())
 
-    with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match="the port is taken")):
+    taken = pytest.RaisesExc(ConfigError, match="the port is taken")
+    with pytest.RaisesGroup(taken, flatten_subgroups=True):
         await node()
     assert story == ["a serves", "a leaves"]
 
@@ -134,6 +143,23 @@ async def test_who_overstays_is_cut_off_at_the_deadline(autojump_clock):
     assert trio.current_time() - begin == pytest.approx(STOP_SECONDS_MAX, abs=0.1)
     # The deadline is one for all: whoever comes after the one that overstayed is still told.
     assert story == ["a serves"] or story == ["a serves", "a leaves"]
+
+
+async def test_stop_during_the_start_gives_it_up(autojump_clock):
+    story = []
+
+    async def run(stop, *, task_status):
+        await trio.sleep_forever()
+
+    stop = trio.Event()
+    begin = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        roles = [steady("a", story), Role("b", run), steady("c", story)]
+        nursery.start_soon(supervise, roles, stop)
+        await trio.sleep(1)
+        stop.set()
+    assert trio.current_time() - begin < 1.1
+    assert story == ["a serves", "a leaves"]
 
 
 async def test_failing_while_it_leaves_is_no_restart(autojump_clock):
