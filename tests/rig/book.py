@@ -33,7 +33,7 @@ class Book:
         return [each for each in hashes if each[:KEY_LEN] not in keys]
 
     def check(self):
-        """Checks that no share is there twice, in whichever way one counts; returns their number."""
+        """Checks that no share is there twice, however one counts; returns their number."""
         shares = self.number("SELECT count(*) FROM share")
         assert self.number("SELECT sum(count) FROM batch") == shares
         assert self.number("SELECT sum(count) FROM epoch_sum") == shares

@@ -1,7 +1,8 @@
-"""A Mining Service Provider in a directory of its own, started and ended as often as a test wants."""
+"""A Mining Service Provider in a directory of its own, started and ended at will."""
 
 import contextlib
 import json
+import shutil
 
 import httpx
 import tomlkit
@@ -33,6 +34,14 @@ class Node:
         self.config = directory / "msp.toml"
         radpool("init", "msp", "--dir", directory)
         self.change(settings)
+
+    @classmethod
+    def copy(cls, other, directory):
+        """Copies a node that does not run, with its keys and all that it knows."""
+        shutil.copytree(other.directory, directory, ignore=shutil.ignore_patterns("*.sock"))
+        node = cls.__new__(cls)
+        node.directory, node.config = directory, directory / "msp.toml"
+        return node
 
     def change(self, settings):
         """Changes the configuration, for the next start."""
@@ -126,6 +135,10 @@ class Running:
     def left_behind(self):
         """Returns the processes that have outlived the node."""
         return marked(self.process.mark)
+
+    def is_gone(self):
+        """Whether nothing of the node runs any more, its children included."""
+        return not self.left_behind()
 
     def wait_for_log(self, text, seconds=20.0):
         """Waits for a log line with this event text and returns it."""

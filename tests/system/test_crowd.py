@@ -1,4 +1,4 @@
-"""A thousand clients joining while templates and tips arrive: all are served, none is left behind."""
+"""A thousand clients joining while templates and tips arrive: all of them are served."""
 
 import signal
 

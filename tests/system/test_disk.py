@@ -91,7 +91,7 @@ def test_whole_data_directory_on_a_full_disk(tmp_path):
 
 @pytest.mark.timeout(90)
 def test_file_size_limit_of_the_kernel(tmp_path):
-    """No interposed library here: the kernel itself refuses with EFBIG, until the limit is raised."""
+    """The kernel itself refuses, with EFBIG, until the limit is raised again."""
     node = Node(tmp_path / "msp", SETTINGS)
     with node.running() as running:
         with start_load(running, tmp_path / "acknowledged", shares=SHARES, rate=RATE) as load:

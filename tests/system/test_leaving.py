@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the node leaves in order, in time, with nothing lost and nobody left behind."""
+"""SIGTERM and Ctrl-C: the node leaves in order and in time; nothing is lost or left behind."""
 
 import signal
 import time

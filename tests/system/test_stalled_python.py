@@ -101,7 +101,7 @@ async def stand_still(directory, node, running, ring, session, channel):
 
 
 async def serve_a_client(session, channel, deadline):
-    """Asks for another difficulty again and again; each time a target and a job must come at once."""
+    """Asks for other difficulties; each time a target and a job must come at once."""
     count = 0
     while time.monotonic() < deadline:
         with trio.fail_after(1):

@@ -1,0 +1,55 @@
+"""Audits a node's books from outside: the chain of batches, the blocks, exported epochs."""
+
+import json
+
+from radpool_sv2._native.ledger import verify_batch
+
+from .book import Book
+from .process import RADPOOL, radpool, run
+
+GENESIS = bytes(32)
+
+
+def check_batches(node):
+    """Recomputes every share, sum and signature of the chain of batches; returns the shares."""
+    book = Book(node.database)
+    bodies = dict(book.rows("SELECT digest, body FROM template"))
+    previous, shares, keys = GENESIS, 0, set()
+    for sequence, blob in book.rows("SELECT sequence, blob FROM batch ORDER BY sequence"):
+        batch = verify_batch(blob, bodies)
+        assert (batch.sequence, batch.previous) == (sequence, previous)
+        previous = batch.hash
+        shares += batch.count
+        keys.add(batch.msp_key)
+    assert len(keys) == 1
+    return shares
+
+
+def check_blocks(node):
+    """Checks that each block that was ever solved is in the books; returns those on the chain."""
+    recorded = dict(Book(node.database).rows("SELECT hash, confirmations FROM block"))
+    solved = set()
+    for line in (node.data / "blocks.jsonl").read_text().splitlines():
+        solved.add(bytes.fromhex(json.loads(line)["hash"]))
+    assert solved == set(recorded)
+    return [each for each, confirmations in recorded.items() if confirmations]
+
+
+def export(node, epoch, directory):
+    """Exports an epoch as anyone can who has the node's directory."""
+    radpool("verify", "export", epoch, "--dir", node.directory, "--to", directory)
+    return directory
+
+
+def verify(directory):
+    """Returns what the verifier makes of an export that must be right."""
+    return json.loads(radpool("verify", directory, "--json", seconds=120))
+
+
+def verify_altered(directory):
+    """Returns what the verifier says of an export that must be wrong."""
+    done = run([RADPOOL, "verify", directory], 120)
+    assert done.returncode == 1, f"taken for right:\n{done.stdout}{done.stderr}"
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stderr
