@@ -25,7 +25,7 @@ class MspKey:
     def expose_secret(self) -> bytes:
         """Returns the 32 bytes of the secret, to be stored where only its owner can read."""
 
-    def sign(self, hash: bytes) -> bytes:
+    def sign(self, hash: bytes) -> bytes:  # noqa: A002 - what is signed is a hash
         """Returns the BIP340 signature of a 32-byte hash, the same each time.
 
         Raises:

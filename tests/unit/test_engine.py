@@ -245,6 +245,21 @@ async def test_a_batch_is_a_read_only_buffer_of_records():
             assert record[16] == channel.prefix + message.extranonce + bytes(20)
         with pytest.raises(TypeError):
             view[0] = 1
+        batch = pool.batches[0]
+        for index in (-1, len(batch)):
+            for look in (batch.hash_of, batch.channel_of, batch.sequence_of, batch.account_of):
+                with pytest.raises(LocalProtocolError):
+                    look(index)
+            with pytest.raises(LocalProtocolError):
+                batch.seal(MSP_KEY, 0, bytes(32), 0, excluding=[index])
+        foreign = MspKey.generate()
+        for key, previous, excluding in (
+            (foreign, bytes(32), []),
+            (MSP_KEY, bytes(31), []),
+            (MSP_KEY, bytes(32), range(len(batch))),
+        ):
+            with pytest.raises(LocalProtocolError):
+                batch.seal(key, 0, previous, 0, excluding=excluding)
 
 
 async def test_a_batch_outlives_its_engine():
@@ -500,6 +515,9 @@ def test_wrong_arguments_are_refused_before_anything_happens():
         lambda: engine.add_prefixes(-1, 5),
         lambda: engine.add_prefixes(0, 1 << 32),
         lambda: engine.preload_seen(bytes(33)),
+        lambda: engine.listen("127.0.0.1", 65_536),
+        lambda: engine.drain(-1),
+        lambda: engine.stop(-1),
     ]
     for call in wrong:
         with pytest.raises(LocalProtocolError):

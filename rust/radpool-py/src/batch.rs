@@ -19,6 +19,7 @@ use radpool_ledger::{Link, ShareView};
 use radpool_mining::ShareRecord;
 
 use crate::{
+    argument::Int,
     error::local_error,
     ledger::{MspKey, SealedBatch, seal},
 };
@@ -75,7 +76,7 @@ impl ShareBatch {
     }
 
     #[pyo3(
-        signature = (key, sequence, previous, time_ms, *, epoch_min = 0, excluding = vec![]),
+        signature = (key, sequence, previous, time_ms, *, epoch_min = Int(0), excluding = vec![]),
         text_signature = "($self, key, sequence, previous, time_ms, *, epoch_min=0, excluding=())"
     )]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
@@ -83,42 +84,44 @@ impl ShareBatch {
         &self,
         py: Python<'_>,
         key: &MspKey,
-        sequence: u64,
+        sequence: Int<u64>,
         previous: &[u8],
-        time_ms: u64,
-        epoch_min: u32,
-        mut excluding: Vec<usize>,
+        time_ms: Int<u64>,
+        epoch_min: Int<u32>,
+        excluding: Vec<Int<usize>>,
     ) -> PyResult<SealedBatch> {
         let previous = previous.try_into().map_err(|_| {
             local_error(format!("previous has {} bytes: give the 32 of a hash", previous.len()))
         })?;
+        let mut excluding: Vec<usize> = excluding.into_iter().map(|index| index.0).collect();
         excluding.sort_unstable();
         excluding.dedup();
         if let Some(index) = excluding.last() {
             self.share(*index)?;
         }
-        let link = Link { sequence, previous, time_ms, epoch_min };
+        let link =
+            Link { sequence: sequence.0, previous, time_ms: time_ms.0, epoch_min: epoch_min.0 };
         py.detach(|| seal(key, link, self.shares.iter().map(view), &excluding))
     }
 
-    fn connection_of(&self, index: usize) -> PyResult<u64> {
-        self.share(index).map(|share| share.connection)
+    fn connection_of(&self, index: Int<usize>) -> PyResult<u64> {
+        self.share(index.0).map(|share| share.connection)
     }
 
-    fn channel_of(&self, index: usize) -> PyResult<u32> {
-        self.share(index).map(|share| share.channel_id)
+    fn channel_of(&self, index: Int<usize>) -> PyResult<u32> {
+        self.share(index.0).map(|share| share.channel_id)
     }
 
-    fn sequence_of(&self, index: usize) -> PyResult<u32> {
-        self.share(index).map(|share| share.sequence)
+    fn sequence_of(&self, index: Int<usize>) -> PyResult<u32> {
+        self.share(index.0).map(|share| share.sequence)
     }
 
-    fn account_of(&self, index: usize) -> PyResult<u64> {
-        self.share(index).map(|share| share.account)
+    fn account_of(&self, index: Int<usize>) -> PyResult<u64> {
+        self.share(index.0).map(|share| share.account)
     }
 
-    fn hash_of(&self, index: usize) -> PyResult<[u8; 32]> {
-        self.share(index).map(|share| share.hash.0)
+    fn hash_of(&self, index: Int<usize>) -> PyResult<[u8; 32]> {
+        self.share(index.0).map(|share| share.hash.0)
     }
 
     /// What Python before 3.12 has no method for; type checkers know the protocol by it.

@@ -56,8 +56,8 @@ impl Engine {
         py.detach(|| engine::Engine::start(settings, identity).map(Self).map_err(engine_error))
     }
 
-    fn listen(&self, py: Python<'_>, host: &str, port: u16) -> PyResult<(String, u16)> {
-        let address = py.detach(|| self.0.listen(host, port)).map_err(engine_error)?;
+    fn listen(&self, py: Python<'_>, host: &str, port: Int<u16>) -> PyResult<(String, u16)> {
+        let address = py.detach(|| self.0.listen(host, port.0)).map_err(engine_error)?;
         Ok((address.ip().to_string(), address.port()))
     }
 
@@ -65,8 +65,8 @@ impl Engine {
         self.0.descriptor()
     }
 
-    fn drain(&self, py: Python<'_>, records_max: usize) -> PyResult<Drained> {
-        let drained = py.detach(|| self.0.drain(records_max)).map_err(engine_error)?;
+    fn drain(&self, py: Python<'_>, records_max: Int<usize>) -> PyResult<Drained> {
+        let drained = py.detach(|| self.0.drain(records_max.0)).map_err(engine_error)?;
         let batch = match drained.shares.is_empty() {
             true => None,
             false => Some(Py::new(py, ShareBatch::new(drained.shares))?),
@@ -261,8 +261,8 @@ impl Engine {
         self.0.pause_reads();
     }
 
-    fn stop(&self, py: Python<'_>, timeout_ms: u64) {
-        py.detach(|| self.0.stop(Duration::from_millis(timeout_ms)));
+    fn stop(&self, py: Python<'_>, timeout_ms: Int<u64>) {
+        py.detach(|| self.0.stop(Duration::from_millis(timeout_ms.0)));
     }
 }
 
