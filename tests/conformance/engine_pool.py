@@ -195,7 +195,7 @@ class EnginePool:
         )
 
     def commitment(self, user: bytes) -> bytes:
-        return work.owner_commitment(user.decode(), SALT)
+        return work.owner_commitment(user.decode(errors="replace"), SALT)
 
     def template(self, **changes: object) -> native.Template:
         self.template_id += 1
