@@ -29,6 +29,9 @@ __all__ = ["EpochReport", "verify_export"]
 
 Owner = tuple[bytes, int]
 
+NO_BATCH = bytes(32)
+"""What the first batch of a chain names as the one before it."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
@@ -155,6 +158,8 @@ def _verify_batches(
             raise _fault(claims, f"{name}: is another batch than the one that was signed for")
         if batch.sequence != sequence or sequence != expected:
             raise _fault(claims, f"{name}: batch {expected} of the chain is missing here")
+        if sequence == 0:
+            previous = NO_BATCH
         if previous is not None and batch.previous != previous:
             raise _fault(claims, f"{name}: does not follow the batch before it")
         if batch.epoch_min < epoch_min:
@@ -170,6 +175,10 @@ def _verify_batches(
 
 
 def _check_frozen(claims: Claims, sequence: int, epoch_min: int, name: str) -> None:
+    """Checks that the epoch takes shares until it is settled first, and none afterwards."""
+    first = min((settlement.sequence for settlement in claims.settlements), default=sequence)
+    if sequence <= first and epoch_min > claims.epoch:
+        raise _fault(claims, f"{name}: counts no shares in an epoch that is not settled yet")
     for settlement in claims.settlements:
         if sequence > settlement.sequence and epoch_min <= settlement.epochs[-1]:
             raise _fault(claims, f"{name}: adds to an epoch after it was settled")
@@ -249,6 +258,8 @@ def _check_settlements(claims: Claims) -> None:
         last_id = settlement.id
         if settlement.reverses is None:
             _check_payment(claims, settlement)
+            standing_before = [p for number, p in payments.items() if number not in reversed_ids]
+            _check_epochs(claims, settlement, standing_before)
             payments[settlement.id] = settlement
         else:
             if settlement.reverses in reversed_ids or settlement.reverses not in payments:
@@ -283,6 +294,14 @@ def _check_payment(claims: Claims, payment: Settlement) -> None:
                 f"{name} pays owner {owner[0].hex()}, rail {owner[1]}, "
                 f"{payment.payouts.get(owner, 0)} sats; {payouts.get(owner, 0)} is right",
             )
+
+
+def _check_epochs(claims: Claims, payment: Settlement, standing: list[Settlement]) -> None:
+    """Checks that a payment has unpaid epochs, or the block's own alone."""
+    paid = {epoch for earlier in standing for epoch in earlier.epochs}
+    own = (claims.blocks[payment.block].epoch,)
+    if payment.epochs != own and not paid.isdisjoint(payment.epochs):
+        raise _fault(claims, f"settlement {payment.id} pays an epoch that is paid already")
 
 
 def _check_reversal(claims: Claims, reversal: Settlement, payment: Settlement) -> None:

@@ -27,12 +27,19 @@ OWNER = Owner(commitment_of("alice", named("salt of alice", 16)), epoch=7)
 
 
 def commitments() -> list[dict[str, Any]]:
-    names = {"plain": "alice", "one-letter": "a", "accents": "Zoë Ångström", "address": "bc1qexample"}
+    names = {
+        "plain": "alice",
+        "one-letter": "a",
+        "accents": "Zoë Ångström",
+        "address": "bc1qexample",
+    }
     return [
         {
             "id": f"commitment-{name}",
             "inputs": {"account": account, "salt": named(f"salt of {account}", 16).hex()},
-            "expected": {"commitment": commitment_of(account, named(f"salt of {account}", 16)).hex()},
+            "expected": {
+                "commitment": commitment_of(account, named(f"salt of {account}", 16)).hex()
+            },
         }
         for name, account in names.items()
     ]
@@ -112,7 +119,9 @@ def coinbase_case(name: str, body: Body, error: str | None, **inputs: Any) -> di
     return case
 
 
-def outputs(*before: bytes, after: tuple[bytes, ...] = (), count: int | None = None) -> dict[str, Any]:
+def outputs(
+    *before: bytes, after: tuple[bytes, ...] = (), count: int | None = None
+) -> dict[str, Any]:
     total = len(before) + 1 + len(after) if count is None else count
     sized = le(total, 1) if total < 0xFD else b"\xfd" + le(total, 2)
     return {
@@ -142,9 +151,7 @@ def right_coinbases() -> list[dict[str, Any]]:
         coinbase_case("tag-first", template(**outputs(after=(POOL_OUTPUT,))), None),
         coinbase_case("tag-last", template(**outputs(POOL_OUTPUT, WITNESS_COMMITMENT)), None),
         coinbase_case("tag-alone", template(**outputs()), None),
-        coinbase_case(
-            "253-outputs", template(**outputs(*[output(1, b"\x51")] * 252)), None
-        ),
+        coinbase_case("253-outputs", template(**outputs(*[output(1, b"\x51")] * 252)), None),
         # Only a direct push of 38 bytes makes an owner output.
         coinbase_case(
             "almost-a-tag",
@@ -186,7 +193,12 @@ def wrong_coinbases() -> list[dict[str, Any]]:
         "second-tag-cut-short": (template(**outputs(stub, POOL_OUTPUT)), "owner-tag"),
         "tag-inside-a-script": (
             template(
-                before_tag=b"\xff" * 4 + b"\x02" + POOL_OUTPUT + le(0, 8) + bytes([49 + 2]) + b"\x6a\x31",
+                before_tag=b"\xff" * 4
+                + b"\x02"
+                + POOL_OUTPUT
+                + le(0, 8)
+                + bytes([49 + 2])
+                + b"\x6a\x31",
                 after_tag=le(0, 4),
             ),
             "owner-tag",
@@ -224,9 +236,7 @@ def wrong_coinbases() -> list[dict[str, Any]]:
         ),
         "empty": (Body(b"", b"", b""), "coinbase"),
     }
-    short = Body(
-        coinbase_start(b"\x00", 0), b"\xff" * 4 + b"\x01", le(0, 4), height=0
-    )
+    short = Body(coinbase_start(b"\x00", 0), b"\xff" * 4 + b"\x01", le(0, 4), height=0)
     cases = [coinbase_case(name, body, error) for name, (body, error) in faults.items()]
     cases.append(coinbase_case("script-of-1-byte", short, "coinbase", extranonce=b""))
     return cases

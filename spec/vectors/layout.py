@@ -1,4 +1,4 @@
-"""Writes owner tags, template bodies, batches and trees as the pages of the specification have them.
+"""Writes owner tags, template bodies, batches and trees as the pages 02 and 03 have them.
 
 The vectors' generators use this and nothing of the product, so that each vector that a test accepts
 is an agreement of two implementations.
@@ -176,7 +176,7 @@ class Share:
 
 
 def mined(msp_key: bytes, share: Share, zeros: int | None = None) -> Share:
-    """Returns the share with the first nonce whose hash has at least so many zero bits: z if not said."""
+    """Returns the share with the first nonce whose hash has enough zero bits: z if not said."""
     wanted = share.z if zeros is None else zeros
     for nonce in range(2**32):
         attempt = Share(**{**share.__dict__, "nonce": nonce})
@@ -293,7 +293,7 @@ class Draft:
 
 
 def write(name: str, description: list[str], groups: dict[str, Any]) -> None:
-    """Writes a file of vectors beside this one, or into the directory that the command line names."""
+    """Writes a file of vectors beside this one, or where the command line says."""
     ids = [case["id"] for cases in groups.values() for case in cases]
     assert len(set(ids)) == len(ids), "two vectors of a file have the same id"
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE

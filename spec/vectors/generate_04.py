@@ -1,0 +1,555 @@
+"""Writes `04-epoch-accounting.json`: splits, stories of blocks and reorgs, and exports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from accounting import Block, Owner, Story, canonical, split
+from layout import Body, Draft, Share, commitment_of, mined, named, template, write
+from layout import Owner as TagOwner
+from secp256k1 import public_key, sign, tagged_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECRET = named("msp secret")
+MSP_KEY = public_key(SECRET)
+COIN = 100_000_000
+ALICE: Owner = (commitment_of("alice", named("salt of alice", 16)), 0)
+BOB: Owner = (commitment_of("bob", named("salt of bob", 16)), 0)
+BOB_ECASH: Owner = (BOB[0], 1)
+CAROL: Owner = (commitment_of("carol", named("salt of carol", 16)), 2)
+
+
+def splits() -> list[dict[str, Any]]:
+    equal = [(ALICE, 1), (BOB, 1), (CAROL, 1)]
+    crowd = [((named(f"owner {i}"), i % 3), 2 ** (i % 40)) for i in range(40)]
+    huge = [(ALICE, 2**120), (BOB, 2**121), (CAROL, 2**122 - 1)]
+    stories: dict[str, tuple[int, list[tuple[Owner, int]], str]] = {
+        "thirds-of-a-hundred": (100, equal, "a"),
+        "thirds-by-another-block": (100, equal, "b"),
+        "thirds-of-two": (2, equal, "a"),
+        "thirds-of-one": (1, equal, "c"),
+        "nothing-to-split": (0, equal, "a"),
+        "two-rails-of-one-owner": (3, [(BOB, 1), (BOB_ECASH, 1)], "a"),
+        "three-miners": (312_500_000, [(ALICE, 7 << 10), (BOB, 3 << 12), (CAROL, 1 << 13)], "a"),
+        "larger-remainder-first": (10, [(ALICE, 49), (BOB, 26), (CAROL, 25)], "a"),
+        "one-owner": (5_000_000_000, [(ALICE, 2**64 + 1)], "a"),
+        "owner-without-work": (7, [(ALICE, 0), (BOB, 5)], "a"),
+        "one-hash-among-many": (COIN, [(ALICE, 1), (BOB, 2**100)], "a"),
+        "products-of-170-bits": (5_000_000_000, huge, "a"),
+        "all-coins": (2_100_000_000_000_000, [*huge, (BOB_ECASH, 2**90 + 7)], "b"),
+        "a-crowd": (6_250_000_000, crowd, "d"),
+        "no-work": (5_000_000_000, [(ALICE, 0), (BOB, 0)], "a"),
+        "nobody": (5_000_000_000, [], "a"),
+    }
+    cases = []
+    for name, (sats, claims, block) in stories.items():
+        block_hash = named(f"block {block}")
+        parts = split(sats, claims, block_hash)
+        assert parts is None or sum(parts) == sats
+        cases.append(
+            {
+                "id": f"split-{name}",
+                "inputs": {
+                    "sats": sats,
+                    "block": block_hash[::-1].hex(),
+                    "claims": [
+                        {"commitment": commitment.hex(), "rail": rail, "work": str(work)}
+                        for (commitment, rail), work in claims
+                    ],
+                },
+                "expected": {"parts": parts},
+            }
+        )
+    return cases
+
+
+class Telling:
+    """Writes a story down while it is lived."""
+
+    def __init__(self, name: str, maturity: int = 3) -> None:
+        self.name = name
+        self.story = Story(maturity)
+        self.events: list[dict[str, Any]] = []
+        self.hashes: dict[str, bytes] = {}
+
+    def batch(self, *shares: tuple[Owner, int, int]) -> None:
+        """Takes shares as owner, epoch of the tag, and exponent."""
+        self.story.batch([(owner, epoch, 2**z) for owner, epoch, z in shares])
+        rows = [
+            {"commitment": owner[0].hex(), "rail": owner[1], "epoch": epoch, "exponent": z}
+            for owner, epoch, z in shares
+        ]
+        self.events.append({"event": "batch", "shares": rows})
+
+    def found(self, block: str, height: int, value_sats: int) -> None:
+        self.hashes[block] = named(f"{self.name} {block}")
+        self.story.found(self.hashes[block], height, value_sats)
+        shown = self.hashes[block][::-1].hex()
+        self.events.append(
+            {
+                "event": "block",
+                "hash": shown,
+                "height": height,
+                "value_sats": value_sats,
+                "open_epoch": self.story.epoch,
+            }
+        )
+
+    def look(self, **active: int | None) -> None:
+        posted = self.story.look({self.hashes[name]: n for name, n in active.items()})
+        self.events.append(
+            {
+                "event": "look",
+                "active": {self.hashes[name][::-1].hex(): n for name, n in active.items()},
+                "posted": [settlement.to_json() for settlement in posted],
+                "epoch_min": self.story.epoch_min,
+            }
+        )
+
+    def case(self) -> dict[str, Any]:
+        story = self.story
+        return {
+            "id": f"story-{self.name}",
+            "inputs": {"maturity_blocks": story.maturity},
+            "events": self.events,
+            "expected": {
+                "carry": story.carry,
+                "balances": [
+                    {"commitment": commitment.hex(), "rail": rail, "sats": sats}
+                    for (commitment, rail), sats in sorted(story.balances().items())
+                ],
+                "sums": [
+                    {
+                        "epoch": epoch,
+                        "commitment": commitment.hex(),
+                        "rail": rail,
+                        "count": count,
+                        "work": str(work),
+                    }
+                    for (epoch, (commitment, rail)), (count, work) in sorted(story.work.items())
+                ],
+            },
+        }
+
+
+def quiet_stories() -> list[Telling]:
+    """Stories in which no block is lost."""
+    plain = Telling("a-block-matures")
+    plain.batch((ALICE, 1, 10), (BOB, 1, 11))
+    plain.found("one", 101, 50 * COIN)
+    plain.look(one=1)
+    plain.look(one=2)
+    plain.look(one=3)
+    plain.look(one=4)
+
+    late = Telling("late-shares")
+    late.batch((ALICE, 1, 10))
+    late.found("one", 101, 50 * COIN)
+    late.batch((ALICE, 1, 3), (BOB, 2, 10))
+    late.look(one=3)
+    late.batch((BOB, 1, 12), (BOB, 2, 12), (CAROL, 3, 4))
+    late.found("two", 140, 50 * COIN)
+    late.look(one=42, two=3)
+
+    rails = Telling("rails-are-paid-apart")
+    rails.batch((BOB, 1, 5), (BOB_ECASH, 1, 5), (CAROL, 1, 5))
+    rails.found("one", 101, 100)
+    rails.look(one=3)
+
+    nobody = Telling("a-block-without-shares")
+    nobody.found("one", 101, 7)
+    nobody.look(one=3)
+    nobody.batch((ALICE, 2, 0))
+    nobody.found("two", 102, 50 * COIN)
+    nobody.look(one=4, two=3)
+
+    order = Telling("paid-in-the-order-of-epochs")
+    order.batch((ALICE, 1, 4))
+    order.found("one", 101, 11)
+    order.batch((BOB, 2, 4))
+    order.found("two", 102, 13)
+    order.look(two=3, one=4)
+
+    again = Telling("the-same-block-told-twice")
+    again.batch((ALICE, 1, 4))
+    again.found("one", 101, 11)
+    again.found("one", 101, 11)
+    again.look(one=3)
+    return [plain, late, rails, nobody, order, again]
+
+
+def reorg_stories() -> list[Telling]:
+    """Stories in which blocks leave the active chain, and come back."""
+    orphan = Telling("orphaned-before-it-paid")
+    orphan.batch((ALICE, 1, 8))
+    orphan.found("one", 101, 50 * COIN)
+    orphan.look(one=None)
+    orphan.batch((BOB, 2, 9))
+    orphan.found("two", 102, 25 * COIN)
+    orphan.look(one=None, two=3)
+
+    undone = Telling("orphaned-after-it-paid")
+    undone.batch((ALICE, 1, 8))
+    undone.found("one", 101, 50 * COIN)
+    undone.look(one=3)
+    undone.look(one=None)
+    undone.batch((BOB, 2, 9))
+    undone.found("two", 101, 25 * COIN)
+    undone.look(one=None, two=3)
+
+    back = Telling("orphaned-and-back-before-the-next")
+    back.batch((ALICE, 1, 8))
+    back.found("one", 101, 50 * COIN)
+    back.look(one=3)
+    back.look(one=None)
+    back.look(one=2)
+    back.look(one=5)
+
+    twice = Telling("orphaned-and-back-after-the-next")
+    twice.batch((ALICE, 1, 8))
+    twice.found("one", 101, 50 * COIN)
+    twice.look(one=3)
+    twice.look(one=None)
+    twice.batch((BOB, 2, 9))
+    twice.found("two", 101, 25 * COIN)
+    twice.look(one=None, two=3)
+    twice.look(one=6, two=None)
+
+    both = Telling("two-orphans-and-both-back")
+    both.batch((ALICE, 1, 8))
+    both.found("one", 101, 50 * COIN)
+    both.batch((BOB, 2, 8))
+    both.found("two", 102, 50 * COIN)
+    both.look(one=4, two=3)
+    both.look(one=None, two=None)
+    both.look(one=5, two=4)
+
+    return [orphan, undone, back, twice, both, debt_story()]
+
+
+def debt_story() -> Telling:
+    """A block whose reward was carried, and paid, is orphaned: the next ones make it good."""
+    debt = Telling("a-carry-that-is-undone")
+    debt.found("one", 101, 50)
+    debt.look(one=3)
+    debt.batch((ALICE, 2, 0), (BOB, 2, 1))
+    debt.found("two", 102, 20)
+    debt.look(one=4, two=3)
+    debt.look(one=None, two=3)
+    debt.batch((CAROL, 3, 0))
+    debt.found("three", 103, 30)
+    debt.look(one=None, two=4, three=3)
+    debt.batch((CAROL, 4, 0))
+    debt.found("four", 104, 100)
+    debt.look(one=None, two=5, three=4, four=3)
+
+    return debt
+
+
+def tag_owner(owner: Owner, epoch: int) -> TagOwner:
+    return TagOwner(owner[0], epoch, owner[1])
+
+
+def share(owner: Owner, epoch: int, z: int, number: int, body: Body) -> Share:
+    extranonce = number.to_bytes(4, "big") + named(f"rolled {number}", 8)
+    return mined(MSP_KEY, Share(tag_owner(owner, epoch), body, z, extranonce=extranonce))
+
+
+class Books:
+    """Makes batches and an export of them."""
+
+    def __init__(self) -> None:
+        self.story = Story(3)
+        self.drafts: list[Draft] = []
+
+    def batch(self, *shares: Share) -> None:
+        previous = self.drafts[-1].hash() if self.drafts else bytes(32)
+        sequence, epoch_min = len(self.drafts), self.story.epoch_min
+        self.drafts.append(Draft(SECRET, list(shares), sequence, previous, epoch_min=epoch_min))
+        owned = [((s.owner.commitment, s.owner.rail), s.owner.epoch, 2**s.z) for s in shares]
+        self.story.batch(owned)
+
+    def claims(self, epoch: int, first: int, last: int, state: str) -> dict[str, Any]:
+        posted = [s for s in self.story.settlements if epoch in s.epochs]
+        scope = {epoch}.union(*(settlement.epochs for settlement in posted))
+        drafts = self.drafts[first : last + 1]
+        blocks = {settlement.block.hash for settlement in posted}
+        shown = [b for b in self.story.blocks if b.hash in blocks or b.epoch == epoch]
+        bodies = {body.digest().hex() for draft in drafts for body in draft.bodies}
+        return {
+            "format": "radpool-epoch/1",
+            "msp_key": MSP_KEY.hex(),
+            "epoch": epoch,
+            "state": state,
+            "batches": [{"sequence": d.sequence, "hash": d.hash().hex()} for d in drafts],
+            "templates": sorted(bodies),
+            "sums": [
+                {
+                    "epoch": number,
+                    "commitment": commitment.hex(),
+                    "rail": rail,
+                    "count": count,
+                    "work": str(work),
+                }
+                for (number, (commitment, rail)), (count, work) in sorted(self.story.work.items())
+                if number in scope
+            ],
+            "blocks": [block_row(block) for block in shown],
+            "settlements": [settlement.to_json() for settlement in posted],
+        }
+
+    def files(self, claims: dict[str, Any]) -> dict[str, bytes]:
+        named_batches = {row["sequence"] for row in claims["batches"]}
+        files = {"epoch.json": signed(claims)}
+        for draft in self.drafts:
+            if draft.sequence in named_batches:
+                files[f"batches/{draft.sequence:010d}.bin"] = draft.blob()
+                for body in draft.bodies:
+                    files[f"templates/{body.digest().hex()}.bin"] = body.encode()
+        return files
+
+
+def block_row(block: Block) -> dict[str, Any]:
+    return {
+        "hash": block.hash[::-1].hex(),
+        "height": block.height,
+        "epoch": block.epoch,
+        "value_sats": block.value_sats,
+    }
+
+
+def signed(claims: dict[str, Any], secret: bytes = SECRET) -> bytes:
+    signature = sign(secret, tagged_hash("radpool/epoch", canonical(claims)))
+    return canonical({"claims": claims, "signature": signature.hex()})
+
+
+def export(name: str, books: Books, claims: dict[str, Any]) -> dict[str, Any]:
+    standing = [s for s in books.story.standing() if claims["epoch"] in s.epochs]
+    payouts: dict[Owner, int] = {}
+    for settlement in standing:
+        for owner, sats in settlement.payouts.items():
+            payouts[owner] = payouts.get(owner, 0) + sats
+    own = [row for row in claims["sums"] if row["epoch"] == claims["epoch"]]
+    first = [row["sequence"] for row in claims["batches"]]
+    return {
+        "id": f"export-{name}",
+        "inputs": {
+            "files": {path: data.hex() for path, data in books.files(claims).items()},
+            "claims": canonical(claims).hex(),
+            "digest": tagged_hash("radpool/epoch", canonical(claims)).hex(),
+        },
+        "expected": {
+            "epoch": claims["epoch"],
+            "state": claims["state"],
+            "batches": len(first),
+            "shares": sum(len(books.drafts[n].shares) for n in first),
+            "work": str(sum(int(row["work"]) for row in own)),
+            "value_sats": sum(settlement.value_sats for settlement in standing),
+            "payouts": [
+                {"commitment": commitment.hex(), "rail": rail, "sats": sats}
+                for (commitment, rail), sats in sorted(payouts.items())
+            ],
+        },
+    }
+
+
+def paid_books() -> Books:
+    """One block pays epoch 1, of which a share came late; the block is a share of the epoch."""
+    books = Books()
+    body, next_body = template(), template(height=102, prev_hash=named("tip"))
+    books.batch(share(ALICE, 1, 3, 1, body), share(BOB, 1, 5, 2, body))
+    solving = share(ALICE, 1, 6, 3, body)
+    books.batch(share(CAROL, 1, 0, 4, body), solving)
+    books.story.found(solving.hash(MSP_KEY), 101, 5_000_000_000)
+    books.batch(share(BOB, 1, 2, 5, body), share(BOB, 2, 4, 6, next_body))
+    books.story.look({solving.hash(MSP_KEY): 3})
+    books.batch(share(ALICE, 1, 4, 7, body), share(ALICE, 2, 4, 8, next_body))
+    return books
+
+
+def undone_books() -> Books:
+    """The block of epoch 1 is orphaned after it paid; that of epoch 2 pays both."""
+    books = Books()
+    body = template()
+    one = share(ALICE, 1, 4, 21, body)
+    books.batch(one, share(BOB_ECASH, 1, 3, 22, body))
+    books.story.found(one.hash(MSP_KEY), 101, 5_000_000_000)
+    books.story.look({one.hash(MSP_KEY): 3})
+    other = template(value_sats=2_500_000_001)
+    books.batch(share(BOB, 2, 5, 23, other), share(ALICE, 1, 2, 24, body))
+    books.story.look({one.hash(MSP_KEY): None})
+    two = share(CAROL, 2, 4, 25, other)
+    books.batch(two)
+    books.story.found(two.hash(MSP_KEY), 101, 2_500_000_001)
+    books.story.look({one.hash(MSP_KEY): None, two.hash(MSP_KEY): 3})
+    return books
+
+
+def exports() -> list[dict[str, Any]]:
+    paid, undone = paid_books(), undone_books()
+    unsolved = Books()
+    unsolved.batch(share(ALICE, 1, 4, 41, template()))
+    unsolved.story.found(named("a block on the chain"), 101, 77)
+    unsolved.story.look({named("a block on the chain"): 3})
+    quiet = Books()
+    return [
+        export("paid", paid, paid.claims(1, 0, 2, "paid")),
+        export("open", paid, paid.claims(2, 2, 3, "open")),
+        export("undone-and-paid-together", undone, undone.claims(1, 0, 2, "paid")),
+        export("block-not-among-the-shares", unsolved, unsolved.claims(1, 0, 0, "paid")),
+        export("empty", quiet, quiet.claims(1, 0, -1, "open")),
+    ]
+
+
+def refusal(name: str, base: str, changed: dict[str, bytes | None]) -> dict[str, Any]:
+    """Makes an export that differs from another in some files; None removes one."""
+    files = {path: None if data is None else data.hex() for path, data in changed.items()}
+    return {
+        "id": f"refused-{name}",
+        "inputs": {"base": f"export-{base}", "files": files},
+        "expected_error": "refused",
+    }
+
+
+def altered_exports() -> list[dict[str, Any]]:
+    """Exports that were altered behind the MSP's back."""
+    books = paid_books()
+    honest = books.files(books.claims(1, 0, 2, "paid"))
+    document = honest["epoch.json"]
+    first, last = "batches/0000000000.bin", "batches/0000000002.bin"
+    body = next(path for path in honest if path.startswith("templates/"))
+    forged = signed(books.claims(1, 0, 2, "paid"), named("another secret"))
+
+    def flipped(path: str) -> dict[str, bytes | None]:
+        blob = honest[path]
+        return {path: blob[:-70] + bytes([blob[-70] ^ 1]) + blob[-69:]}
+
+    changes: dict[str, dict[str, bytes | None]] = {
+        "document-altered": {"epoch.json": document.replace(b"101", b"102")},
+        "document-spaced": {"epoch.json": document.replace(b",", b", ")},
+        "document-of-another-key": {"epoch.json": forged},
+        "document-empty": {"epoch.json": b""},
+        "batch-missing": {"batches/0000000001.bin": None},
+        "batch-unclaimed": {"batches/0000000003.bin": books.drafts[3].blob()},
+        "batch-exchanged": {"batches/0000000001.bin": books.drafts[0].blob()},
+        "file-unclaimed": {"readme.txt": b"hello"},
+        "body-missing": {body: None},
+        "body-altered": {body: honest[body][:-1] + b"\x01"},
+        "first-batch-altered": flipped(first),
+        "last-batch-altered": flipped(last),
+    }
+    return [refusal(name, "paid", changed) for name, changed in changes.items()]
+
+
+Change: TypeAlias = "Callable[[dict[str, Any]], object]"
+
+
+def put(*place: Any, value: Any) -> Change:
+    """Makes a change of one value; `value` may be a function of the old one."""
+
+    def change(claims: dict[str, Any]) -> None:
+        target: Any = claims
+        for step in place[:-1]:
+            target = target[step]
+        target[place[-1]] = value(target[place[-1]]) if callable(value) else value
+
+    return change
+
+
+def move_a_sat(claims: dict[str, Any]) -> None:
+    payouts = claims["settlements"][0]["payouts"]
+    payouts[0]["sats"] -= 1
+    payouts[1]["sats"] += 1
+
+
+def pay_again(claims: dict[str, Any]) -> None:
+    again = {**claims["settlements"][0], "id": 2}
+    claims["settlements"].append(again)
+
+
+def redrawn(name: str, number: int, **wrong: Any) -> dict[str, Any]:
+    """An export in which everything follows from one batch whose head is wrong."""
+    books = paid_books()
+    for draft in books.drafts[number:3]:
+        chain: dict[str, Any] = {"previous": draft.previous, "epoch_min": draft.epoch_min}
+        if draft.sequence == number:
+            chain |= wrong
+        elif draft.sequence > 0:
+            chain["previous"] = books.drafts[draft.sequence - 1].hash()
+        books.drafts[draft.sequence] = Draft(SECRET, draft.shares, draft.sequence, **chain)
+    claims = books.claims(1, 0, 2, "paid")
+    return refusal(name, "paid", {**books.files(claims)})
+
+
+PAID_LIES: dict[str, Change] = {
+    "a-sat-moved": move_a_sat,
+    "a-payout-missing": lambda claims: claims["settlements"][0]["payouts"].pop(),
+    "carry-kept": put("settlements", 0, "carry_out", value=1),
+    "carry-invented": put("settlements", 0, "carry_in", value=1),
+    "value-hidden": put("blocks", 0, "value_sats", value=4_999_999_999),
+    "height-wrong": put("blocks", 0, "height", value=102),
+    "block-value-unlike-payment": put("settlements", 0, "value_sats", value=1),
+    "block-missing": put("blocks", value=[]),
+    "share-not-counted": put("sums", 0, "count", value=lambda count: count - 1),
+    "work-overstated": put("sums", 0, "work", value=lambda work: str(int(work) + 1)),
+    "owner-left-out": lambda claims: claims["sums"].pop(),
+    "owner-repeated": lambda claims: claims["sums"].append(claims["sums"][0]),
+    "first-batch-unclaimed": lambda claims: claims["batches"].pop(0),
+    "batch-hash-wrong": put("batches", 1, "hash", value=bytes(32).hex()),
+    "template-unclaimed": lambda claims: claims["templates"].pop(),
+    "called-open": put("state", value="open"),
+    "called-something": put("state", value="settled"),
+    "other-format": put("format", value="radpool-epoch/2"),
+    "other-epoch": put("epoch", value=2),
+    "settled-before-its-last-batch": put("settlements", 0, "sequence", value=1),
+    "work-as-a-number": put("sums", 0, "work", value=int),
+    "sats-as-a-float": put("blocks", 0, "value_sats", value=float),
+    "upper-case": put("msp_key", value=str.upper),
+    "no-settlements": lambda claims: claims.pop("settlements"),
+    "no-epochs": put("settlements", 0, "epochs", value=[]),
+    "payment-twice": lambda claims: claims["settlements"].append(claims["settlements"][0]),
+    "paid-by-two-settlements": pay_again,
+}
+
+UNDONE_LIES: dict[str, Change] = {
+    "reversal-keeps-a-sat": put("settlements", 1, "payouts", 0, "sats", value=-1),
+    "reversal-of-nothing": put("settlements", 1, "reverses", value=7),
+    "reversal-left-out": lambda claims: claims["settlements"].pop(1),
+    "reversal-of-other-epochs": put("settlements", 1, "epochs", value=[1, 2]),
+    "epoch-not-merged": put("settlements", 2, "epochs", value=[1]),
+}
+
+
+def refused_exports() -> list[dict[str, Any]]:
+    """Exports that differ from `export-paid` or `export-undone-and-paid-together` in one thing."""
+    cases = altered_exports()
+    for base, books_of, lies in (
+        ("paid", paid_books, PAID_LIES),
+        ("undone-and-paid-together", undone_books, UNDONE_LIES),
+    ):
+        for name, change in lies.items():
+            claims = books_of().claims(1, 0, 2, "paid")
+            change(claims)
+            cases.append(refusal(name, base, {"epoch.json": signed(claims)}))
+    cases.append(redrawn("chain-broken", 1, previous=named("elsewhere")))
+    cases.append(redrawn("chain-begins-elsewhere", 0, previous=named("elsewhere")))
+    cases.append(redrawn("epoch-min-too-early", 2, epoch_min=2))
+    cases.append(redrawn("epoch-min-falls", 2, epoch_min=0))
+    return cases
+
+
+write(
+    "04-epoch-accounting.json",
+    [
+        "Page 04. Block hashes are displayed hex; digests, keys and commitments are in byte order.",
+        "A refused export is its base with the files exchanged, or removed where null stands.",
+    ],
+    {
+        "splits": splits(),
+        "stories": [telling.case() for telling in quiet_stories() + reorg_stories()],
+        "exports": exports(),
+        "refused_exports": refused_exports(),
+    },
+)
