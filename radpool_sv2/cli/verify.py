@@ -78,7 +78,8 @@ def export(
 
     async def run() -> int:
         maturity = config.ledger.maturity_blocks
-        ledger = await Ledger.open(config.ledger.file, key, maturity_blocks=maturity)
+        # The node has looked for damage when it started; verifying finds what matters here.
+        ledger = await Ledger.open(config.ledger.file, key, maturity_blocks=maturity, check=False)
         try:
             return (await ledger.export(to, epoch)).batches
         finally:
@@ -112,8 +113,8 @@ def _words(report: EpochReport) -> str:
     lines = [
         f"Epoch {report.epoch} of MSP {report.msp_key.hex()} is as claimed ({report.state}).",
         (
-            f"{report.shares:,} shares in {report.batches:,} batches were recomputed; the epoch's own "
-            f"are worth {report.work:,} hashes."
+            f"{report.shares:,} shares in {report.batches:,} batches were recomputed; the epoch's "
+            f"own are worth {report.work:,} hashes."
         ),
     ]
     if report.payouts:

@@ -42,13 +42,14 @@ class Ledger:
         self._reading = trio.CapacityLimiter(1)
 
     @classmethod
-    async def open(
+    async def open(  # noqa: PLR0913 - all but two have a default
         cls,
         file: Path,
         key: BatchKey,
         *,
         maturity_blocks: int,
         recent_shares_max: int = 2_000_000,
+        check: bool = True,
         unix_ms: Callable[[], int] = _unix_ms,
     ) -> Ledger:
         """Opens the ledger in a file, or makes it.
@@ -58,6 +59,7 @@ class Ledger:
             key: The MSP's key; a ledger belongs to one key for ever.
             maturity_blocks: Confirmations after which a block is paid out.
             recent_shares_max: For how many shares `recent_hashes` can answer.
+            check: Whether to look for damage first, which reads the whole file.
             unix_ms: Gives the milliseconds since 1970.
 
         Raises:
@@ -70,6 +72,7 @@ class Ledger:
                 owner=key.public,
                 time_ms=unix_ms(),
                 recent_shares_max=recent_shares_max,
+                check=check,
             )
             return Books(store, key, maturity_blocks=maturity_blocks, unix_ms=unix_ms)
 

@@ -1,11 +1,5 @@
 """Keeps the books in one SQLite file.
 
-Theory of operation. One connection writes, another reads; a lock guards each, since calls come from
-changing worker threads. The file is in WAL mode with synchronous = FULL, so a transaction is on the
-disk when COMMIT returns, and readers never wait for the writer. After any error of SQLite the
-connection is given up and the next call opens a new one: a full disk needs nobody to restart the
-node once there is space.
-
 A COMMIT that fails may still turn out to be durable: its frames can be complete in the log although
 the flush was reported as failed. Whoever appends batches therefore compares `head` before it tries
 again.
@@ -17,12 +11,10 @@ again.
 from __future__ import annotations
 
 import sqlite3
-import threading
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from radpool_sv2.errors import StoreError
-from radpool_sv2.store.fault import store_error
+from radpool_sv2.store.file import SqliteFile
 from radpool_sv2.store.row import (
     AccountRow,
     BatchRow,
@@ -32,16 +24,13 @@ from radpool_sv2.store.row import (
     SettlementRow,
     SumRow,
 )
-from radpool_sv2.store.schema import APPLICATION_ID, LIMB_BITS, MIGRATIONS, VERSION, create
+from radpool_sv2.store.schema import LIMB_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["SqliteStore"]
-
-BUSY_SECONDS = 5.0
-"""How long a backup or an export may hold the file before a write gives up."""
 
 PREFIX_END = 1 << 32
 """Extranonce prefixes have four bytes."""
@@ -78,11 +67,17 @@ ADD_SUM = f"""
 """  # noqa: S608 - the limbs' width is a constant
 
 
-class SqliteStore:
-    """Is the store in a file. Source of its methods' meaning: `Store`."""
+class SqliteStore(SqliteFile):
+    """Is the store in a file. `Store` says what its methods mean."""
 
     def __init__(
-        self, file: Path, *, owner: bytes, time_ms: int, recent_shares_max: int = 2_000_000
+        self,
+        file: Path,
+        *,
+        owner: bytes,
+        time_ms: int,
+        recent_shares_max: int = 2_000_000,
+        check: bool = True,
     ) -> None:
         """Opens the file, or makes it.
 
@@ -91,138 +86,21 @@ class SqliteStore:
             owner: The MSP's public key, 32 bytes: a ledger belongs to one key for ever.
             time_ms: Milliseconds since 1970, for the first epoch of a new file.
             recent_shares_max: For how many shares `recent_hashes` keeps whole hashes.
+            check: Whether to look for damage, which reads the whole file.
 
         Raises:
             StoreError: The file cannot be opened, is damaged, newer than this program, or
                 belongs to another key.
         """
-        self._file = file
+        super().__init__(file, owner=owner, time_ms=time_ms, check=check)
         self._recent_shares_max = recent_shares_max
-        self._recent_shares = 0
-        self._writer: sqlite3.Connection | None = None
-        self._reader: sqlite3.Connection | None = None
-        self._write_lock = threading.Lock()
-        self._read_lock = threading.Lock()
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{file.parent}: cannot be made: {error.strerror}.") from error
-        self._prepare(owner, time_ms)
-
-    def close(self) -> None:
-        """Gives both connections back."""
-        with self._write_lock, self._read_lock:
-            _close(self._writer)
-            self._writer = None
-            _close(self._reader)
-            self._reader = None
-
-    # Transactions.
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """Runs the block as one durable transaction."""
-        with self._write_lock:
-            try:
-                if self._writer is None:
-                    self._writer = self._connect()
-                self._writer.execute("BEGIN IMMEDIATE")
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except sqlite3.Error as error:
-                # The connection may be in any state after a failed write: a new one is in none.
-                _close(self._writer)
-                self._writer = None
-                raise store_error(self._file, error) from error
-            except BaseException:
-                if self._writer is not None:
-                    self._writer.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        """Runs the block on one unchanging state of the file."""
-        with self._read_lock:
-            try:
-                if self._reader is None:
-                    self._reader = self._connect()
-                    self._reader.execute("PRAGMA query_only = ON")
-                self._reader.execute("BEGIN")
-                yield self._reader
-                self._reader.execute("COMMIT")
-            except sqlite3.Error as error:
-                _close(self._reader)
-                self._reader = None
-                raise store_error(self._file, error) from error
-            except BaseException:
-                if self._reader is not None:
-                    self._reader.execute("ROLLBACK")
-                raise
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA trusted_schema = OFF")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, owner: bytes, time_ms: int) -> None:
-        with self._write() as connection:
-            [(application,)] = connection.execute("PRAGMA application_id")
-            [(version,)] = connection.execute("PRAGMA user_version")
-            [(tables,)] = connection.execute("SELECT COUNT(*) FROM sqlite_schema")
-            if application == 0 and tables == 0:
-                create(connection)
-                connection.execute("INSERT INTO meta VALUES ('owner', ?)", (owner,))
-                connection.execute("INSERT INTO meta VALUES ('prefix', 0)")
-                connection.execute("INSERT INTO epoch VALUES (1, 0, ?, NULL, NULL)", (time_ms,))
-                version = VERSION
-            elif application != APPLICATION_ID:
-                raise StoreError(f"{self._file}: a database of another program. Give another file.")
-            if version > VERSION:
-                raise StoreError(
-                    f"{self._file}: written by a newer radpool (schema {version}, this one knows "
-                    f"{VERSION}). Install that version again."
-                )
-            for old in range(version, VERSION):
-                MIGRATIONS[old](connection)
-                connection.execute(f"PRAGMA user_version = {old + 1}")
-            [(found,)] = connection.execute("SELECT value FROM meta WHERE key = 'owner'")
-            if found != owner:
-                raise StoreError(
-                    f"{self._file}: belongs to the MSP key {found.hex()}, not to {owner.hex()}. "
-                    "Give the key it was made with, or another file."
-                )
+        with self._consult() as connection:
             self._recent_shares = _number(connection, "SELECT TOTAL(count) FROM recent")
-            self._check(connection)
-
-    def _check(self, connection: sqlite3.Connection) -> None:
-        [(verdict, *_), *_] = connection.execute("PRAGMA quick_check(1)").fetchall()
-        if verdict != "ok":
-            raise StoreError(
-                f"{self._file}: damaged ({verdict}). Restore it from a backup; the batches up to "
-                "the damage can be exported and verified."
-            )
-        unbalanced = connection.execute(
-            "SELECT settlement FROM entry GROUP BY settlement HAVING SUM(sats) <> 0"
-        ).fetchall()
-        if unbalanced:
-            raise StoreError(
-                f"{self._file}: damaged: settlement {unbalanced[0][0]} does not sum to zero. "
-                "Restore it from a backup."
-            )
 
     # Batches.
 
     def head(self) -> tuple[int, bytes] | None:
-        with self._write() as connection:
+        with self._consult() as connection:
             query = "SELECT sequence, hash FROM batch ORDER BY sequence DESC LIMIT 1"
             row = connection.execute(query).fetchone()
         return None if row is None else (row[0], row[1])
@@ -360,7 +238,7 @@ class SqliteStore:
             "SELECT account, rail, SUM(work_0), SUM(work_40), SUM(work_80) FROM epoch_sum "  # noqa: S608
             f"WHERE epoch IN ({_marks(epochs)}) GROUP BY account, rail"
         )
-        with self._write() as connection:
+        with self._consult() as connection:
             return {
                 (account, rail): work_of_limbs(*work)
                 for account, rail, *work in connection.execute(query, (*epochs,))
@@ -372,7 +250,7 @@ class SqliteStore:
             "AND number NOT IN (SELECT epoch FROM settlement_epoch "
             "JOIN payment ON payment.id = settlement) ORDER BY 1"
         )
-        with self._write() as connection:
+        with self._consult() as connection:
             return tuple(number for (number,) in connection.execute(query, (through,)))
 
     # Blocks.
@@ -398,7 +276,7 @@ class SqliteStore:
         return epoch
 
     def block(self, block_hash: bytes) -> BlockRow | None:
-        with self._write() as connection:
+        with self._consult() as connection:
             query = f"{BLOCKS} WHERE block.hash = ?"
             row = connection.execute(query, (block_hash,)).fetchone()
         return None if row is None else BlockRow(*row)
@@ -419,7 +297,7 @@ class SqliteStore:
     # Settlements.
 
     def carry(self) -> int:
-        with self._write() as connection:
+        with self._consult() as connection:
             return _number(
                 connection, "SELECT COALESCE(SUM(sats), 0) FROM entry WHERE book = 'carry'"
             )
@@ -459,7 +337,7 @@ class SqliteStore:
         return number
 
     def settlement(self, number: int) -> SettlementRow:
-        with self._write() as connection:
+        with self._consult() as connection:
             return _settlement(connection, number)
 
     def settlements_of_epoch(self, epoch: int) -> Sequence[SettlementRow]:
@@ -498,13 +376,6 @@ def limbs(work: int) -> tuple[int, int, int]:
 def work_of_limbs(low: int, middle: int, high: int) -> int:
     """Joins limbs, or sums of limbs."""
     return low + (middle << LIMB_BITS) + (high << (2 * LIMB_BITS))
-
-
-def _close(connection: sqlite3.Connection | None) -> None:
-    if connection is not None:
-        # What cannot be written cannot be flushed on closing either; the log has all that counts.
-        with suppress(sqlite3.Error):
-            connection.close()
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:
