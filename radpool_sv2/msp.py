@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -53,6 +54,7 @@ async def run_msp(
         ConfigError: Something that the operator can mend keeps it from starting.
         StoreError: The ledger cannot be opened.
     """
+    _set_limits()
     keys = load_keys(config.keys)
     extensions = load_extensions(config.extensions.enabled, config.extensions.required)
     with reside(config.node.data_dir):
@@ -84,6 +86,14 @@ async def run_msp(
         finally:
             with trio.CancelScope(shield=True):
                 await ledger.close()
+
+
+def _set_limits() -> None:
+    """Takes as many file descriptors as the system allows, and leaves no core file behind."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # A core file would hold the keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _source(config: MspConfig) -> TemplateSource:

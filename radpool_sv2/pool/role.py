@@ -17,7 +17,6 @@ any other order of events, because acknowledging comes last.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -31,20 +30,19 @@ from radpool_sv2._native.engine import (
     Disconnected,
     Engine,
     EngineFailed,
-    EngineSettings,
     Event,
     ExtensionFrame,
     PrefixesLow,
     SetUp,
 )
-from radpool_sv2.chain.address import script_from_address
 from radpool_sv2.config import Endpoint
-from radpool_sv2.errors import ConfigError, LocalProtocolError, RemoteProtocolError, StoreError
+from radpool_sv2.errors import RemoteProtocolError, StoreError
 from radpool_sv2.pool.account import UserIdentity
 from radpool_sv2.pool.block import BlockDesk
 from radpool_sv2.pool.certificate import CertificateWatch
 from radpool_sv2.pool.intake import Intake
 from radpool_sv2.pool.roster import Roster
+from radpool_sv2.pool.setting import SOLUTION_LOG, engine_settings, payout_script
 from radpool_sv2.pool.work import to_native_template, to_native_tip
 
 if TYPE_CHECKING:
@@ -54,11 +52,9 @@ if TYPE_CHECKING:
     from radpool_sv2.pool.extension import ExtensionRegistry
     from radpool_sv2.templates.source import ChainEvent, TemplateSource, TemplateUpdate
 
-__all__ = ["SOLUTION_LOG", "Pool", "engine_settings"]
+__all__ = ["Pool"]
 
 log = structlog.get_logger(__name__)
-
-SOLUTION_LOG: Final = "blocks.jsonl"
 
 RAIL_ACCOUNT: Final = 0
 """Shares are paid to an account in the MSP's ledger."""
@@ -76,46 +72,6 @@ LEASE_RETRY_SECONDS: Final = 1.0
 
 TROUBLE_SECONDS: Final = 600.0
 """How long the health page tells of what the engine could not do: it happened, it does not last."""
-
-
-def payout_script(address: str) -> bytes:
-    """Makes the output script that blocks pay.
-
-    Raises:
-        ConfigError: It is no address of the chain that is mined on.
-    """
-    try:
-        return script_from_address(address)
-    except LocalProtocolError as error:
-        raise ConfigError(
-            str(error), key="templates.payout_address", value=repr(address)
-        ) from error
-
-
-def engine_settings(
-    config: MspConfig, msp_key: bytes, extensions: ExtensionRegistry, solution_socket: str | None
-) -> EngineSettings:
-    """Makes the engine's settings: the keys of `mining` and `limits` have the same names there.
-
-    Raises:
-        ConfigError: The engine does not take a combination of settings.
-    """
-    mining = {
-        field.name: getattr(config.mining, field.name)
-        for field in fields(config.mining)
-        if field.name != "listen"
-    }
-    return EngineSettings(
-        **mining,
-        **asdict(config.limits),
-        msp_key=msp_key,
-        supported_extensions=extensions.supported,
-        required_extensions=extensions.required,
-        share_messages=extensions.share_messages,
-        prefixes_low=config.ledger.prefixes_low,
-        solution_log=str(config.node.data_dir / SOLUTION_LOG),
-        solution_socket=solution_socket,
-    )
 
 
 class Pool:

@@ -1,0 +1,58 @@
+"""Makes of the configuration what the native engine and the templates need."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Final
+
+from radpool_sv2._native.engine import EngineSettings
+from radpool_sv2.chain.address import script_from_address
+from radpool_sv2.errors import ConfigError, LocalProtocolError
+
+if TYPE_CHECKING:
+    from radpool_sv2.config import MspConfig
+    from radpool_sv2.pool.extension import ExtensionRegistry
+
+__all__ = ["SOLUTION_LOG", "engine_settings", "payout_script"]
+
+SOLUTION_LOG: Final = "blocks.jsonl"
+
+
+def payout_script(address: str) -> bytes:
+    """Makes the output script that blocks pay.
+
+    Raises:
+        ConfigError: It is no address of the chain that is mined on.
+    """
+    try:
+        return script_from_address(address)
+    except LocalProtocolError as error:
+        raise ConfigError(
+            str(error), key="templates.payout_address", value=repr(address)
+        ) from error
+
+
+def engine_settings(
+    config: MspConfig, msp_key: bytes, extensions: ExtensionRegistry, solution_socket: str | None
+) -> EngineSettings:
+    """Makes the engine's settings: the keys of `mining` and `limits` have the same names there.
+
+    Raises:
+        ConfigError: The engine does not take a combination of settings.
+    """
+    mining = {
+        field.name: getattr(config.mining, field.name)
+        for field in fields(config.mining)
+        if field.name != "listen"
+    }
+    return EngineSettings(
+        **mining,
+        **asdict(config.limits),
+        msp_key=msp_key,
+        supported_extensions=extensions.supported,
+        required_extensions=extensions.required,
+        share_messages=extensions.share_messages,
+        prefixes_low=config.ledger.prefixes_low,
+        solution_log=str(config.node.data_dir / SOLUTION_LOG),
+        solution_socket=solution_socket,
+    )
