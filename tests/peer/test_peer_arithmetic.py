@@ -1,5 +1,6 @@
 """Holds the peer itself against published vectors, before it judges anything."""
 
+import ast
 import csv
 import random
 import struct
@@ -13,6 +14,14 @@ from peer.message import LAYOUTS, Message, decode, header
 from peer.server import Identity
 
 VECTORS = Path(__file__).parent / "vectors"
+
+
+def test_peer_shares_no_code_with_what_it_judges():
+    for path in Path(__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0].startswith("radpool")]
 
 
 def rows(name):
