@@ -11,11 +11,12 @@ An extension is a package of its own. It registers a factory under the entry poi
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
-from radpool_sv2.errors import ConfigError
+from radpool_sv2.errors import ConfigError, InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,14 +36,25 @@ __all__ = [
 ENTRY_POINT_GROUP = "radpool_sv2.extensions"
 
 
+WORKER_IDENTITY = 0x0002
+"""The engine understands this extension itself: it names the worker of a share."""
+
+RESERVED = frozenset({0x0000, 0x0001, WORKER_IDENTITY})
+"""Numbers that no extension package can have: core messages, negotiation, worker identity."""
+
+_TLV_HEADER = struct.Struct("<HBH")
+"""Extension type, field, length of the value. Source: SV2, extension 0x0002, "TLV"."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """Is what a share of a batch carries.
+    """Is what a share of a batch carries for one extension.
 
     Attributes:
         index: The share's place in the batch.
         msg_type: The message that it came by.
-        data: The bytes, as they came.
+        data: For SubmitSharesExtended the extension's own TLVs, whole and in order; for a share
+            message of the extension whatever follows the share's fields.
     """
 
     index: int
@@ -136,13 +148,20 @@ class ExtensionRegistry:
         self._host = _EngineHost()
         self._extensions = {name: factory(self._host) for name, factory in factories.items()}
         self._by_type = {item.extension_type: item for item in self._extensions.values()}
+        for name, item in self._extensions.items():
+            if item.extension_type in RESERVED:
+                raise ConfigError(
+                    f"the extension claims number {item.extension_type:#06x}, which is taken",
+                    key="extensions.enabled",
+                    value=repr(name),
+                )
         if len(self._by_type) != len(self._extensions):
             raise ConfigError(
                 "two of these extensions have the same number: enable one",
                 key="extensions.enabled",
                 value=", ".join(factories),
             )
-        self.supported = tuple(self._by_type)
+        self.supported = (WORKER_IDENTITY, *self._by_type)
         self.required = tuple(self._extensions[name].extension_type for name in required)
         self.share_messages = tuple(
             (item.extension_type, message)
@@ -160,7 +179,12 @@ class ExtensionRegistry:
             return []
         grouped: dict[int, list[Attachment]] = {}
         for index, extension_type, msg_type, data in batch.attachments():
-            grouped.setdefault(extension_type, []).append(Attachment(index, msg_type, data))
+            if (extension_type, msg_type) in self.share_messages:
+                parts = {extension_type: data}
+            else:
+                parts = split_tlvs(data)
+            for owner, part in parts.items():
+                grouped.setdefault(owner, []).append(Attachment(index, msg_type, part))
         refused: dict[int, str] = {}
         for extension_type, attachments in grouped.items():
             extension = self._by_type.get(extension_type)
@@ -179,6 +203,27 @@ class ExtensionRegistry:
         """Tells all extensions that a connection is gone."""
         for extension in self._extensions.values():
             extension.disconnected(connection)
+
+
+def split_tlvs(tail: bytes) -> dict[int, bytes]:
+    """Takes the TLVs behind a share apart, by extension.
+
+    Raises:
+        InternalError: They are malformed: the engine lets no such share pass.
+    """
+    parts: dict[int, bytes] = {}
+    position = 0
+    while position < len(tail):
+        end = position + _TLV_HEADER.size
+        if end > len(tail):
+            raise InternalError("the engine let a share pass whose TLVs are cut off")
+        extension_type, _field, length = _TLV_HEADER.unpack_from(tail, position)
+        end += length
+        if end > len(tail):
+            raise InternalError("the engine let a share pass whose TLVs are cut off")
+        parts[extension_type] = parts.get(extension_type, b"") + tail[position:end]
+        position = end
+    return parts
 
 
 class _EngineHost:

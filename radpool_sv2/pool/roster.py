@@ -19,6 +19,7 @@ from radpool_sv2._native.engine import (
     Event,
     ExponentChanged,
     SetUp,
+    WorkerNamed,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Channel:
         work: The sum of their work in hashes, exact.
         rejected: Refused shares by error code.
         blocks_found: Blocks among the accepted.
+        workers: Names that its shares have given their workers; the engine bounds how many.
     """
 
     identity: UserIdentity
@@ -62,6 +64,7 @@ class Channel:
     work: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     blocks_found: int = 0
+    workers: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -140,6 +143,10 @@ class Roster:
             client = self._clients.get(event.connection)
             if client is not None:
                 client.channels.pop(event.channel, None)
+        elif isinstance(event, WorkerNamed):
+            channel = self.channel(event.connection, event.channel)
+            if channel is not None:
+                channel.workers[event.worker] = _shown(event.name)
         elif isinstance(event, ChannelUpdated | ExponentChanged | ChannelReport):
             self._update(event)
 

@@ -86,6 +86,7 @@ def channel_json(channel: ChannelView) -> dict[str, Any]:
         "shares_rejected_by_reason": dict(channel.shares_rejected),
         "share_work_sum": channel.work,
         "blocks_found": channel.blocks_found,
+        "workers": list(channel.workers),
     }
     if channel.kind == "extended":
         row["full_extranonce_size"] = (

@@ -27,6 +27,7 @@ class ChannelView:
     shares_rejected: Mapping[str, int]
     work: int
     blocks_found: int
+    workers: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,4 +105,5 @@ class Window:
             shares_rejected=channel.rejected,
             work=channel.work,
             blocks_found=channel.blocks_found,
+            workers=tuple(channel.workers.values()),
         )

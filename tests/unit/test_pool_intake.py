@@ -192,7 +192,8 @@ async def test_refusals_of_ledger_and_extension_are_told_once_per_share(nursery)
 
     scene = Scene(ExtensionRegistry({"picky": lambda host: Picky()}, ["picky"]))
     scene.ledger.refusals = [(0, "duplicate-share")]
-    batch = Batch(4, [(0, 7, 0x1B, b"x"), (2, 7, 0x1B, b"y"), (3, 9, 0x1B, b"z")])
+    mine, foreign = b"\x07\0\x01\x01\0x", b"\x09\0\x01\x01\0x"
+    batch = Batch(4, [(0, 7, 0x1B, mine), (2, 7, 0x1B, mine), (3, 9, 0x1B, foreign)])
     scene.engine.push(Drained(batch))
     nursery.start_soon(scene.intake.run)
     await trio.sleep(0.02)

@@ -18,6 +18,7 @@ KINDS = (
     "ChannelUpdated",
     "ExponentChanged",
     "ChannelReport",
+    "WorkerNamed",
 )
 
 
@@ -87,8 +88,11 @@ def test_a_channel_from_request_to_close(event, roster):
     assert (channel.accepted, channel.work, channel.exponent) == (3, 9, 22)
     assert channel.rejected == {"stale-share": 1}
     assert channel.nominal_hash_rate == 2e6
+    roster.apply(event.WorkerNamed(connection=1, channel=2, worker=1, name=b"rig\x007"))
+    assert channel.workers == {1: "rig\ufffd7"}
     roster.apply(event.ChannelClosed(connection=1, channel=2))
     assert roster.channel(1, 2) is None
+    roster.apply(event.WorkerNamed(connection=1, channel=2, worker=1, name=b"late"))
 
 
 def test_nothing_stays_of_a_connection_that_is_gone(event, roster):
