@@ -145,6 +145,7 @@ class Sealed:
     work: int
     sums: list[tuple[int, int, int, int, int]]
     header_hashes: bytes
+    share_keys: bytes
     bodies: list[tuple[bytes, bytes, int]]
 
 
@@ -206,6 +207,10 @@ def seal(
         work=work,
         sums=[(*place, *total) for place, total in sorted(sums.items())],
         header_hashes=b"".join(hashes),
+        share_keys=b"".join(
+            struct.pack(">I", share.ntime) + value[:16]
+            for share, value in zip(shares, hashes, strict=True)
+        ),
         bodies=[(t.digest(), t.encode(), t.height) for t in templates],
     )
 

@@ -69,6 +69,14 @@ class SealedBatch:
         """The header hashes of its shares in order, 32 bytes each, internal byte order."""
 
     @property
+    def share_keys(self) -> bytes:
+        """What tells the shares apart in an index of all shares: 20 bytes each, in order.
+
+        Four bytes of ntime, big-endian, and the first 16 of the header hash: shares of one moment
+        have neighbouring keys.
+        """
+
+    @property
     def bodies(self) -> list[tuple[bytes, bytes, int]]:
         """The template bodies that its shares refer to: `(digest, body, height)`."""
 

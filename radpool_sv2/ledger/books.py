@@ -71,6 +71,10 @@ class Sealed(Protocol):
         """32 bytes per share, in order."""
 
     @property
+    def share_keys(self) -> bytes:
+        """20 bytes per share, in order."""
+
+    @property
     def bodies(self) -> Sequence[tuple[bytes, bytes, int]]:
         """`(digest, body, height)` of the template bodies it names."""
 
@@ -181,6 +185,7 @@ class Books:
                 count=sealed.count,
                 blob=sealed.blob,
                 header_hashes=sealed.header_hashes,
+                share_keys=sealed.share_keys,
                 bodies=sealed.bodies,
                 sums=[SumRow(*fields) for fields in sealed.sums],
             )

@@ -67,6 +67,7 @@ class BatchRow:
         count: Its shares.
         blob: The batch as exported.
         header_hashes: The header hashes of its shares, 32 bytes each.
+        share_keys: What no two shares have in common, 20 bytes each: see the table `share`.
         bodies: The template bodies that it names: `(digest, body, height)`.
         sums: What it adds to each account.
     """
@@ -78,6 +79,7 @@ class BatchRow:
     count: int
     blob: bytes
     header_hashes: bytes
+    share_keys: bytes
     bodies: Sequence[tuple[bytes, bytes, int]]
     sums: Sequence[SumRow]
 

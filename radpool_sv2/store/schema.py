@@ -48,11 +48,13 @@ STATEMENTS = (
         body BLOB NOT NULL
     ) STRICT
     """,
-    # The first 16 bytes of a header hash: its low-order ones, which proof of work leaves random.
-    # Whoever makes two shares that agree in them, at a cost of 2^64 hashes, loses the second.
+    # A share's key is its ntime, big-endian, and the first 16 bytes of its header hash: its
+    # low-order ones, which proof of work leaves random. Whoever makes two shares that agree in
+    # them, at a cost of 2^64 hashes, loses the second. Without the time in front, each share would
+    # dirty a page of its own somewhere in the tree: six times the cost, and growing.
     """
     CREATE TABLE share (
-        hash BLOB NOT NULL PRIMARY KEY CHECK (length(hash) = 16),
+        key BLOB NOT NULL PRIMARY KEY CHECK (length(key) = 20),
         sequence INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     """,

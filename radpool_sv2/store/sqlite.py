@@ -37,19 +37,19 @@ PREFIX_END = 1 << 32
 
 LIMB_MASK = (1 << LIMB_BITS) - 1
 
-EACH_HASH = """
+EACH_KEY = """
     WITH RECURSIVE at (i) AS (
         SELECT 0 UNION ALL SELECT i + 1 FROM at WHERE i + 1 < :count
-    ), given (i, hash) AS (SELECT i, substr(:hashes, 32 * i + 1, 16) FROM at)
+    ), given (i, key) AS (SELECT i, substr(:keys, 20 * i + 1, 20) FROM at)
 """
-"""The header hashes of a batch as rows, so that no Python runs per share."""
+"""The keys of a batch's shares as rows, so that no Python runs per share."""
 
-ADD_SHARES = f"{EACH_HASH} INSERT INTO share SELECT hash, :sequence FROM given ORDER BY hash"  # noqa: S608 - constants
+ADD_SHARES = f"{EACH_KEY} INSERT INTO share SELECT key, :sequence FROM given ORDER BY key"  # noqa: S608 - constants
 
 FIND_DUPLICATES = f"""
-    {EACH_HASH} SELECT i FROM (
-        SELECT i, row_number() OVER (PARTITION BY hash ORDER BY i) AS place,
-            EXISTS (SELECT 1 FROM share WHERE share.hash = given.hash) AS known
+    {EACH_KEY} SELECT i FROM (
+        SELECT i, row_number() OVER (PARTITION BY key ORDER BY i) AS place,
+            EXISTS (SELECT 1 FROM share WHERE share.key = given.key) AS known
         FROM given
     ) WHERE known OR place > 1 ORDER BY i
 """  # noqa: S608 - both parts are constants
@@ -108,7 +108,7 @@ class SqliteStore(SqliteFile):
     def append_batch(self, batch: BatchRow) -> list[int]:
         given = {
             "count": batch.count,
-            "hashes": batch.header_hashes,
+            "keys": batch.share_keys,
             "sequence": batch.sequence,
         }
         try:

@@ -42,6 +42,7 @@ def batch(sequence: int, numbers: list[int], work: int = 1, epoch: int = 1) -> B
         count=len(numbers),
         blob=b"blob",
         header_hashes=b"".join(map(header_hash, numbers)),
+        share_keys=b"".join(bytes(4) + header_hash(number)[:16] for number in numbers),
         bodies=[(b"d" * 32, b"body", 9)],
         sums=[SumRow(1, epoch, 0, len(numbers), work)],
     )

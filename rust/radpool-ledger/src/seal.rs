@@ -54,6 +54,9 @@ pub struct ChannelSum {
     pub work: Work,
 }
 
+/// Length of a share's key in an index of all shares.
+pub const SHARE_KEY_LEN: usize = 4 + 16;
+
 /// A template body that a batch refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBody {
@@ -76,6 +79,10 @@ pub struct SealedBatch {
     pub sums: Vec<AccountSum>,
     /// The header hashes in the order of the shares, back to back.
     pub header_hashes: Vec<u8>,
+    /// What tells the shares apart, [`SHARE_KEY_LEN`] bytes each: ntime, most significant byte first,
+    /// and the first half of the header hash. Shares of one moment have neighbouring keys, so an index
+    /// over all shares ever is written in one place, not all over.
+    pub share_keys: Vec<u8>,
     pub bodies: Vec<SealedBody>,
     /// Per connection and channel, in that order.
     pub channel_sums: Vec<ChannelSum>,
@@ -137,6 +144,7 @@ struct Sealing<'a> {
     records: Vec<u8>,
     leaves: Vec<crate::Node>,
     header_hashes: Vec<u8>,
+    share_keys: Vec<u8>,
     bodies: Vec<SealedBody>,
     body_indices: Index<*const TemplateBody>,
     digest_indices: HashMap<[u8; 32], usize>,
@@ -156,6 +164,7 @@ impl<'a> Sealing<'a> {
             records: Vec::new(),
             leaves: Vec::new(),
             header_hashes: Vec::new(),
+            share_keys: Vec::new(),
             bodies: Vec::new(),
             body_indices: Index::default(),
             digest_indices: HashMap::new(),
@@ -203,6 +212,8 @@ impl<'a> Sealing<'a> {
         let work = view.exponent.work();
         self.leaves.push(self.tree.leaf(&self.records[start..], work));
         self.header_hashes.extend_from_slice(view.hash.as_bytes());
+        self.share_keys.extend_from_slice(&view.ntime.to_be_bytes());
+        self.share_keys.extend_from_slice(&view.hash.as_bytes()[..16]);
         self.count(view, work)
     }
 
@@ -283,6 +294,7 @@ impl<'a> Sealing<'a> {
             work: root.work,
             sums: self.sums,
             header_hashes: self.header_hashes,
+            share_keys: self.share_keys,
             bodies: self.bodies,
             channel_sums: self.channel_sums,
         })

@@ -97,6 +97,11 @@ impl SealedBatch {
     }
 
     #[getter]
+    fn share_keys<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.share_keys)
+    }
+
+    #[getter]
     fn bodies<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, u32)> {
         let bodies = self.0.bodies.iter();
         bodies
