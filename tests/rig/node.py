@@ -138,7 +138,7 @@ class Running:
 
     def is_gone(self):
         """Whether nothing of the node runs any more, its children included."""
-        return not self.left_behind()
+        return self.process.is_gone()
 
     def wait_for_log(self, text, seconds=20.0):
         """Waits for a log line with this event text and returns it."""

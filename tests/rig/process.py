@@ -96,6 +96,10 @@ class Process:
             self.popen.kill()
         self.popen.wait()
 
+    def is_gone(self):
+        """Whether nothing runs any more of all that it has started."""
+        return not marked(self.mark)
+
     def tail(self):
         """Returns the end of both outputs, for the text of a failure."""
         parts = []
