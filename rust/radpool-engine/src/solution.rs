@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::FileExt, net::UnixStream},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -61,7 +61,7 @@ impl SolutionPath {
         handover: Arc<Handover>,
         counters: Arc<SolutionCounters>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        let log = OpenOptions::new().create(true).read(true).append(true).open(log)?;
         let (sender, receiver) = channel();
         let outlet = socket.map(|path| Outlet::new(path.to_owned()));
         let worker = Worker { log, outlet, clock, handover: Arc::clone(&handover), counters };
@@ -136,6 +136,9 @@ impl Worker {
         })
         .to_string();
         line.push('\n');
+        if ends_within_line(&self.log)? {
+            line.insert(0, '\n');
+        }
         self.log.write_all(line.as_bytes())?;
         self.log.sync_data()
     }
@@ -148,6 +151,14 @@ impl Worker {
             self.counters.send_failures.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether a full disk or a crash has cut the last line off: the next one must not continue it.
+fn ends_within_line(log: &File) -> io::Result<bool> {
+    let Some(last) = log.metadata()?.len().checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    log.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
 }
 
 /// The connection to the template source.
@@ -317,6 +328,26 @@ mod tests {
         assert_eq!(fixture.counters.sent.load(Ordering::Relaxed), 2);
         let events = fixture.handover.drain(1).events;
         assert!(matches!(&events[..], [EngineEvent::BlockFound(_), EngineEvent::BlockFound(_)]));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_does_not_spoil_the_next_one() {
+        let fixture = Fixture::new();
+        let log = fixture.folder.path("blocks.jsonl");
+        fs::write(&log, "{\"nonce\": 4").unwrap();
+        let (path, thread) = fixture.start(&log);
+        path.submit(solution(44));
+        path.submit(solution(45));
+        drop(path);
+        thread.join().unwrap();
+        let text = fs::read_to_string(&log).unwrap();
+        let nonces: Vec<_> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .map(|line| line["nonce"].clone())
+            .collect();
+        assert_eq!(nonces, [44, 45]);
+        assert_eq!(text.lines().count(), 3);
     }
 
     #[test]
