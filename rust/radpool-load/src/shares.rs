@@ -228,9 +228,12 @@ async fn take_answers(
     Ok(())
 }
 
-/// Finds shares of one job, each another one.
+/// Finds shares of one job, each another one. Their ntime counts the seconds since the job came, as
+/// devices count it.
 struct Grinder {
     roll: Roll,
+    since: Instant,
+    ntime: u32,
     hasher: HeaderHasher,
     nonce: u32,
     /// What each share is worth.
@@ -244,12 +247,22 @@ impl Grinder {
         let ntime = assignment.min_ntime;
         let roll = Roll::new(assignment);
         let hasher = HeaderHasher::new(&roll.header(ntime));
-        Ok(Self { roll, hasher, nonce, work: exponent.work().0 })
+        let since = Instant::now();
+        Ok(Self { roll, since, ntime, hasher, nonce, work: exponent.work().0 })
+    }
+
+    fn follow_clock(&mut self) {
+        let elapsed = u32::try_from(self.since.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let ntime = self.roll.assignment().min_ntime.saturating_add(elapsed);
+        if ntime != self.ntime {
+            self.ntime = ntime;
+            self.hasher = HeaderHasher::new(&self.roll.header(ntime));
+        }
     }
 
     fn submit(&mut self, peer: &mut Peer, tally: &mut Tally) -> Result<(), String> {
-        let assignment = self.roll.assignment();
-        let ntime = assignment.min_ntime;
+        self.follow_clock();
+        let ntime = self.ntime;
         loop {
             self.nonce = match self.nonce.checked_add(1) {
                 Some(nonce) => nonce,
