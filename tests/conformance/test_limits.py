@@ -96,7 +96,7 @@ async def test_slow_reader_does_not_slow_others(start_pool):
         nursery.cancel_scope.cancel()
     await other.accepted(other.mine(channel))
     # Both sides share the processors with all else; a pool that waits for someone takes seconds.
-    assert longest < 2.0
+    assert longest < 5.0
     assert pool.gauge("connections") == 1
 
 

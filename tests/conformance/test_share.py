@@ -101,8 +101,9 @@ async def test_low_difficulty_share(pool, kind):
     assert await session.refused(session.mine(channel, good=False)) == "difficulty-too-low"
 
 
-async def test_share_at_the_very_target(pool):
+async def test_share_at_the_very_target(start_pool):
     """`hash <= target` counts: the ladder's bound is met by exactly z zero bits."""
+    pool = await start_pool(exponent_max=4)
     session, channel = await mining(pool, "extended")
     zeros = set()
     while not {4, 5} <= zeros:

@@ -114,8 +114,7 @@ async def run(entry_: Entry, pool: EnginePool) -> Visit:
     else:
         if entry_.stage == "fresh" and not visit.answers:
             visit.hear(await visit.client.receive())
-        if entry_.reason is None:
-            visit.hear(*await visit.session.settle())
+        visit.hear(*await visit.session.settle())
     assert tuple(visit.answers) == entry_.answers
     pool.stalled = False
     pool.wake()
