@@ -1,0 +1,272 @@
+"""The pool role with the real engine and ledger: decisions, epochs, restarts, leaving in order."""
+
+import json
+import struct
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from peer import work
+from peer.client import Client
+from peer.key import public_key_from_text
+from peer.session import Session
+
+from radpool_sv2.config import Endpoint, MspConfig, load
+from radpool_sv2.errors import ConfigError
+from radpool_sv2.installation import install_msp
+from radpool_sv2.keyfile import load_keys
+from radpool_sv2.ledger import Ledger
+from radpool_sv2.pool.extension import ExtensionRegistry
+from radpool_sv2.pool.role import Pool
+from radpool_sv2.supervision import Role, supervise
+from radpool_sv2.templates.source import (
+    SubmitResult,
+    SubmitStatus,
+    Template,
+    TemplateUpdate,
+    Tip,
+    TipChanged,
+)
+
+WITNESS_COMMITMENT = bytes(8) + b"\x26\x6a\x24\xaa\x21\xa9\xed" + b"\x07" * 32
+LOCAL = Endpoint("127.0.0.1", 0)
+SETTINGS = {
+    "mining.exponent_min": 4,
+    "mining.exponent_max": 8,
+    "ledger.maturity_blocks": 1,
+    "ledger.prefix_lease": 16,
+    "ledger.prefixes_low": 8,
+}
+
+
+class Source:
+    """Is a template source whose chain is a list of block hashes."""
+
+    name = "list"
+
+    def __init__(self):
+        self.submitted = []
+        self.active = {}
+
+    def solution_socket(self):
+        return None
+
+    async def submit_solution(self, solution):
+        self.submitted.append(solution)
+        return SubmitResult(SubmitStatus.ACCEPTED, active=True)
+
+    async def active_blocks(self, hashes):
+        return {each: self.active.get(each) for each in hashes}
+
+
+def update(number, block_zeros=64):
+    """Makes the template of a height on a tip of its own."""
+    template = Template(
+        id=number,
+        height=100 + number,
+        version=0x20000000,
+        coinbase_tx_version=2,
+        coinbase_prefix=bytes([1, 100 + number]),
+        coinbase_sequence=0xFFFFFFFE,
+        template_outputs=WITNESS_COMMITMENT,
+        template_output_count=1,
+        coinbase_locktime=0,
+        merkle_path=(b"\x11" * 32,),
+        value_sats=5_000,
+        fees_sats=0,
+        tx_count=1,
+        weight=1_000,
+    )
+    tip = Tip(
+        template_id=number,
+        prev_hash=struct.pack("<I", number) * 8,
+        min_ntime=int(time.time()) - 600,
+        nbits=0x207FFFFF,
+        target=work.ladder_target(block_zeros),
+    )
+    return TemplateUpdate(template, tip)
+
+
+class Scene:
+    def __init__(self, pool, source, ledger, config):
+        self.pool, self.source, self.ledger, self.config = pool, source, ledger, config
+        self.updates, self.updates_receive = trio.open_memory_channel(8)
+        self.events, self.events_receive = trio.open_memory_channel(8)
+        self.stop = trio.Event()
+
+    async def session(self):
+        address = (self.pool.address.host, self.pool.address.port)
+        key = public_key_from_text(self.config.keys.authority_public_key)
+        client = await Client.connect(address, key)
+        assert (await client.set_up()).name == "SetupConnectionSuccess"
+        return Session(client)
+
+    async def until(self, condition):
+        with trio.fail_after(10):
+            while not condition():
+                await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(tmp_path, **changes):
+    if not (tmp_path / "msp" / "msp.toml").exists():
+        install_msp(tmp_path / "msp", settings=SETTINGS | changes)
+    config = load(MspConfig, tmp_path / "msp" / "msp.toml")
+    config.node.data_dir.mkdir(exist_ok=True)
+    keys = load_keys(config.keys)
+    ledger = await Ledger.open(
+        config.ledger.file, keys.msp, maturity_blocks=config.ledger.maturity_blocks
+    )
+    source = Source()
+    pool = Pool(config, keys, ledger, source, ExtensionRegistry({}, []), listen=LOCAL)
+    scene = Scene(pool, source, ledger, config)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.follow_work, scene.updates_receive)
+            nursery.start_soon(pool.follow_chain, scene.events_receive)
+            await scene.updates.send(update(1))
+            await nursery.start(supervise, [Role("pool", pool.run)], scene.stop)
+            yield scene
+            scene.stop.set()
+            await scene.until(lambda: pool.problems() != [])
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await ledger.close()
+
+
+async def test_shares_are_acknowledged_and_in_the_books(tmp_path):
+    async with running(tmp_path) as scene:
+        session = await scene.session()
+        channel = await session.open(user="alice.rig,z=6")
+        assert channel.z == 6
+        await session.accepted(session.mine(channel))
+        [row] = await scene.ledger.sums([1])
+        assert (row.count, row.work) == (1, 1 << 6)
+        assert scene.pool.problems() == []
+        await session.client.aclose()
+
+
+@pytest.mark.parametrize("user", ["", ".rig", "alice\n", "alice,z=999", "ali\u202ece"])
+async def test_identities_that_name_nobody_are_refused(tmp_path, user):
+    async with running(tmp_path) as scene:
+        session = await scene.session()
+        await session.request(user=user)
+        error = await session.expect("OpenMiningChannelError")
+        assert error.error_code == "invalid-user-identity"
+        assert not scene.pool.roster.get(next(iter(scene.pool.roster)).connection).requested
+        await session.client.aclose()
+
+
+async def test_prefixes_are_leased_before_they_run_out_and_differ(tmp_path):
+    async with running(tmp_path) as scene:
+        session = await scene.session()
+        prefixes = set()
+        for _ in range(40):
+            channel = await session.open(user="alice")
+            prefixes.add(bytes(channel.prefix))
+        assert len(prefixes) == 40
+        await session.client.aclose()
+
+
+async def test_a_block_closes_its_epoch_behind_its_shares_and_is_paid(tmp_path):
+    async with running(tmp_path) as scene:
+        session = await scene.session()
+        channel = await session.open(user="alice,z=4")
+        await session.accepted(session.mine(channel))
+        await scene.updates.send(update(2, block_zeros=4))
+        await session.until("SetNewPrevHash")
+        await session.accepted(session.mine(channel))
+        await scene.until(lambda: scene.source.submitted)
+        await scene.until(lambda: scene.ledger.current_epoch == 2)
+        [solution] = scene.source.submitted
+        # The engine wrote the block down before anybody here learnt of it.
+        logged = json.loads((scene.config.node.data_dir / "blocks.jsonl").read_text())
+        assert bytes.fromhex(logged["hash"]) == solution.hash
+        scene.source.active[solution.hash] = 1
+        await scene.events.send(TipChanged(102, solution.hash, (solution.hash,), ()))
+        while not (page := await scene.ledger.epoch(1))["payment"]:
+            await trio.sleep(0.01)
+        assert page["payment"]["value_sats"] == 5_000
+        assert page["accounts"][0]["shares"] == 2
+        await session.client.aclose()
+
+
+async def test_a_failed_role_serves_again_on_its_port_and_credits_nothing_twice(tmp_path):
+    async with running(tmp_path) as scene:
+        address = scene.pool.address
+        session = await scene.session()
+        channel = await session.open(user="alice")
+        share = session.mine(channel)
+        await session.accepted(share)
+        first = scene.pool._engine
+        await trio.to_thread.run_sync(first.stop, 0)
+        await scene.until(lambda: scene.pool._engine not in (first, None))
+        assert scene.pool.address == address
+        again = await scene.session()
+        fresh = await again.open(user="alice")
+        await again.accepted(again.mine(fresh))
+        [row] = await scene.ledger.sums([1])
+        assert row.count == 2
+        for each in (session, again):
+            await each.client.aclose()
+
+
+async def test_what_was_sent_before_the_stop_is_acknowledged(tmp_path):
+    async with running(tmp_path) as scene:
+        session = await scene.session()
+        channel = await session.open(user="alice,z=4")
+        shares = [session.mine(channel) for _ in range(50)]
+        await session.submit(*shares)
+        scene.stop.set()
+        with trio.fail_after(5):
+            received = await session.client.closed()
+        sums = await scene.ledger.sums([1])
+        answered = sum(
+            message.new_submits_accepted_count
+            for message in received
+            if message.name == "SubmitSharesSuccess"
+        )
+        # Those that the engine had not read yet are lost, and the miner knows it.
+        assert answered == sum(row.count for row in sums)
+        await session.client.aclose()
+
+
+async def test_a_taken_port_is_told_in_plain_words(tmp_path):
+    install_msp(tmp_path / "msp", settings=SETTINGS)
+    config = load(MspConfig, tmp_path / "msp" / "msp.toml")
+    config.node.data_dir.mkdir()
+    keys = load_keys(config.keys)
+    ledger = await Ledger.open(config.ledger.file, keys.msp, maturity_blocks=1)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    pool = Pool(
+        config,
+        keys,
+        ledger,
+        Source(),
+        ExtensionRegistry({}, []),
+        listen=Endpoint("127.0.0.1", port),
+    )
+    pool.work = update(1)
+    pool._first_work.set()
+
+    async def node():
+        await supervise([Role("pool", pool.run)], trio.Event())
+
+    try:
+        with pytest.RaisesGroup(ConfigError, flatten_subgroups=True) as caught:
+            await node()
+        assert str(port) in str(caught.value.exceptions)
+    finally:
+        for listener in listeners:
+            await listener.aclose()
+        await ledger.close()
+
+
+async def test_a_payout_address_of_another_network_is_refused_before_anything_starts(tmp_path):
+    install_msp(tmp_path / "msp", payout_address="bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4")
+    config = load(MspConfig, tmp_path / "msp" / "msp.toml")
+    with pytest.raises(ConfigError, match=r"templates\.payout_address"):
+        Pool(config, load_keys(config.keys), None, Source(), ExtensionRegistry({}, []))
