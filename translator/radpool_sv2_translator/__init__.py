@@ -1,1 +1,4 @@
-"""Stratum V1 to V2 translator of radpool-sv2."""
+"""Will hold the translator between Stratum V1 devices and a Stratum V2 pool.
+
+There is nothing to run yet: devices that speak Stratum V1 alone cannot mine on the pool.
+"""
