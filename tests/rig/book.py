@@ -3,7 +3,8 @@
 import contextlib
 import sqlite3
 
-# The first bytes of a header hash that the store is keyed by.
+# The store's key of a share is its ntime and then this much of its header hash.
+NTIME_LEN = 4
 KEY_LEN = 16
 LIMBS = (0, 40, 80)
 
@@ -24,8 +25,8 @@ class Book:
         return self.rows(query, *values)[0][0] or 0
 
     def keys(self):
-        """Returns what names each share that is stored."""
-        return {key for (key,) in self.rows("SELECT hash FROM share")}
+        """Returns what each stored share is known by, of its header hash."""
+        return {key[NTIME_LEN:] for (key,) in self.rows("SELECT key FROM share")}
 
     def missing(self, hashes):
         """Returns those of some header hashes that are not stored."""
@@ -35,6 +36,7 @@ class Book:
     def check(self):
         """Checks that no share is there twice, however one counts; returns their number."""
         shares = self.number("SELECT count(*) FROM share")
+        assert len(self.keys()) == shares
         assert self.number("SELECT sum(count) FROM batch") == shares
         assert self.number("SELECT sum(count) FROM epoch_sum") == shares
         sequences = [number for (number,) in self.rows("SELECT sequence FROM batch ORDER BY 1")]
