@@ -25,6 +25,7 @@ SRI_CRATES = re.compile(
 UNFINISHED = re.compile(
     r"\b(TODO|FIXME|XXX|HACK)\b|\b(todo|unimplemented)!\(|\bNotImplementedError\b"
 )
+LEFT_OUT = re.compile(r"#\[ignore|mark\.(skip|xfail)|pytest\.(skip|xfail|importorskip)\(")
 UNBOUNDED = re.compile(r"open_memory_channel(\[[^\]]*\])?\(\s*math\.inf|\bunbounded_channel\b")
 ASYNCIO = re.compile(r"^\s*(import|from)\s+asyncio\b")
 ADDRESS = re.compile(r"https?://|--index-url|--find-links|--extra-index-url")
@@ -84,6 +85,11 @@ def nothing_is_unfinished() -> Iterator[Finding]:
     yield from matches(UNFINISHED, "unfinished work in the tree", suffixes=CODE)
 
 
+def no_test_is_left_out() -> Iterator[Finding]:
+    """A test that nobody runs is no test."""
+    yield from matches(LEFT_OUT, "a test that is not run", suffixes=CODE)
+
+
 def queues_are_bounded() -> Iterator[Finding]:
     """Every queue has a limit."""
     yield from matches(UNBOUNDED, "a queue without a limit", suffixes=CODE)
@@ -137,6 +143,7 @@ RULES: list[Callable[[], Iterator[Finding]]] = [
     modules_are_small,
     names_say_something,
     nothing_is_unfinished,
+    no_test_is_left_out,
     queues_are_bounded,
     trio_is_the_only_loop,
     only_wire_names_sri,

@@ -106,24 +106,3 @@ fn random_bytes_are_refused_without_panic() {
         })
         .unwrap();
 }
-
-/// `cargo test --release -p radpool-ledger -- --ignored --nocapture` prints the cost of a share.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_sealing() {
-    let (key, body, hash) = (key(), body(), Hash256([0; 32]));
-    let owners: Vec<_> =
-        (0..100u8).map(|index| Owner { commitment: [index; 32], ..owner(*key.public()) }).collect();
-    let shares: Vec<_> = (0..8192u32)
-        .map(|nonce| ShareView {
-            account: u64::from(nonce % 100),
-            channel: nonce % 100,
-            ..view(&owners[nonce as usize % 100], &body, &hash, nonce)
-        })
-        .collect();
-    let start = std::time::Instant::now();
-    for _ in 0..20 {
-        seal(&key, Link::default(), shares.iter().copied(), &[]).unwrap();
-    }
-    println!("{:?} per share", start.elapsed() / (20 * 8192));
-}
