@@ -47,6 +47,9 @@ class Books:
     async def epochs(self, offset: int, limit: int):
         return len(self.rows), self.rows[offset : offset + limit]
 
+    async def epoch(self, number: int):
+        return {"epoch": number, "accounts": [], "payment": None} if number == 1 else None
+
     blocks = accounts = epochs
 
 
@@ -77,16 +80,15 @@ class Pool:
 
 
 @asynccontextmanager
-async def served(pool: Pool):
+async def served(pool: Pool, **limits: Any):
     async with trio.open_nursery() as nursery:
         serve = partial(
             serve_http,
             pool,
             "127.0.0.1",
             0,
-            requests_max=8,
-            request_deadline_s=5,
             now_unix_ms=lambda: NOW_MS,
+            **({"requests_max": 8, "request_deadline_s": 5} | limits),
         )
         host, port = await nursery.start(serve)
         async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=10) as http:
@@ -194,3 +196,43 @@ async def test_a_hostile_name_cannot_forge_metrics():
     async with served(Pool([client(1, channel(user_identity=name))])) as http:
         text = (await http.get("/metrics")).text
     assert "\nsv2_clients_total 99" not in text
+
+
+async def test_an_epoch_is_laid_open():
+    async with served(Pool()) as http:
+        assert (await http.get("/api/v1/epochs/1")).json()["epoch"] == 1
+        for number in (0, 2, 1 << 70):
+            answer = await http.get(f"/api/v1/epochs/{number}")
+            assert answer.status_code == 404
+            assert "lists them" in answer.json()["error"]
+
+
+@dataclass
+class SlowBooks(Books):
+    asked: trio.Event = field(default_factory=trio.Event)
+    gate: trio.Event = field(default_factory=trio.Event)
+
+    async def epoch(self, number: int):
+        self.asked.set()
+        await self.gate.wait()
+        return {"epoch": number}
+
+
+async def test_requests_beyond_the_limit_are_turned_away_at_once():
+    pool = Pool(ledger=SlowBooks())
+    async with served(pool, requests_max=1) as http, trio.open_nursery() as nursery:
+        nursery.start_soon(http.get, "/api/v1/epochs/1")
+        await pool.ledger.asked.wait()
+        answer = await http.get("/api/v1/health")
+        assert answer.status_code == 503
+        assert "too many requests" in answer.json()["error"]
+        pool.ledger.gate.set()
+        with trio.fail_after(5):
+            while (await http.get("/api/v1/health")).status_code != 200:
+                await trio.sleep(0.01)
+
+
+async def test_an_answer_that_takes_too_long_is_given_up():
+    async with served(Pool(ledger=SlowBooks()), request_deadline_s=0.1) as http:
+        assert (await http.get("/api/v1/epochs/1")).status_code == 500
+        assert (await http.get("/api/v1/health")).status_code == 200
