@@ -48,7 +48,7 @@ from radpool_sv2.pool.work import to_native_template, to_native_tip
 if TYPE_CHECKING:
     from radpool_sv2.config import MspConfig
     from radpool_sv2.keyfile import KeyRing
-    from radpool_sv2.ledger import Ledger
+    from radpool_sv2.ledger import Account, Ledger
     from radpool_sv2.pool.extension import ExtensionRegistry
     from radpool_sv2.templates.source import ChainEvent, TemplateSource, TemplateUpdate
 
@@ -69,6 +69,9 @@ INTERNAL_ERROR: Final = "internal-error"
 """What a client is told when the ledger cannot answer; it may ask again."""
 
 LEASE_RETRY_SECONDS: Final = 1.0
+
+ACCOUNTS_REMEMBERED_MAX: Final = 50_000
+"""Some hundred bytes each; they never change, so a forgotten one costs a look into the ledger."""
 
 TROUBLE_SECONDS: Final = 600.0
 """How long the health page tells of what the engine could not do: it happened, it does not last."""
@@ -118,6 +121,7 @@ class Pool:
         self.started_unix_ms = 0
         self._engine: Engine | None = None
         self._blocks: list[BlockFound] = []
+        self._accounts: dict[str, Account] = {}
         self._engine_trouble = ""
         self._engine_trouble_s = -TROUBLE_SECONDS
         self._first_work = trio.Event()
@@ -249,7 +253,7 @@ class Pool:
         try:
             identity = UserIdentity.parse(event.user_identity)
             self.roster.request(event, identity)
-            account = await self.ledger.account(identity.account)
+            account = await self._account(identity.account)
         except RemoteProtocolError as error:
             log.warning("channel refused", connection=event.connection, reason=str(error))
             engine.refuse_channel(event.connection, event.request, error.error_code)
@@ -266,6 +270,16 @@ class Pool:
                 rail=RAIL_ACCOUNT,
                 exponent=identity.exponent,
             )
+
+    async def _account(self, name: str) -> Account:
+        """Returns an account, from memory if it can: all miners come back together after a cut."""
+        account = self._accounts.get(name)
+        if account is None:
+            account = await self.ledger.account(name)
+            if len(self._accounts) >= ACCOUNTS_REMEMBERED_MAX:
+                self._accounts.clear()
+            self._accounts[name] = account
+        return account
 
     async def _lease_prefixes(self, engine: Engine) -> None:
         while True:
