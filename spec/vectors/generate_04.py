@@ -149,7 +149,7 @@ def quiet_stories() -> list[Telling]:
     late.found("one", 101, 50 * COIN)
     late.batch((ALICE, 1, 3), (BOB, 2, 10))
     late.look(one=3)
-    late.batch((BOB, 1, 12), (BOB, 2, 12), (CAROL, 3, 4))
+    late.batch((BOB, 1, 12), (BOB, 2, 12), (CAROL, 2, 4))
     late.found("two", 140, 50 * COIN)
     late.look(one=42, two=3)
 
@@ -263,6 +263,19 @@ class Books:
     def __init__(self) -> None:
         self.story = Story(3)
         self.drafts: list[Draft] = []
+        self.events: list[dict[str, Any]] = []
+
+    def found(self, solving: bytes, height: int, value_sats: int) -> None:
+        self.story.found(solving, height, value_sats)
+        shown = solving[::-1].hex()
+        self.events.append(
+            {"event": "block", "hash": shown, "height": height, "value_sats": value_sats}
+        )
+
+    def look(self, active: dict[bytes, int | None]) -> None:
+        self.story.look(active)
+        shown = {block[::-1].hex(): n for block, n in active.items()}
+        self.events.append({"event": "look", "active": shown})
 
     def batch(self, *shares: Share) -> None:
         previous = self.drafts[-1].hash() if self.drafts else bytes(32)
@@ -270,6 +283,10 @@ class Books:
         self.drafts.append(Draft(SECRET, list(shares), sequence, previous, epoch_min=epoch_min))
         owned = [((s.owner.commitment, s.owner.rail), s.owner.epoch, 2**s.z) for s in shares]
         self.story.batch(owned)
+        draft = self.drafts[-1]
+        self.events.append(
+            {"event": "batch", "blob": draft.blob().hex(), "bodies": draft.body_map()}
+        )
 
     def claims(self, epoch: int, first: int, last: int, state: str) -> dict[str, Any]:
         posted = [s for s in self.story.settlements if epoch in s.epochs]
@@ -336,6 +353,9 @@ def export(name: str, books: Books, claims: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": f"export-{name}",
         "inputs": {
+            "secret_key": SECRET.hex(),
+            "maturity_blocks": books.story.maturity,
+            "events": books.events,
             "files": {path: data.hex() for path, data in books.files(claims).items()},
             "claims": canonical(claims).hex(),
             "digest": tagged_hash("radpool/epoch", canonical(claims)).hex(),
@@ -362,9 +382,9 @@ def paid_books() -> Books:
     books.batch(share(ALICE, 1, 3, 1, body), share(BOB, 1, 5, 2, body))
     solving = share(ALICE, 1, 6, 3, body)
     books.batch(share(CAROL, 1, 0, 4, body), solving)
-    books.story.found(solving.hash(MSP_KEY), 101, 5_000_000_000)
+    books.found(solving.hash(MSP_KEY), 101, 5_000_000_000)
     books.batch(share(BOB, 1, 2, 5, body), share(BOB, 2, 4, 6, next_body))
-    books.story.look({solving.hash(MSP_KEY): 3})
+    books.look({solving.hash(MSP_KEY): 3})
     books.batch(share(ALICE, 1, 4, 7, body), share(ALICE, 2, 4, 8, next_body))
     return books
 
@@ -375,15 +395,15 @@ def undone_books() -> Books:
     body = template()
     one = share(ALICE, 1, 4, 21, body)
     books.batch(one, share(BOB_ECASH, 1, 3, 22, body))
-    books.story.found(one.hash(MSP_KEY), 101, 5_000_000_000)
-    books.story.look({one.hash(MSP_KEY): 3})
+    books.found(one.hash(MSP_KEY), 101, 5_000_000_000)
+    books.look({one.hash(MSP_KEY): 3})
     other = template(value_sats=2_500_000_001)
     books.batch(share(BOB, 2, 5, 23, other), share(ALICE, 1, 2, 24, body))
-    books.story.look({one.hash(MSP_KEY): None})
+    books.look({one.hash(MSP_KEY): None})
     two = share(CAROL, 2, 4, 25, other)
     books.batch(two)
-    books.story.found(two.hash(MSP_KEY), 101, 2_500_000_001)
-    books.story.look({one.hash(MSP_KEY): None, two.hash(MSP_KEY): 3})
+    books.found(two.hash(MSP_KEY), 101, 2_500_000_001)
+    books.look({one.hash(MSP_KEY): None, two.hash(MSP_KEY): 3})
     return books
 
 
@@ -391,8 +411,8 @@ def exports() -> list[dict[str, Any]]:
     paid, undone = paid_books(), undone_books()
     unsolved = Books()
     unsolved.batch(share(ALICE, 1, 4, 41, template()))
-    unsolved.story.found(named("a block on the chain"), 101, 77)
-    unsolved.story.look({named("a block on the chain"): 3})
+    unsolved.found(named("a block on the chain"), 101, 77)
+    unsolved.look({named("a block on the chain"): 3})
     quiet = Books()
     return [
         export("paid", paid, paid.claims(1, 0, 2, "paid")),

@@ -1,0 +1,239 @@
+//! The vectors of `spec/03-share-batch.md`, which Python reads too.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(dead_code, reason = "each file of vectors needs only some of the readers")]
+
+mod case;
+
+use std::collections::HashMap;
+
+use case::*;
+use radpool_ledger::{
+    Batch, Link, MspKey, Node, Owner, SealError, ShareView, SumTree, TemplateBody, seal,
+    verify_batch,
+};
+use radpool_units::{Hash256, Work};
+use serde_json::Value;
+
+const FILE: &str = "03-share-batch.json";
+
+type Bodies = HashMap<[u8; 32], Vec<u8>>;
+
+fn bodies_by_digest(value: &Value) -> Bodies {
+    let entries = value.as_object().unwrap().iter();
+    entries
+        .map(|(digest, body)| (hex::decode(digest).unwrap().try_into().unwrap(), bytes(body)))
+        .collect()
+}
+
+/// spec: SB-1, SB-2, SB-3, CV-2
+#[test]
+fn bodies_are_encoded_in_one_way() {
+    for (id, case) in cases(FILE, "bodies") {
+        let Some(expected) = case.get("expected") else {
+            TemplateBody::decode(&bytes(&case["inputs"]["encoded"])).expect_err(&id);
+            continue;
+        };
+        let body = body(&case["inputs"]["body"]);
+        let encoded = bytes(&expected["encoded"]);
+        assert_eq!(body.encode().unwrap(), encoded, "{id}");
+        assert_eq!(TemplateBody::decode(&encoded), Ok(body), "{id}");
+        assert_eq!(TemplateBody::digest_of(&encoded), array(&expected["digest"]), "{id}");
+    }
+}
+
+/// spec: SB-11, SB-12, SB-13, SB-15
+#[test]
+fn trees_and_their_paths() {
+    let tree = SumTree::default();
+    let read =
+        |node: &Value| Node { hash: array(&node["hash"]), work: Work(decimal(&node["work"])) };
+    for (id, case) in cases(FILE, "trees") {
+        let expected = &case["expected"];
+        let leaves: Vec<_> = list(&case["inputs"]["leaves"])
+            .iter()
+            .map(|leaf| tree.leaf(&bytes(&leaf["record"]), Work(decimal(&leaf["work"]))))
+            .collect();
+        for (leaf, hash) in leaves.iter().zip(list(&expected["leaf_hashes"])) {
+            assert_eq!(leaf.hash, array(hash), "{id}");
+        }
+        let root = Node { hash: array(&expected["root"]), work: Work(decimal(&expected["work"])) };
+        assert_eq!(tree.root(leaves.clone()), Some(root), "{id}");
+        let count = leaves.len();
+        assert_eq!(list(&expected["paths"]).len(), count, "{id}");
+        for (index, path) in list(&expected["paths"]).iter().enumerate() {
+            let path: Vec<_> = list(path).iter().map(read).collect();
+            assert_eq!(tree.prove(&leaves, index).as_ref(), Some(&path), "{id} {index}");
+            let leaf = leaves[index];
+            assert_eq!(tree.root_of_path(leaf, index, count, &path), Some(root), "{id} {index}");
+            check_wrong_paths(&tree, leaf, (index, count), &path, root);
+        }
+    }
+}
+
+fn check_wrong_paths(
+    tree: &SumTree,
+    leaf: Node,
+    (index, count): (usize, usize),
+    path: &[Node],
+    root: Node,
+) {
+    let longer = [path, &[root]].concat();
+    assert_eq!(tree.root_of_path(leaf, index, count, &longer), None);
+    if let Some((_, shorter)) = path.split_last() {
+        assert_eq!(tree.root_of_path(leaf, index, count, shorter), None);
+    }
+    for other in (0..count).filter(|other| *other != index) {
+        assert_ne!(tree.root_of_path(leaf, other, count, path), Some(root));
+    }
+    for at in 0..path.len() {
+        let mut heavier = path.to_vec();
+        heavier[at].work.0 += 1;
+        assert_ne!(tree.root_of_path(leaf, index, count, &heavier), Some(root));
+    }
+}
+
+/// What a case of the group "batches" is sealed from.
+struct Ingredients {
+    key: MspKey,
+    link: Link,
+    bodies: Vec<TemplateBody>,
+    owners: Vec<Owner>,
+    extranonces: Vec<Vec<u8>>,
+    hashes: Vec<Hash256>,
+}
+
+impl Ingredients {
+    fn read(case: &Value) -> Self {
+        let inputs = &case["inputs"];
+        let key = MspKey::from_secret(&array(&inputs["secret_key"])).unwrap();
+        let link = Link {
+            sequence: inputs["sequence"].as_u64().unwrap(),
+            previous: array(&inputs["previous"]),
+            time_ms: inputs["time_ms"].as_u64().unwrap(),
+            epoch_min: number(&inputs["epoch_min"]),
+        };
+        let shares = list(&inputs["shares"]);
+        Self {
+            link,
+            bodies: list(&inputs["bodies"]).iter().map(body).collect(),
+            owners: shares.iter().map(|share| owner(share, *key.public())).collect(),
+            extranonces: shares.iter().map(|share| bytes(&share["extranonce"])).collect(),
+            hashes: list(&case["expected"]["header_hashes"])
+                .iter()
+                .map(|hash| Hash256(array(hash)))
+                .collect(),
+            key,
+        }
+    }
+
+    fn views<'a>(&'a self, case: &'a Value) -> impl Iterator<Item = ShareView<'a>> {
+        let commitments: Vec<_> = self.owners.iter().map(|owner| owner.commitment).collect();
+        list(&case["inputs"]["shares"]).iter().enumerate().map(move |(index, share)| {
+            // The first place of a commitment stands in for the number of its account.
+            let owner = &self.owners[index];
+            let account = commitments.iter().position(|other| *other == owner.commitment);
+            ShareView {
+                connection: 1,
+                channel: 1,
+                account: account.unwrap() as u64,
+                owner,
+                body: &self.bodies[share["body"].as_u64().unwrap() as usize],
+                exponent: exponent(&share["exponent"]),
+                version: number(&share["version"]),
+                ntime: number(&share["ntime"]),
+                nonce: number(&share["nonce"]),
+                extranonce: &self.extranonces[index],
+                hash: &self.hashes[index],
+            }
+        })
+    }
+}
+
+/// spec: SB-4, SB-6, SB-7, SB-16, SB-17, SB-18, CV-7, EA-3
+#[test]
+fn shares_are_sealed_into_the_bytes_of_the_vectors() {
+    for (id, case) in cases(FILE, "batches") {
+        let (given, expected) = (Ingredients::read(&case), &case["expected"]);
+        let sealed = seal(&given.key, given.link, given.views(&case), &[]).unwrap();
+        assert_eq!(hex::encode(&sealed.blob), expected["blob"], "{id}");
+        assert_eq!(sealed.hash, array(&expected["hash"]), "{id}");
+        assert_eq!(sealed.root, array(&expected["root"]), "{id}");
+        assert_eq!(sealed.count, number(&expected["count"]), "{id}");
+        assert_eq!(sealed.work.0, decimal(&expected["work"]), "{id}");
+        let bodies: Bodies =
+            sealed.bodies.iter().map(|body| (body.digest, body.body.clone())).collect();
+        assert_eq!(bodies, bodies_by_digest(&expected["bodies"]), "{id}");
+        let mut sums: Vec<_> = sealed
+            .sums
+            .iter()
+            .map(|sum| {
+                let commitment = given.owners[sum.account as usize].commitment;
+                (hex::encode(commitment), sum.epoch, sum.rail, sum.count, sum.work.0)
+            })
+            .collect();
+        sums.sort();
+        let due = list(&expected["sums"]).iter().map(|sum| {
+            let commitment = sum["commitment"].as_str().unwrap().to_owned();
+            let rail = rail(&sum["rail"]) as u8;
+            let count = sum["count"].as_u64().unwrap();
+            (commitment, number(&sum["epoch"]), rail, count, decimal(&sum["work"]))
+        });
+        assert_eq!(sums, due.collect::<Vec<_>>(), "{id}");
+    }
+}
+
+/// spec: SB-14, SB-21, SB-22, SB-23
+#[test]
+fn sealed_batches_are_recomputed_from_their_bytes() {
+    for (id, case) in cases(FILE, "batches") {
+        let (given, expected) = (Ingredients::read(&case), &case["expected"]);
+        let (blob, bodies) = (bytes(&expected["blob"]), bodies_by_digest(&expected["bodies"]));
+        let verified = verify_batch(&blob, |digest| bodies.get(digest).map(Vec::as_slice));
+        let verified = verified.unwrap_or_else(|error| panic!("{id}: {error}"));
+        assert_eq!(verified.header_hashes, given.hashes, "{id}");
+        let batch = verified.batch;
+        assert_eq!(batch.hash, array(&expected["hash"]), "{id}");
+        assert_eq!(batch.head.msp_key, array(&expected["msp_key"]), "{id}");
+        assert_eq!(batch.head.link, given.link, "{id}");
+        assert_eq!(batch.head.work.0, decimal(&expected["work"]), "{id}");
+    }
+}
+
+/// spec: SB-3, SB-5, SB-7, SB-8, SB-9, SB-10, SB-14, SB-16, SB-20, SB-21, SB-23, SB-24, OT-9, CV-3
+#[test]
+fn refused_batches_are_refused_for_the_first_fault() {
+    for (id, case) in cases(FILE, "refused") {
+        let blob = bytes(&case["inputs"]["blob"]);
+        let bodies = bodies_by_digest(&case["inputs"]["bodies"]);
+        let found = verify_batch(&blob, |digest| bodies.get(digest).map(Vec::as_slice));
+        assert_eq!(found.unwrap_err().code(), case["expected_error"], "{id}");
+    }
+}
+
+/// spec: SB-10, CV-2
+#[test]
+fn a_batch_cut_anywhere_is_truncated() {
+    for (id, case) in cases(FILE, "batches") {
+        let blob = bytes(&case["expected"]["blob"]);
+        for len in 0..blob.len() {
+            assert_eq!(Batch::decode(&blob[..len]).unwrap_err().code(), "truncated", "{id} {len}");
+        }
+    }
+}
+
+/// spec: SB-19
+#[test]
+fn weak_and_foreign_shares_are_not_sealed() {
+    let (_, case) = cases(FILE, "batches").swap_remove(0);
+    let given = Ingredients::read(&case);
+    let view = given.views(&case).next().unwrap();
+    let weak =
+        ShareView { exponent: radpool_units::Exponent::MAX, hash: &Hash256([0xff; 32]), ..view };
+    let sealed = seal(&given.key, given.link, [view, weak], &[]);
+    assert_eq!(sealed, Err(SealError::InsufficientWork(1)));
+    let stranger = Owner { msp_key: [7; 32], ..*view.owner };
+    let foreign = ShareView { owner: &stranger, ..view };
+    let sealed = seal(&given.key, given.link, [view, foreign], &[]);
+    assert_eq!(sealed, Err(SealError::ForeignOwner(1)));
+}

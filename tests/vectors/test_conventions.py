@@ -1,0 +1,60 @@
+"""The vectors of page 01, which Rust reads too."""
+
+import hashlib
+
+import pytest
+from vector_file import cases
+
+from radpool_sv2.units import leading_zero_bits, sha256d, tagged_hash, target_of, work_of
+
+FILE = "01-conventions.json"
+
+
+@cases(FILE, "tagged_hashes")
+def test_tagged_hash(case):
+    """spec: CV-5"""
+    tag, message = case["inputs"]["tag"], bytes.fromhex(case["inputs"]["message"])
+    assert hashlib.sha256(tag.encode()).hexdigest() == case["expected"]["tag_hash"]
+    assert tagged_hash(tag, message).hex() == case["expected"]["hash"]
+    assert tagged_hash(tag, message[:2], message[2:]).hex() == case["expected"]["hash"]
+
+
+@cases(FILE, "double_hashes")
+def test_double_hash(case):
+    """spec: CV-4"""
+    found = sha256d(bytes.fromhex(case["inputs"]["message"]))
+    assert found.hex() == case["expected"]["internal"]
+    assert found[::-1].hex() == case["expected"]["displayed"]
+
+
+@cases(FILE, "ladder")
+def test_step_of_the_ladder(case):
+    """spec: CV-8, CV-10"""
+    exponent = case["inputs"]["exponent"]
+    if "expected_error" in case:
+        with pytest.raises(ValueError, match="outside the ladder"):
+            target_of(exponent)
+        with pytest.raises(ValueError, match="outside the ladder"):
+            work_of(exponent)
+        return
+    assert f"{target_of(exponent):064x}" == case["expected"]["target"]
+    assert str(work_of(exponent)) == case["expected"]["work"]
+
+
+@cases(FILE, "proofs")
+def test_proof(case):
+    """spec: CV-4, CV-9"""
+    found, exponent = bytes.fromhex(case["inputs"]["hash"]), case["inputs"]["exponent"]
+    zeros, is_share = case["expected"]["zeros"], case["expected"]["is_share"]
+    assert leading_zero_bits(found) == zeros
+    assert (leading_zero_bits(found) >= exponent) is is_share
+    assert (int.from_bytes(found, "little") <= target_of(exponent)) is is_share
+
+
+@cases(FILE, "merkle_roots")
+def test_merkle_root(case):
+    """spec: CV-12"""
+    root = bytes.fromhex(case["inputs"]["txid"])
+    for sibling in case["inputs"]["path"]:
+        root = sha256d(root + bytes.fromhex(sibling))
+    assert root.hex() == case["expected"]["root"]
