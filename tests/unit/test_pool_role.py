@@ -171,6 +171,7 @@ async def test_prefixes_are_leased_before_they_run_out_and_differ(tmp_path):
 
 
 async def test_a_block_closes_its_epoch_behind_its_shares_and_is_paid(tmp_path):
+    """spec: EA-2, EA-6, EA-23"""
     async with running(tmp_path) as scene:
         session = await scene.session()
         channel = await session.open(user="alice,z=4")

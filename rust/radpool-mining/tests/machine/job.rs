@@ -234,6 +234,7 @@ fn connections_of_standard_jobs_never_see_groups() {
     }
 }
 
+/// spec: OT-8, OT-10
 #[test]
 fn a_target_is_followed_by_current_and_queued_jobs_with_its_tag() {
     let mut pool = Pool::new(settings());
@@ -251,6 +252,7 @@ fn a_target_is_followed_by_current_and_queued_jobs_with_its_tag() {
     assert_eq!(client.command(Command::SetExponent { channel: id, exponent: z(10) }), []);
 }
 
+/// spec: OT-8
 #[test]
 fn the_tag_binds_key_owner_epoch_rail_and_exponent() {
     let mut pool = Pool::new(settings());

@@ -57,6 +57,7 @@ fn vardiff_never_asks_for_less_than_the_client_accepts() {
     assert_eq!(client.connection.next_deadline(), None);
 }
 
+/// spec: OT-9, OT-10
 #[test]
 fn a_move_is_target_first_then_jobs_and_never_retroactive() {
     let mut client = Pool::new(settings()).set_up(0);
