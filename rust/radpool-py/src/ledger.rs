@@ -157,9 +157,11 @@ pub(crate) fn verify_batch(
         })
     });
     verified.map_err(|error: ledger::BatchError| {
-        // Only a signed batch proves anything about whose fault it is.
+        // Only a signed batch proves anything about whose fault it is, and the bodies are the caller's.
         let msp = match error {
-            ledger::BatchError::Signature => None,
+            ledger::BatchError::Signature
+            | ledger::BatchError::TemplateMissing(_)
+            | ledger::BatchError::TemplateDigest(_) => None,
             _ => ledger::Batch::decode(&blob).ok().map(|batch| batch.head.msp_key),
         };
         faulty_msp(error, msp.as_ref().map_or(&[][..], |key| &key[..]), &blob)
