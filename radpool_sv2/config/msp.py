@@ -223,6 +223,15 @@ class LedgerSection:
         about="How long it then waits.",
         why="A quarter of what an acknowledgement may take.",
     )
+    new_accounts_per_minute_max: int = integer(
+        6_000,
+        1,
+        10_000_000,
+        unit="accounts a minute",
+        about="Accounts that names nobody has used before can open, on all connections together; "
+        "a channel for one more is refused with unknown-user until later.",
+        why="An account is kept for ever and costs its opener nothing.",
+    )
     prefix_lease: int = integer(
         65_536,
         16,

@@ -200,6 +200,11 @@ class Books:
             refused = _with_excluded(duplicates, refused, len(batch))
         return refused
 
+    def find_account(self, name: str) -> Account | None:
+        """Returns the account of a name, or None when there is none."""
+        row = self.store.find_account(name)
+        return None if row is None else Account(row.id, row.name, row.salt, row.commitment)
+
     def account(self, name: str) -> Account:
         """Returns the account of a name, opening it if it is new."""
         salt = os.urandom(SALT_LEN)

@@ -94,6 +94,14 @@ class Ledger:
 
     # What the pool changes.
 
+    async def find_account(self, name: str) -> Account | None:
+        """Returns the account of a name, or None when there is none.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        return await self._read(self._books.find_account, name)
+
     async def account(self, name: str) -> Account:
         """Returns the account of a name, opening it if it is new.
 

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 from radpool_sv2.errors import RemoteProtocolError
 
-__all__ = ["INVALID_USER_IDENTITY", "UserIdentity"]
+__all__ = ["INVALID_USER_IDENTITY", "UNKNOWN_USER", "OpeningBudget", "UserIdentity"]
 
 INVALID_USER_IDENTITY = "invalid-user-identity"
+UNKNOWN_USER = "unknown-user"
 
 DIFFICULTY_1_EXPONENT = 32
 """Difficulty 1 takes 2^32 hashes on average (its target is 0xffff * 2^208)."""
@@ -84,3 +85,29 @@ def _exponent(option: str) -> int:
 
 def _fault(what: str) -> RemoteProtocolError:
     return RemoteProtocolError(f"the user identity {what}", INVALID_USER_IDENTITY)
+
+
+class OpeningBudget:
+    """Says whether one more new account may be opened.
+
+    A minute's worth may be opened at once, and then as many more as time allows.
+
+    Args:
+        per_minute: Accounts a minute in the long run.
+        now_s: Seconds of a clock that never goes back.
+    """
+
+    def __init__(self, per_minute: int, now_s: float) -> None:
+        self._per_minute = per_minute
+        self._left = float(per_minute)
+        self._seen_s = now_s
+
+    def take(self, now_s: float) -> bool:
+        """Takes one opening, if there is one."""
+        gained = (now_s - self._seen_s) * self._per_minute / 60
+        self._left = min(self._left + gained, float(self._per_minute))
+        self._seen_s = now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

@@ -37,7 +37,7 @@ from radpool_sv2._native.engine import (
 )
 from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import RemoteProtocolError, StoreError
-from radpool_sv2.pool.account import UserIdentity
+from radpool_sv2.pool.account import UNKNOWN_USER, OpeningBudget, UserIdentity
 from radpool_sv2.pool.block import BlockDesk
 from radpool_sv2.pool.certificate import CertificateWatch
 from radpool_sv2.pool.intake import Intake
@@ -122,6 +122,7 @@ class Pool:
         self._engine: Engine | None = None
         self._blocks: list[BlockFound] = []
         self._accounts: dict[str, Account] = {}
+        self._openings = OpeningBudget(config.ledger.new_accounts_per_minute_max, time.monotonic())
         self._engine_trouble = ""
         self._engine_trouble_s = -TROUBLE_SECONDS
         self._first_work = trio.Event()
@@ -275,11 +276,19 @@ class Pool:
         """Returns an account, from memory if it can: all miners come back together after a cut."""
         account = self._accounts.get(name)
         if account is None:
-            account = await self.ledger.account(name)
+            account = await self.ledger.find_account(name) or await self._open_account(name)
             if len(self._accounts) >= ACCOUNTS_REMEMBERED_MAX:
                 self._accounts.clear()
             self._accounts[name] = account
         return account
+
+    async def _open_account(self, name: str) -> Account:
+        if not self._openings.take(time.monotonic()):
+            raise RemoteProtocolError(
+                f"the account {name!r} is new, and ledger.new_accounts_per_minute_max is reached",
+                UNKNOWN_USER,
+            )
+        return await self.ledger.account(name)
 
     async def _lease_prefixes(self, engine: Engine) -> None:
         while True:

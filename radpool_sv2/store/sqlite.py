@@ -183,6 +183,12 @@ class SqliteStore(SqliteFile):
 
     # Accounts and prefixes.
 
+    def find_account(self, name: str) -> AccountRow | None:
+        with self._read() as connection:
+            query = "SELECT id, name, salt, commitment FROM account WHERE name = ?"
+            row = connection.execute(query, (name,)).fetchone()
+        return None if row is None else AccountRow(*row)
+
     def add_account(self, name: str, salt: bytes, commitment: bytes, time_ms: int) -> AccountRow:
         with self._write() as connection:
             connection.execute(

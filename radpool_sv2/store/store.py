@@ -50,6 +50,9 @@ class Store(Protocol):
     def recent_hashes(self, limit: int) -> bytes:
         """Returns header hashes of up to `limit` recent shares, 32 bytes each, the newest last."""
 
+    def find_account(self, name: str) -> AccountRow | None:
+        """Returns the account of a name, or None when there is none."""
+
     def add_account(self, name: str, salt: bytes, commitment: bytes, time_ms: int) -> AccountRow:
         """Returns the account of a name, which is made with the given values if it is new."""
 

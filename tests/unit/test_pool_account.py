@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radpool_sv2.errors import RemoteProtocolError
-from radpool_sv2.pool.account import UserIdentity
+from radpool_sv2.pool.account import OpeningBudget, UserIdentity
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,12 @@ def test_any_bytes_are_read_or_refused(raw):
     assert identity.account
     assert (identity.account + identity.worker).isprintable()
     assert not set(identity.account) & set(".,")
+
+
+def test_openings_come_back_with_time_and_never_beyond_a_minutes_worth():
+    budget = OpeningBudget(60, 100.0)
+    assert [budget.take(100.0) for _ in range(61)] == [True] * 60 + [False]
+    assert not budget.take(100.9)
+    assert budget.take(101.0)
+    assert not budget.take(101.0)
+    assert [budget.take(10_000.0) for _ in range(61)] == [True] * 60 + [False]

@@ -103,7 +103,7 @@ class Scene:
         return Session(client)
 
     async def until(self, condition):
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not condition():
                 await trio.sleep(0.01)
 
@@ -145,6 +145,23 @@ async def test_shares_are_acknowledged_and_in_the_books(tmp_path):
         [row] = await scene.ledger.sums([1])
         assert (row.count, row.work) == (1, 1 << 6)
         assert scene.pool.problems() == []
+        await session.client.aclose()
+
+
+async def test_new_accounts_are_bounded_but_known_ones_come_back(tmp_path):
+    limits = {"ledger.new_accounts_per_minute_max": 2}
+    async with running(tmp_path, **limits) as scene:
+        session = await scene.session()
+        for user in ("alice", "bob.one", "bob.two"):
+            await session.open(user=user)
+        await session.request(user="carol")
+        error = await session.expect("OpenMiningChannelError")
+        assert error.error_code == "unknown-user"
+        await session.open(user="alice.other")
+        await session.client.aclose()
+    async with running(tmp_path, **limits) as scene:
+        session = await scene.session()
+        await session.open(user="alice")
         await session.client.aclose()
 
 
