@@ -159,7 +159,7 @@ class EnginePool:
 
     async def until(self, condition) -> None:
         """Waits for a state that the engine reports, or one of its gauges."""
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not condition():
                 # Gauges change without an event; events are seen at once.
                 with trio.move_on_after(0.02):

@@ -30,7 +30,7 @@ class Pool:
         self.identity = Identity.generate(self.random, **certificate)
 
     async def accept(self):
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             stream = await self.listener.accept()
         self.link = await accept(stream, self.identity, self.random)
         return self.link
@@ -134,7 +134,7 @@ def miner_for(pool, kind="extended", authority=None):
 
 async def ended(miner):
     """Waits until a connection has ended and returns why."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not miner.stats().last_end:
             await trio.sleep(0.01)
     return miner.stats().last_end
@@ -213,7 +213,7 @@ async def test_miner_refuses_an_altered_handshake(pool, position):
     miner = miner_for(pool)
     miner.start()
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             stream = await pool.listener.accept()
             act_1 = b""
             while len(act_1) < ACT_1_LEN:

@@ -26,11 +26,18 @@ def check_batches(node):
 
 
 def check_blocks(node):
-    """Checks that each block that was ever solved is in the books; returns those on the chain."""
+    """Checks that each block that was ever solved is in the books; returns those on the chain.
+
+    Each one has also reached the chain, if only as a branch that lost: its header is in the log of
+    all blocks that the consensus engine has accepted.
+    """
     recorded = dict(Book(node.database).rows("SELECT hash, confirmations FROM block"))
+    accepted = (node.data / "chain" / "chain.blocks").read_bytes()
     solved = set()
     for line in (node.data / "blocks.jsonl").read_text().splitlines():
-        solved.add(bytes.fromhex(json.loads(line)["hash"]))
+        fields = json.loads(line)
+        solved.add(bytes.fromhex(fields["hash"]))
+        assert bytes.fromhex(fields["header"]) in accepted, f"never reached the chain: {fields}"
     assert solved == set(recorded)
     return [each for each, confirmations in recorded.items() if confirmations]
 

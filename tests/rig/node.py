@@ -140,7 +140,7 @@ class Running:
         """Whether nothing of the node runs any more, its children included."""
         return self.process.is_gone()
 
-    def wait_for_log(self, text, seconds=20.0):
+    def wait_for_log(self, text, seconds=60.0):
         """Waits for a log line with this event text and returns it."""
 
         def look():

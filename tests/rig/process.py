@@ -69,7 +69,7 @@ class Process:
                     found.append(message)
         return found
 
-    def message(self, event, seconds=30.0):
+    def message(self, event, seconds=60.0):
         """Waits for the first JSON line of a kind."""
 
         def look():
@@ -82,7 +82,7 @@ class Process:
 
         return until(look, lambda: f"{event!r} from {self.name}; {self.tail()}", seconds)[0]
 
-    def wait(self, seconds=30.0):
+    def wait(self, seconds=60.0):
         """Waits for the end; returns the exit status, negative for a signal."""
         until(lambda: not self.is_alive, lambda: f"the end of {self.name}; {self.tail()}", seconds)
         return self.popen.returncode

@@ -5,7 +5,7 @@ import time
 LOOK_S = 0.01
 
 
-def until(condition, what, seconds=20.0):
+def until(condition, what, seconds=60.0):
     """Returns the first true answer of `condition`; fails with `what` when none came in time."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):

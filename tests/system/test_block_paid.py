@@ -31,7 +31,7 @@ MINERS = {"alice": ("extended", 200_000), "bob": ("standard", 100_000)}
 SUBSIDY_SATS = 50 * 100_000_000
 BLOCKS = 3
 SEED = 20_260_101
-ALTERED = 60
+ALTERED = 200
 
 
 def start_miner(running, name):

@@ -166,7 +166,7 @@ class Desk:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def until(self, holds):
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not holds():
                 await trio.sleep(0.002)
 
