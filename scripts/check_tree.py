@@ -26,7 +26,9 @@ UNFINISHED = re.compile(
     r"\b(TODO|FIXME|XXX|HACK)\b|\b(todo|unimplemented)!\(|\bNotImplementedError\b"
 )
 LEFT_OUT = re.compile(r"#\[ignore|mark\.(skip|xfail)|pytest\.(skip|xfail|importorskip)\(")
-UNBOUNDED = re.compile(r"open_memory_channel(\[[^\]]*\])?\(\s*math\.inf|\bunbounded_channel\b")
+UNBOUNDED = re.compile(
+    r"open_memory_channel\S*\(\s*math\.inf|open_memory_channel.*\]\(math\.inf|\bunbounded_channel\b"
+)
 ASYNCIO = re.compile(r"^\s*(import|from)\s+asyncio\b")
 ADDRESS = re.compile(r"https?://|--index-url|--find-links|--extra-index-url")
 RUST_WAIVER = "check_tree: allow"

@@ -12,7 +12,6 @@ each unsettled block lies, and settles or undoes.
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -36,6 +35,9 @@ log = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = 1.0
 """How long a ledger that could not write is left alone before the block is recorded again."""
+
+BLOCKS_WAITING_MAX: Final = 1_000
+"""Blocks are rare where they cost work; on a chain that asks for none this is some seconds' worth."""
 
 REPLAY_MAX: Final = 1_000
 """How many of the last solutions are looked at after a start; the ledger knows all but a few."""
@@ -92,8 +94,9 @@ class BlockDesk:
         self._ledger = ledger
         self._source = source
         self._solution_log = solution_log
-        # Blocks are rare, and each cost its work: their number bounds itself.
-        self._found, self._to_record = trio.open_memory_channel[tuple[Solution, int]](math.inf)
+        self._found, self._to_record = trio.open_memory_channel[tuple[Solution, int]](
+            BLOCKS_WAITING_MAX
+        )
         self._look = trio.Event()
 
     def found(self, event: BlockFound) -> None:
@@ -106,7 +109,14 @@ class BlockDesk:
             coinbase_tx=event.coinbase_tx,
             hash=event.hash,
         )
-        self._found.send_nowait((solution, event.account))
+        try:
+            self._found.send_nowait((solution, event.account))
+        except trio.WouldBlock:
+            log.error(  # noqa: TRY400 - the queue is full, nothing was raised
+                "too many blocks wait to be recorded; the next start takes this one from the log",
+                hash=shown(solution.hash),
+                waiting=BLOCKS_WAITING_MAX,
+            )
 
     def tip_changed(self) -> None:
         """Makes the desk ask the chain how deep the unsettled blocks lie."""
