@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "EVIDENCE",
     "Batch",
     "BatchFault",
     "Body",
@@ -58,6 +59,23 @@ class BatchFault(Exception):  # noqa: N818 - a verdict about an MSP, not an erro
         place = "" if self.share is None else f"share {self.share}: "
         return f"{place}{WORDS[self.code]}"
 
+
+EVIDENCE = frozenset(
+    {
+        "template-shape",
+        "coinbase",
+        "height",
+        "owner-tag",
+        "version-bits",
+        "insufficient-work",
+        "duplicate-share",
+    }
+)
+"""The codes that convict the MSP.
+
+The signature covers the head alone: until the records have its root and the bodies its digests,
+whoever passed the bytes on may have altered them.
+"""
 
 WORDS = {
     "truncated": "the batch ends inside a field",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
-from radpool_sv2.verify.batch import BatchFault, VerifiedShare, verify_batch
+from radpool_sv2.verify.batch import EVIDENCE, BatchFault, VerifiedShare, verify_batch
 from radpool_sv2.verify.claims import Claims, Settlement, read_claims
 from radpool_sv2.verify.coinbase import coinbase_value_sats
 from radpool_sv2.verify.payout import payouts_of
@@ -97,8 +97,6 @@ def verify_export(
         _check_sums(claims, totals)
         notes = _check_blocks(claims, totals)
         _check_settlements(claims)
-    except BatchFault as fault:
-        raise FaultyMSPError(str(fault), claims.msp_key.hex()) from fault
     except OSError as error:
         raise LocalProtocolError(f"{error.filename}: cannot be read: {error.strerror}") from error
     standing = _standing(claims)
@@ -132,7 +130,7 @@ def _check_files(directory: Path, claims: Claims) -> None:
     found = {path.relative_to(directory).as_posix() for path in directory.rglob("*")}
     for name in sorted(wanted ^ found):
         what = "is missing" if name in wanted else "is not part of what was signed"
-        raise _fault(claims, f"{name} {what}")
+        raise FaultyMSPError(f"{name} {what}")
 
 
 def _verify_batches(
@@ -153,9 +151,10 @@ def _verify_batches(
         try:
             batch, shares = verify_batch((directory / name).read_bytes(), bodies)
         except BatchFault as fault:
-            raise _fault(claims, f"{name}: {fault}") from fault
+            accused = claims.msp_key.hex() if fault.code in EVIDENCE else ""
+            raise FaultyMSPError(f"{name}: {fault}", accused) from fault
         if batch.hash != claims.batches[sequence] or batch.msp_key != claims.msp_key:
-            raise _fault(claims, f"{name}: is another batch than the one that was signed for")
+            raise FaultyMSPError(f"{name}: is another batch than the one that was signed for")
         if batch.sequence != sequence or sequence != expected:
             raise _fault(claims, f"{name}: batch {expected} of the chain is missing here")
         if sequence == 0:

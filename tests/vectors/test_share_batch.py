@@ -7,7 +7,7 @@ from radpool_sv2._native.ledger import verify_batch as verify_batch_natively
 from radpool_sv2.errors import FaultyMSPError
 from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify import BatchFault, decode_batch, verify_batch
-from radpool_sv2.verify.batch import decode_body
+from radpool_sv2.verify.batch import EVIDENCE, decode_body
 
 FILE = "03-share-batch.json"
 
@@ -23,6 +23,8 @@ PROVES_NOTHING = {
     "trailing-bytes",
     "table-repeat",
     "signature",
+    "work-sum",
+    "root",
     "template-missing",
     "template-digest",
 }
@@ -107,6 +109,7 @@ def test_who_is_to_blame(case):
     with pytest.raises(FaultyMSPError) as caught:
         verify_batch_natively(blob, bodies_of(case["inputs"]["bodies"]))
     proves = case["expected_error"] not in PROVES_NOTHING
+    assert proves is (case["expected_error"] in EVIDENCE)
     assert caught.value.msp == (decode_batch(blob).msp_key.hex() if proves else "")
     assert caught.value.evidence == blob
 

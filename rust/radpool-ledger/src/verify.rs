@@ -98,6 +98,24 @@ impl BatchError {
             Self::DuplicateShare(_) => "duplicate-share",
         }
     }
+
+    /// Whether the batch and its bodies convict the MSP to anyone who has them.
+    ///
+    /// The signature covers the head alone: until the records have its root and the bodies its
+    /// digests, whoever passed the bytes on may have altered them.
+    #[must_use]
+    pub const fn is_evidence(&self) -> bool {
+        matches!(
+            self,
+            Self::TemplateShape(_)
+                | Self::Coinbase(_)
+                | Self::Height(_)
+                | Self::OwnerTag(_)
+                | Self::VersionBits(_)
+                | Self::InsufficientWork(_)
+                | Self::DuplicateShare(_)
+        )
+    }
 }
 
 /// What was recomputed from a batch.

@@ -211,6 +211,34 @@ fn refused_batches_are_refused_for_the_first_fault() {
     }
 }
 
+/// Flips each bit of records and bodies of a batch: whoever does so cannot make it evidence.
+///
+/// spec: SB-25
+#[test]
+fn what_others_can_alter_is_no_evidence() {
+    let (_, case) = cases(FILE, "batches").swap_remove(1);
+    let (blob, bodies) =
+        (bytes(&case["expected"]["blob"]), bodies_by_digest(&case["expected"]["bodies"]));
+    let judge = |blob: &[u8], bodies: &Bodies| {
+        let verdict = verify_batch(blob, |digest| bodies.get(digest).map(Vec::as_slice));
+        verdict.expect_err("an altered batch")
+    };
+    for at in 0..blob.len() {
+        for bit in 0..8 {
+            let mut altered = blob.clone();
+            altered[at] ^= 1 << bit;
+            assert!(!judge(&altered, &bodies).is_evidence(), "byte {at}, bit {bit}");
+        }
+    }
+    for (digest, body) in &bodies {
+        for at in 0..body.len() {
+            let mut altered = bodies.clone();
+            altered.get_mut(digest).unwrap()[at] ^= 1;
+            assert!(!judge(&blob, &altered).is_evidence(), "byte {at} of a body");
+        }
+    }
+}
+
 /// spec: SB-10, CV-2
 #[test]
 fn a_batch_cut_anywhere_is_truncated() {

@@ -157,13 +157,8 @@ pub(crate) fn verify_batch(
         })
     });
     verified.map_err(|error: ledger::BatchError| {
-        // Only a signed batch proves anything about whose fault it is, and the bodies are the caller's.
-        let msp = match error {
-            ledger::BatchError::Signature
-            | ledger::BatchError::TemplateMissing(_)
-            | ledger::BatchError::TemplateDigest(_) => None,
-            _ => ledger::Batch::decode(&blob).ok().map(|batch| batch.head.msp_key),
-        };
+        let batch = if error.is_evidence() { ledger::Batch::decode(&blob).ok() } else { None };
+        let msp = batch.map(|batch| batch.head.msp_key);
         faulty_msp(error, msp.as_ref().map_or(&[][..], |key| &key[..]), &blob)
     })
 }
