@@ -31,15 +31,24 @@ def check_blocks(node):
     Each one has also reached the chain, if only as a branch that lost: its header is in the log of
     all blocks that the consensus engine has accepted.
     """
-    recorded = dict(Book(node.database).rows("SELECT hash, confirmations FROM block"))
     accepted = (node.data / "chain" / "chain.blocks").read_bytes()
-    solved = set()
-    for line in (node.data / "blocks.jsonl").read_text().splitlines():
-        fields = json.loads(line)
-        solved.add(bytes.fromhex(fields["hash"]))
-        assert bytes.fromhex(fields["header"]) in accepted, f"never reached the chain: {fields}"
-    assert solved == set(recorded)
-    return [each for each, confirmations in recorded.items() if confirmations]
+    for block_hash, header in solved(node).items():
+        assert header in accepted, f"never reached the chain: {block_hash[::-1].hex()}"
+    found = recorded(node)
+    assert found.keys() == solved(node).keys()
+    return [each for each, confirmations in found.items() if confirmations]
+
+
+def solved(node):
+    """Returns the headers that the engine has written down as blocks, by hash."""
+    lines = (node.data / "blocks.jsonl").read_text().splitlines()
+    fields = [json.loads(line) for line in lines]
+    return {bytes.fromhex(each["hash"]): bytes.fromhex(each["header"]) for each in fields}
+
+
+def recorded(node):
+    """Returns the blocks in the books: hash and confirmations."""
+    return dict(Book(node.database).rows("SELECT hash, confirmations FROM block"))
 
 
 def export(node, epoch, directory):

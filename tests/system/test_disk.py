@@ -1,9 +1,11 @@
 """A disk that refuses: said clearly, nothing acknowledged that is not durable, mended by itself."""
 
+import json
 import resource
 import signal
 
 import pytest
+from rig import audit
 from rig.book import Book
 from rig.faulty_disk import SOUND, SYNC_EIO, WRITE_EIO, WRITE_ENOSPC, FaultyDisk
 from rig.load import Load
@@ -128,6 +130,45 @@ def test_killed_while_the_disk_refuses(tmp_path):
         assert running.leave(signal.SIGTERM, 5) == 0
     assert book.missing(more.hashes()) == []
     assert book.check() >= len(load.hashes()) + 300
+
+
+@pytest.mark.timeout(60)
+def test_block_found_while_the_ledger_refuses_reaches_the_chain_and_then_the_books(tmp_path):
+    # One share in 256 is a block, and the ring has room for some blocks' worth of shares.
+    settings = SETTINGS | {"templates.block_zeros": 12, "limits.ring_records_max": 4_096}
+    node = Node(tmp_path / "msp", settings)
+    disk = FaultyDisk(tmp_path, node.database)
+    with node.running(disk.env) as running:
+        with start_load(running, tmp_path / "acknowledged", shares=10**9, rate=RATE) as load:
+            until(lambda: load.count() > FIRST, lambda: load.process.tail())
+            disk.set(WRITE_ENOSPC)
+            check_refusing(running, load)
+            book = Book(node.database)
+            before, height = book.number("SELECT count(*) FROM block"), height_of(running)
+            until(lambda: height_of(running) > height + 2, "blocks on the chain", 10)
+            assert book.number("SELECT count(*) FROM block") == before
+            disk.set(SOUND)
+            until(lambda: running.problems() == [], lambda: running.problems(), RECOVERY_S)
+            assert running.leave(signal.SIGTERM, 5) == 0
+            load.process.wait(20)
+        said = load.process.message("shares")
+    assert set(said["rejected"]) <= {"stale-share"}
+    assert said["mismatches"] == 0
+    assert book.missing(load.hashes()) == []
+    assert audit.check_batches(node) == book.check()
+    # What the last blocks of a node that leaves become is seen to by its next start.
+    with node.running() as running:
+        running.chain("mine", 1)
+        until(
+            lambda: audit.solved(node).keys() == audit.recorded(node).keys(),
+            "all blocks in the books",
+        )
+        assert running.leave(signal.SIGTERM, 5) == 0
+    assert len(audit.check_blocks(node)) > before + 2
+
+
+def height_of(running):
+    return json.loads(running.chain("status", "--json"))["height"]
 
 
 @pytest.mark.timeout(60)
