@@ -7,6 +7,7 @@ Source: BIP340, "Default Signing".
 
 from __future__ import annotations
 
+from functools import cache
 from hashlib import sha256
 
 FIELD = 2**256 - 2**32 - 977
@@ -52,11 +53,13 @@ def multiply(factor: int) -> tuple[int, int]:
     return result
 
 
+@cache
 def public_key(secret: bytes) -> bytes:
     """Computes the x-only public key of a secret key."""
     return multiply(int.from_bytes(secret, "big"))[0].to_bytes(32, "big")
 
 
+@cache
 def sign(secret: bytes, message: bytes, auxiliary: bytes = bytes(32)) -> bytes:
     """Signs a message; the auxiliary randomness is zeros unless something else is given."""
     key = int.from_bytes(secret, "big")
