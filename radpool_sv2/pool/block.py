@@ -22,7 +22,7 @@ from radpool_sv2.errors import LocalProtocolError, StoreError
 from radpool_sv2.templates.source import Solution, SubmitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from radpool_sv2._native.engine import BlockFound
@@ -37,10 +37,13 @@ RETRY_SECONDS: Final = 1.0
 """How long a ledger that could not write is left alone before the block is recorded again."""
 
 BLOCKS_WAITING_MAX: Final = 1_000
-"""Blocks are rare where they cost work; on a chain that asks for none this is some seconds' worth."""
+"""Blocks are rare where they cost work; on a chain that asks for none this is some seconds'."""
 
 REPLAY_MAX: Final = 1_000
 """How many of the last solutions are looked at after a start; the ledger knows all but a few."""
+
+RESUBMIT_MAX: Final = 64
+"""How many of the last solutions may have missed the node: as many as the engine holds back."""
 
 _OP_1: Final = 0x51
 _OP_16: Final = 0x60
@@ -125,14 +128,28 @@ class BlockDesk:
     async def run(self) -> None:
         """Sees to the blocks of the solution log, then to all that follow, for ever."""
         async with trio.open_nursery() as nursery:
-            for solution, account in read_solutions(self._solution_log):
+            solutions = list(read_solutions(self._solution_log))
+            for solution, account in solutions:
                 if not await self._ledger.has_block(solution.hash):
                     log.warning("a block of the solution log is new to the ledger")
-                    self._found.send_nowait((solution, account))
+                    await self._record(solution, account)
+            nursery.start_soon(self._submit_again, [each for each, _ in solutions])
             nursery.start_soon(self._settle)
             async for solution, account in self._to_record:
                 await self._record(solution, account)
                 nursery.start_soon(self._submit, solution)
+
+    async def _submit_again(self, solutions: Sequence[Solution]) -> None:
+        """Submits the last solutions that are not on the chain.
+
+        The ledger may know a block that the node does not: the node was away when it was found, and
+        then this process ended.
+        """
+        last = solutions[-RESUBMIT_MAX:]
+        active = await self._source.active_blocks([each.hash for each in last])
+        for solution in last:
+            if active.get(solution.hash) is None:
+                await self._submit(solution)
 
     async def _record(self, solution: Solution, account: int) -> None:
         coinbase = Transaction.from_bytes(solution.coinbase_tx)

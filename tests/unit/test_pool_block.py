@@ -121,9 +121,20 @@ async def test_recorded_with_height_value_and_finder_then_submitted(desk):
 
 async def test_what_the_log_has_and_the_ledger_has_not_takes_the_same_way(desk):
     desk.ledger.known[b"\1" * 32] = ()
+    desk.source.depths[b"\1" * 32] = 3
     desk.log.write_text(f"{line(found(1))}\n{line(found(2))}\n{line(found(3))[:-9]}")
     await run(desk)
     assert desk.story == ["recorded 2", "submitted 2"]
+
+
+async def test_what_was_recorded_and_is_not_on_the_chain_is_submitted_again(desk):
+    """The node was away when it was found, and then the pool was killed."""
+    for number in (1, 2, 3):
+        desk.ledger.known[bytes([number]) * 32] = ()
+    desk.source.depths = {b"\1" * 32: 2, b"\3" * 32: 1}
+    desk.log.write_text("".join(f"{line(found(number))}\n" for number in (1, 2, 3)))
+    await run(desk)
+    assert desk.story == ["submitted 2"]
 
 
 async def test_a_full_disk_delays_and_loses_nothing(desk, autojump_clock):
