@@ -31,12 +31,17 @@ def check_blocks(node):
     Each one has also reached the chain, if only as a branch that lost: its header is in the log of
     all blocks that the consensus engine has accepted.
     """
-    accepted = (node.data / "chain" / "chain.blocks").read_bytes()
-    for block_hash, header in solved(node).items():
-        assert header in accepted, f"never reached the chain: {block_hash[::-1].hex()}"
+    assert not missed(node), f"never reached the chain: {missed(node)}"
     found = recorded(node)
     assert found.keys() == solved(node).keys()
     return [each for each, confirmations in found.items() if confirmations]
+
+
+def missed(node):
+    """Returns the hashes of solved blocks that the chain has never accepted."""
+    accepted = (node.data / "chain" / "chain.blocks").read_bytes()
+    found = solved(node).items()
+    return [block_hash[::-1].hex() for block_hash, header in found if header not in accepted]
 
 
 def solved(node):

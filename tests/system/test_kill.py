@@ -71,6 +71,7 @@ def test_killed_at_random_instants_no_acknowledged_share_is_lost_or_doubled(tmp_
         # Time to see the last blocks through; then nothing is under way any more.
         running.chain("mine", 4)
         until(lambda: running.problems() == [], lambda: running.problems())
+        until(lambda: audit.missed(node) == [], lambda: f"{audit.missed(node)} RADPOOL_SEED={SEED}")
         assert running.leave(signal.SIGTERM, 5) == 0
     shares = book.check()
     assert shares >= told
@@ -80,6 +81,32 @@ def test_killed_at_random_instants_no_acknowledged_share_is_lost_or_doubled(tmp_
     for epoch in chance.sample(range(1, closed + 1), min(closed, EXPORTS)):
         report = audit.verify(audit.export(node, epoch, tmp_path / f"epoch-{epoch}"))
         assert report["verified"], report
+
+
+@pytest.mark.timeout(60)
+def test_block_found_while_the_chain_hangs_outlives_the_pool(tmp_path):
+    """On disk and in the books, but not with the node: the next start hands it in."""
+    settings = SETTINGS | {"mining.exponent_min": 4, "templates.block_zeros": 12}
+    node = Node(tmp_path / "msp", settings)
+    book = Book(node.database)
+    with node.running() as running:
+        with Load(running, "load", "shares", shares=10**9, rate=500) as load:
+            until(lambda: len(audit.solved(node)) > 1, lambda: load.process.tail())
+            os.kill(running.chain_pid(), signal.SIGSTOP)
+            before = len(audit.solved(node))
+            until(lambda: len(audit.solved(node)) > before + 1, "blocks that the chain misses", 4)
+            until(lambda: book.number("SELECT count(*) FROM block") > before, "in the books", 4)
+            running.process.kill()
+            load.process.wait(20)
+        until(running.is_gone, "the hung chain is gone", 5)
+    with pytest.raises(AssertionError, match="never reached the chain"):
+        audit.check_blocks(node)
+    with node.running() as running:
+        running.wait_for_log("a block was accepted")
+        until(lambda: audit.missed(node) == [], lambda: f"{audit.missed(node)}")
+        until(lambda: audit.solved(node).keys() == audit.recorded(node).keys(), "in the books")
+        assert running.leave(signal.SIGTERM, 5) == 0
+    assert audit.check_blocks(node)
 
 
 def end_under_load(running, files, phase, chance):
