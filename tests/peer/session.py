@@ -329,7 +329,10 @@ class Session:
     async def open(self, kind: str = "extended", **fields: object) -> MiningChannel:
         """Opens a channel and waits for its first job to be active."""
         await self.request(kind, **fields)  # type: ignore[arg-type]
-        opened = await self.until(f"Open{kind.title()}MiningChannelSuccess")
+        opened = await self.receive()
+        while opened.name != f"Open{kind.title()}MiningChannelSuccess":
+            assert opened.name != "OpenMiningChannelError", f"no channel: {opened.error_code}"
+            opened = await self.receive()
         channel = self.channels[opened.channel_id]
         while channel.active is None:
             await self.receive()

@@ -36,7 +36,7 @@ impl Wake {
 
     /// Makes the descriptor readable unless it is so already.
     pub(crate) fn wake(&self) {
-        if self.armed.swap(false, Ordering::AcqRel) {
+        if self.armed.swap(false, Ordering::SeqCst) {
             // An error could only be a counter at its end, and then the descriptor is readable.
             let _ = (&self.file).write(&1u64.to_ne_bytes());
         }
@@ -47,7 +47,8 @@ impl Wake {
         let mut count = [0; 8];
         // Nothing to read means that the consumer came without having been woken.
         let _ = (&self.file).read(&mut count);
-        self.armed.store(true, Ordering::Release);
+        // Sequentially consistent: the consumer must look only once the flag is up.
+        self.armed.swap(true, Ordering::SeqCst);
     }
 }
 
