@@ -1,9 +1,11 @@
 """`radpool verify`: recomputes an exported epoch; `radpool verify export` writes one."""
 
+from __future__ import annotations
+
 import json
 import sys
-from pathlib import Path
-from typing import Annotated
+from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import trio
 from cyclopts import App, Parameter
@@ -13,6 +15,13 @@ from rich.progress import Progress
 
 from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
 from radpool_sv2.verify import EpochReport, verify_export
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from radpool_sv2.ledger import Account, Ledger
+
+Found = TypeVar("Found")
 
 app = App(name="verify")
 
@@ -63,31 +72,75 @@ def export(
         dir: The directory of the node.
         to: An empty directory, or one that does not exist yet.
     """
-    # Verifying needs neither the ledger nor the native module, exporting needs both.
+
+    async def run(ledger: Ledger) -> int:
+        return (await ledger.export(to, epoch)).batches
+
+    batches = _with_ledger(dir, run)
+    print(f"{to}: epoch {epoch} in {batches} batches. Check it with: radpool verify {to}")
+
+
+@app.command
+def opening(
+    account: str,
+    *,
+    dir: Annotated[Path, Parameter(name="--dir")],  # noqa: A002 - the name of the option
+    json_output: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Shows what an account's owner needs to recognise their shares and payouts in an export.
+
+    Exports name owners by commitments, which nobody can open without the salt. Give it to the
+    owner alone: whoever has it sees what the account earns.
+
+    Args:
+        account: The account's name, as miners give it, without worker and options.
+        dir: The directory of the node, which may be running.
+        json_output: Print one JSON object instead of words.
+    """
+
+    async def run(ledger: Ledger) -> Account | None:
+        return await ledger.find_account(account)
+
+    found = _with_ledger(dir, run)
+    if found is None:
+        raise LocalProtocolError(f"nobody has mined as {account!r} here")
+    if json_output:
+        fields = {"commitment": found.commitment.hex(), "salt": found.salt.hex()}
+        print(json.dumps({"account": found.name} | fields))
+        return
+    print(f"account     {found.name}\ncommitment  {found.commitment.hex()}")
+    print(f"salt        {found.salt.hex()}")
+    print(
+        "The commitment is the tagged hash radpool/account of name and salt: spec/02-owner-tag.md."
+    )
+
+
+def _with_ledger(directory: Path, use: Callable[[Ledger], Awaitable[Found]]) -> Found:
+    """Opens the ledger of a node beside the node, and closes it again."""
+    # Verifying needs neither the ledger nor the native module; these commands need both.
     from radpool_sv2.config import MspConfig, load  # noqa: PLC0415
     from radpool_sv2.installation import CONFIG_NAME  # noqa: PLC0415
     from radpool_sv2.keyfile import load_keys  # noqa: PLC0415
     from radpool_sv2.ledger import Ledger  # noqa: PLC0415
 
-    config = load(MspConfig, dir / CONFIG_NAME)
+    config = load(MspConfig, directory / CONFIG_NAME)
     if not config.ledger.file.exists():
         raise LocalProtocolError(
             f"{config.ledger.file}: there is no ledger yet: start the node once"
         )
     key = load_keys(config.keys).msp
 
-    async def run() -> int:
+    async def run() -> Found:
         maturity = config.ledger.maturity_blocks
         # The node has looked for damage when it started; verifying finds what matters here.
         ledger = await Ledger.open(config.ledger.file, key, maturity_blocks=maturity, check=False)
         try:
-            return (await ledger.export(to, epoch)).batches
+            return await use(ledger)
         finally:
             with trio.CancelScope(shield=True):
                 await ledger.close()
 
-    batches = trio.run(run)
-    print(f"{to}: epoch {epoch} in {batches} batches. Check it with: radpool verify {to}")
+    return trio.run(run)
 
 
 def _fields(report: EpochReport) -> dict[str, object]:

@@ -4,9 +4,14 @@ import json
 import sys
 
 import pytest
+import trio
 
 from radpool_sv2.cli import main
+from radpool_sv2.config import MspConfig, load
 from radpool_sv2.errors import ConfigError, StoreError
+from radpool_sv2.keyfile import load_keys
+from radpool_sv2.ledger import Ledger
+from radpool_sv2.units import tagged_hash
 
 COMMANDS = [
     "certify",
@@ -168,3 +173,31 @@ def test_our_own_bugs_are_not_hidden(radpool, monkeypatch):
     monkeypatch.setattr("radpool_sv2.cli.init.install_msp", fail)
     with pytest.raises(ExceptionGroup):
         radpool("init", "msp", "--dir", "x")
+
+
+def test_an_account_can_be_opened_to_its_owner(radpool, tmp_path):
+    """The opening is what spec/02-owner-tag.md hashes: OT-1, OT-2."""
+    node = tmp_path / "msp"
+    assert radpool("init", "msp", "--dir", node)[0] == 0
+    status, _, err = radpool("verify", "opening", "alice", "--dir", node)
+    assert (status, "start the node once" in err) == (1, True)
+    config = load(MspConfig, node / "msp.toml")
+    config.node.data_dir.mkdir()
+
+    async def open_account():
+        key = load_keys(config.keys).msp
+        ledger = await Ledger.open(config.ledger.file, key, maturity_blocks=1)
+        account = await ledger.account("alice")
+        await ledger.close()
+        return account
+
+    account = trio.run(open_account)
+    status, out, _ = radpool("verify", "opening", "alice", "--dir", node, "--json")
+    told = json.loads(out)
+    assert status == 0
+    assert bytes.fromhex(told["commitment"]) == account.commitment
+    salt = bytes.fromhex(told["salt"])
+    assert tagged_hash("radpool/account", b"alice", salt) == account.commitment
+    assert account.salt.hex() in radpool("verify", "opening", "alice", "--dir", node)[1]
+    status, _, err = radpool("verify", "opening", "bob", "--dir", node)
+    assert (status, "nobody has mined as 'bob'" in err) == (1, True)
