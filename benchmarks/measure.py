@@ -53,6 +53,10 @@ class Floor:
         calls = self.read_ns[shares_per_read] + self.write_ns[shares_per_read]
         return self.hash_ns + self.open_ns + calls
 
+    def shares_per_read(self, window: int) -> int:
+        """Returns how many shares a read brings at best when so many are unanswered."""
+        return max(count for count in self.read_ns if count <= window)
+
 
 def measure_floor() -> tuple[Floor, list[Row]]:
     """Measures hashing, decryption and system calls of a share on this machine, now."""
@@ -81,7 +85,7 @@ def measure_shares(
         results = [closed_loop(Pool, shares, connections, window) for _ in range(rounds)]
         results.sort(key=lambda result: result["total_us"])
         median = results[len(results) // 2]
-        least = floor.share_ns(16 if window >= 16 else 1) / 1000
+        least = floor.share_ns(floor.shares_per_read(window)) / 1000
         ratio = least / median["total_us"]
         rows += [
             Row(

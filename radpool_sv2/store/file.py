@@ -27,6 +27,15 @@ __all__ = ["SqliteFile"]
 BUSY_SECONDS = 5.0
 """How long another process, such as a backup, may write before a write here gives up."""
 
+PAGE_BYTES = 8192
+"""Half as many pages to check and to log as with SQLite's 4096. Only a new file takes it."""
+
+CHECKPOINT_PAGES = 4_000
+"""Half as many pages to check and to log as with SQLite's 4096. Only new files take it."""
+
+CACHE_KIB = 16_384
+"""Holds the part of the share index that a minute of load writes to."""
+
 
 class SqliteFile:
     """Is the file, with its connections and its transactions."""
@@ -110,7 +119,10 @@ class SqliteFile:
             self._file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA trusted_schema = OFF")

@@ -28,8 +28,8 @@ const SHARES: u64 = 100_000;
 /// A coinbase with the pool's output, the owner output and the witness commitment.
 const COINBASE_LEN: usize = 234;
 const PATH_LEN: usize = 12;
-/// Shares that one read brings: alone, and as many as busy connections bring.
-const SHARES_PER_READ: [usize; 2] = [1, 16];
+/// Shares that one read brings: alone, and as many as more and less busy connections bring.
+const SHARES_PER_READ: [usize; 3] = [1, 4, 16];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let writes: usize = arguments.take("writes", 10_000)?;
