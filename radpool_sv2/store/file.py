@@ -28,10 +28,10 @@ BUSY_SECONDS = 5.0
 """How long another process, such as a backup, may write before a write here gives up."""
 
 PAGE_BYTES = 8192
-"""Half as many pages to check and to log as with SQLite's 4096. Only a new file takes it."""
+"""Half as many pages to check and to log as with SQLite's 4096. Only new files take it."""
 
 CHECKPOINT_PAGES = 4_000
-"""Half as many pages to check and to log as with SQLite's 4096. Only new files take it."""
+"""32 MiB of log between two moves into the file: most pages are written again meanwhile."""
 
 CACHE_KIB = 16_384
 """Holds the part of the share index that a minute of load writes to."""
