@@ -101,6 +101,10 @@ LIES = {
 }
 
 
+# Whoever passes an export on may have altered or dropped the file that does not fit the claim.
+NOBODY_ACCUSED = {"batch hash", "batch gone", "template"}
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_signed_lies_are_found(export, lie):
     path, change, words = LIES[lie]
@@ -113,7 +117,7 @@ def test_signed_lies_are_found(export, lie):
     sign(export, claims)
     with pytest.raises(FaultyMSPError, match=words) as caught:
         verify_export(export)
-    assert caught.value.msp == KEY.public.hex()
+    assert caught.value.msp == ("" if lie in NOBODY_ACCUSED else KEY.public.hex())
 
 
 def test_a_claim_left_out_or_doubled_is_found(export):
