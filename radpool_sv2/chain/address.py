@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from radpool_sv2.chain.transaction import sha256d
 from radpool_sv2.errors import LocalProtocolError
+from radpool_sv2.units import sha256d
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from radpool_sv2.chain.transaction import Reader, Transaction, TxOutput, compact_size, sha256d
+from radpool_sv2.chain.transaction import Reader, Transaction, TxOutput, compact_size
 from radpool_sv2.errors import LocalProtocolError
+from radpool_sv2.units import sha256d
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ __all__ = [
     "WITNESS_RESERVED",
     "Block",
     "Header",
-    "leading_zero_bits",
     "merkle_path",
     "merkle_root",
     "merkle_root_from_path",
@@ -92,11 +92,6 @@ class Block:
         parts = [self.header.to_bytes(), compact_size(len(self.transactions))]
         parts.extend(transaction.to_bytes() for transaction in self.transactions)
         return b"".join(parts)
-
-
-def leading_zero_bits(block_hash: bytes) -> int:
-    """Returns how many leading bits of a hash, given in internal order, are zero."""
-    return 256 - int.from_bytes(block_hash, "little").bit_length()
 
 
 def _next_level(level: Sequence[bytes]) -> list[bytes]:

@@ -16,6 +16,7 @@ import coincurve
 from radpool_sv2.chain.coin import COINBASE_MATURITY
 from radpool_sv2.chain.mempool import PACKAGE_MAX, RefusedError
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput, compact_size
+from radpool_sv2.units import tagged_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +39,6 @@ _DUST_SATS: Final = 330
 # one another: at most 25 unconfirmed transactions may hang together.
 _COINS_WANTED: Final = 40
 _CHANGE_PARTS: Final = 4
-
-
-def tagged_hash(tag: str, data: bytes) -> bytes:
-    """Returns the tagged hash of BIP 340."""
-    prefix = hashlib.sha256(tag.encode()).digest()
-    return hashlib.sha256(prefix + prefix + data).digest()
 
 
 class TaprootKey:

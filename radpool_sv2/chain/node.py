@@ -31,7 +31,6 @@ from radpool_sv2.chain.block import (
     WITNESS_RESERVED,
     Block,
     Header,
-    leading_zero_bits,
 )
 from radpool_sv2.chain.coin import CoinMap, Tip, subsidy_sats
 from radpool_sv2.chain.faucet import FAUCET_SECRET, TaprootKey, pay
@@ -42,6 +41,7 @@ from radpool_sv2.chain.record_log import Record, RecordLog
 from radpool_sv2.chain.script import push, push_height
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
 from radpool_sv2.errors import InternalError, LocalProtocolError, StoreError
+from radpool_sv2.units import leading_zero_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

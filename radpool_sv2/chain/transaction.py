@@ -6,13 +6,13 @@ parses serialises to the same bytes. It allocates nothing that the input does no
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 from radpool_sv2.errors import LocalProtocolError
+from radpool_sv2.units import sha256d
 
 __all__ = [
     "WITNESS_SCALE_FACTOR",
@@ -30,11 +30,6 @@ _COMPACT_SIZE_MAX: Final = 0x02000000
 
 # txid (internal byte order) and output index.
 OutPoint = tuple[bytes, int]
-
-
-def sha256d(data: bytes) -> bytes:
-    """Returns the double SHA-256 of `data`, in internal byte order."""
-    return hashlib.sha256(hashlib.sha256(data).digest()).digest()
 
 
 def compact_size(value: int) -> bytes:

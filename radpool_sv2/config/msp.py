@@ -23,9 +23,7 @@ from radpool_sv2.config.setting import (
     path,
     text,
 )
-
-EXPONENT_MAX = 120
-"""The hardest step of the target ladder, as in `spec/01-conventions.md`."""
+from radpool_sv2.units import EXPONENT_MAX
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from radpool_sv2.errors import RemoteProtocolError
+from radpool_sv2.units import EXPONENT_MAX
 
 __all__ = ["INVALID_USER_IDENTITY", "UNKNOWN_USER", "OpeningBudget", "UserIdentity"]
 
@@ -26,7 +27,6 @@ UNKNOWN_USER = "unknown-user"
 DIFFICULTY_1_EXPONENT = 32
 """Difficulty 1 takes 2^32 hashes on average (its target is 0xffff * 2^208)."""
 
-EXPONENT_MAX = 120
 NUMBER_DIGITS_MAX = 40
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from radpool_sv2.units import target_of
 from radpool_sv2.web.metrics import Snapshot, exposition
 from radpool_sv2.web.view import ChannelView, ClientView, PoolView
 
@@ -25,8 +26,6 @@ LIMIT_MAX = 100
 
 EPOCH_MAX = (1 << 32) - 1
 """Epochs have 32 bits in the owner tag; a path may hold any number."""
-
-_EXPECTED_TARGET_BITS = 256
 
 Rows = Callable[[int, int], Awaitable[tuple[int, Sequence[Mapping[str, Any]]]]]
 
@@ -66,7 +65,7 @@ def _count(request: Request, name: str, default: int) -> int:
 
 def target_hex(exponent: int) -> str:
     """Returns the target of a ladder step as 64 hex digits, most significant first."""
-    return f"{(1 << (_EXPECTED_TARGET_BITS - exponent)) - 1:064x}"
+    return f"{target_of(exponent):064x}"
 
 
 def channel_json(channel: ChannelView) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radpool_sv2.chain.block import (
-    leading_zero_bits,
     merkle_path,
     merkle_root,
     merkle_root_from_path,
 )
 from radpool_sv2.chain.script import push_height, sigop_cost
-from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput, sha256d
+from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
 from radpool_sv2.errors import LocalProtocolError
+from radpool_sv2.units import leading_zero_bits, sha256d
 
 # The signed P2WPKH example of BIP 143.
 SIGNED = bytes.fromhex(

@@ -127,12 +127,12 @@ impl Worker {
             "unix_ms": self.clock.now().unix_ms,
             "template_id": solution.template_id,
             "account": solution.account,
-            "header": hex(&solution.header),
-            "coinbase_tx": hex(&solution.coinbase_tx),
+            "header": hex::encode(solution.header),
+            "coinbase_tx": hex::encode(&solution.coinbase_tx),
             "version": solution.version,
             "ntime": solution.ntime,
             "nonce": solution.nonce,
-            "hash": hex(&solution.hash.0),
+            "hash": hex::encode(solution.hash.0),
         })
         .to_string();
         line.push('\n');
@@ -237,8 +237,8 @@ fn request(solution: &Solution) -> Vec<u8> {
             "version": solution.version,
             "ntime": solution.ntime,
             "nonce": solution.nonce,
-            "coinbase_tx": hex(&solution.coinbase_tx),
-            "hash": hex(&solution.hash.0),
+            "coinbase_tx": hex::encode(&solution.coinbase_tx),
+            "hash": hex::encode(solution.hash.0),
         },
     })
     .to_string();
@@ -246,10 +246,6 @@ fn request(solution: &Solution) -> Vec<u8> {
     let mut request = length.to_le_bytes().to_vec();
     request.extend_from_slice(body.as_bytes());
     request
-}
-
-fn hex(bytes: &[u8]) -> String {
-    hex::encode(bytes)
 }
 
 #[cfg(test)]
