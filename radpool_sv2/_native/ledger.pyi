@@ -124,6 +124,10 @@ class BatchSummary:
     def root(self) -> bytes:
         """The 32-byte root of the Merkle-sum tree."""
 
+    @property
+    def header_hashes(self) -> bytes:
+        """The header hashes of its shares in order, 32 bytes each, internal byte order."""
+
 def verify_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> BatchSummary:
     """Recomputes everything that a batch claims.
 
@@ -133,4 +137,17 @@ def verify_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> BatchSummary:
 
     Raises:
         FaultyMSPError: If a share, a sum, the root or the signature is not as claimed.
+    """
+
+def share_coinbase(blob: bytes, bodies: Mapping[bytes, bytes], index: int) -> bytes:
+    """Writes the coinbase, without witness, of one share of a batch that was verified before.
+
+    Args:
+        blob: The batch.
+        bodies: The template bodies by digest; the share's suffices.
+        index: The share's place in the batch.
+
+    Raises:
+        LocalProtocolError: If the bytes are no batch, or it has no such share, or its template
+            body is not given.
     """

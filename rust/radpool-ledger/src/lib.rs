@@ -20,4 +20,4 @@ pub use seal::{
     AccountSum, ChannelSum, SHARE_KEY_LEN, SealError, SealedBatch, SealedBody, ShareView, seal,
 };
 pub use tag::{OWNER_OUTPUT_LEN, OWNER_SCRIPT_LEN, Owner, OwnerTag, OwnerTagError, Rail};
-pub use verify::{BatchError, VERSION_MASK, VerifiedBatch, verify_batch};
+pub use verify::{BatchError, VERSION_MASK, VerifiedBatch, coinbase_of, verify_batch};

@@ -169,6 +169,22 @@ pub fn verify_batch<'a, 'b>(
     Ok(VerifiedBatch { batch, header_hashes })
 }
 
+/// Writes the coinbase, without witness, of one share of a batch; `None` when there is no such share
+/// or its template body is not given or malformed. Nothing is verified.
+pub fn coinbase_of<'b>(
+    batch: &Batch<'_>,
+    index: usize,
+    body: impl Fn(&[u8; 32]) -> Option<&'b [u8]>,
+) -> Option<Vec<u8>> {
+    let share = batch.shares.get(index)?;
+    let owner = batch.head.owners.get(usize::from(share.owner))?;
+    let digest = batch.head.templates.get(usize::from(share.template))?;
+    let body = TemplateBody::decode(body(digest)?).ok()?;
+    let mut coinbase = Vec::new();
+    body.write_coinbase(share.extranonce, &owner.tag(share.exponent).to_output(), &mut coinbase);
+    Some(coinbase)
+}
+
 fn check_sums(batch: &Batch<'_>) -> Result<(), BatchError> {
     let tree = SumTree::default();
     let mut work = Work(0);

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic outside of its test functions too")]
 
 use radpool_ledger::{
-    Link, MspKey, Owner, Rail, SHARES_MAX, SealError, ShareView, TemplateBody, seal, verify_batch,
+    Batch, Link, MspKey, Owner, Rail, SHARES_MAX, SealError, ShareView, TemplateBody, coinbase_of,
+    seal, verify_batch,
 };
 use radpool_units::{Exponent, Hash256};
 
@@ -105,4 +106,19 @@ fn random_bytes_are_refused_without_panic() {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn a_shares_coinbase_is_written_again() {
+    let (key, body, hash) = (key(), body(), Hash256([0; 32]));
+    let owner = owner(*key.public());
+    let sealed = seal(&key, Link::default(), [view(&owner, &body, &hash, 0)], &[]).unwrap();
+    let batch = Batch::decode(&sealed.blob).unwrap();
+    let encoded = body.encode().unwrap();
+    let find = |_: &[u8; 32]| Some(encoded.as_slice());
+    let tag = owner.tag(Exponent::new(8).unwrap()).to_output();
+    let coinbase = [&[0; 60][..], &[0; 12], &[1; 40], &tag, &[2; 50]].concat();
+    assert_eq!(coinbase_of(&batch, 0, find), Some(coinbase));
+    assert_eq!(coinbase_of(&batch, 1, find), None);
+    assert_eq!(coinbase_of(&batch, 0, |_| None), None);
 }

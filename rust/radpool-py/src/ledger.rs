@@ -132,6 +132,7 @@ pub(crate) struct BatchSummary {
     count: u32,
     work: u128,
     root: [u8; 32],
+    header_hashes: Vec<u8>,
 }
 
 /// Recomputes everything that a batch claims, without the GIL.
@@ -154,6 +155,7 @@ pub(crate) fn verify_batch(
             count: head.count,
             work: head.work.0,
             root: head.root,
+            header_hashes: batch.header_hashes.iter().flat_map(|hash| *hash.as_bytes()).collect(),
         })
     });
     verified.map_err(|error: ledger::BatchError| {
@@ -161,6 +163,24 @@ pub(crate) fn verify_batch(
         let msp = batch.map(|batch| batch.head.msp_key);
         faulty_msp(error, msp.as_ref().map_or(&[][..], |key| &key[..]), &blob)
     })
+}
+
+/// Writes the coinbase of one share of a batch that was verified before.
+#[pyfunction]
+pub(crate) fn share_coinbase<'py>(
+    py: Python<'py>,
+    blob: Vec<u8>,
+    bodies: HashMap<[u8; 32], Vec<u8>>,
+    index: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let coinbase = py.detach(|| {
+        let batch = ledger::Batch::decode(&blob).ok()?;
+        ledger::coinbase_of(&batch, index, |digest| bodies.get(digest).map(Vec::as_slice))
+    });
+    let coinbase = coinbase.ok_or_else(|| {
+        local_error(format!("no batch with a share {index} and the template body that it names"))
+    })?;
+    Ok(PyBytes::new(py, &coinbase))
 }
 
 /// Seals shares for `ShareBatch.seal`: a mistake here is the caller's.

@@ -54,7 +54,7 @@ mod _native {
     #[pymodule]
     mod ledger {
         #[pymodule_export]
-        use crate::ledger::{BatchSummary, MspKey, SealedBatch, verify_batch};
+        use crate::ledger::{BatchSummary, MspKey, SealedBatch, share_coinbase, verify_batch};
     }
 
     #[pymodule]
