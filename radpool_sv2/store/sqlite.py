@@ -181,6 +181,12 @@ class SqliteStore(SqliteFile):
         joined = b"".join(reversed(parts))
         return joined[max(0, len(joined) - 32 * limit) :]
 
+    def header_hashes(self, first: int, last: int) -> Sequence[tuple[int, bytes]]:
+        """Returns `(sequence, hashes)` of batches in a range whose whole hashes are still kept."""
+        with self._read() as connection:
+            query = "SELECT sequence, hashes FROM recent WHERE sequence BETWEEN ? AND ? ORDER BY 1"
+            return connection.execute(query, (first, last)).fetchall()
+
     # Accounts and prefixes.
 
     def find_account(self, name: str) -> AccountRow | None:
