@@ -4,6 +4,8 @@
 
 mod argument;
 mod batch;
+mod ecash;
+mod ecash_wallet;
 mod engine;
 mod error;
 mod event;
@@ -16,11 +18,23 @@ mod work;
 use pyo3::prelude::*;
 
 /// Submodules by name, as `register_submodules` makes them importable.
-const SUBMODULES: [&str; 4] = ["engine", "keys", "ledger", "miner"];
+const SUBMODULES: [&str; 5] = ["ecash", "engine", "keys", "ledger", "miner"];
 
 #[pymodule]
 mod _native {
     use pyo3::prelude::*;
+
+    #[pymodule]
+    mod ecash {
+        #[pymodule_export]
+        use crate::{
+            ecash::{
+                KeysetKeys, MintSeed, blind, check_points, denominate, hash_to_curve, keyset_id,
+                unblind, verify_proof_dleqs, verify_signature_dleqs,
+            },
+            ecash_wallet::{DerivedOutputs, WalletSeed},
+        };
+    }
 
     #[pymodule]
     mod engine {

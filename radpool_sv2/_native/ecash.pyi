@@ -1,0 +1,239 @@
+"""Blinds, signs, proves and verifies tokens, in batches.
+
+Points are 33 bytes, compressed; scalars are 32 bytes, big-endian, above 0 and below the order of the
+curve. Every batch runs without the GIL, on as many cores as it is worth. Nothing here draws
+randomness but `MintSeed.generate`: the same input has the same output, byte by byte.
+
+Source: NUT-00, NUT-02, NUT-12, NUT-13; `spec/06-work-tokens.md`.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+def hash_to_curve(messages: Sequence[bytes]) -> list[bytes]:
+    """Maps each message to a point whose logarithm nobody knows.
+
+    Source: NUT-00.
+    """
+
+def check_points(points: Sequence[bytes]) -> list[bool]:
+    """Tells of each whether it is a point: 33 bytes, 02 or 03 first, x on the curve."""
+
+def keyset_id(
+    keys: Sequence[tuple[int, bytes]],
+    unit: str,
+    input_fee_ppk: int = 0,
+    final_expiry: int | None = None,
+) -> bytes:
+    """Computes the 33-byte id of public keys by amount, version 2.
+
+    Args:
+        keys: Amount and compressed public key, in any order.
+        unit: The unit; it is lower-cased.
+        input_fee_ppk: The fee per thousand inputs; 0 is none.
+        final_expiry: Seconds since 1970; 0 is none.
+
+    Raises:
+        LocalProtocolError: If there is no key, an amount has two, or one is no point.
+
+    Source: NUT-02.
+    """
+
+def blind(items: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """Blinds messages with given factors: `hash_to_curve(message) + r * G`.
+
+    For who chooses blinding factors by other means than a `WalletSeed`. A factor is used once.
+
+    Args:
+        items: Message and blinding factor.
+
+    Raises:
+        LocalProtocolError: If a factor is no scalar.
+    """
+
+def unblind(items: Sequence[tuple[bytes, bytes, bytes]]) -> list[bytes]:
+    """Unblinds signatures with given factors: `C_ - r * A`. Verifies no proof.
+
+    Args:
+        items: Blind signature, blinding factor and the mint's public key.
+
+    Raises:
+        LocalProtocolError: If a point or a factor is none.
+    """
+
+def verify_signature_dleqs(
+    items: Sequence[tuple[bytes, bytes, bytes, bytes, bytes]],
+) -> list[bool]:
+    """Tells of each blind signature whether its proof shows the announced key; malformed ones do not.
+
+    Args:
+        items: Public key `A`, blinded message `B_`, blind signature `C_`, challenge `e`, response `s`.
+
+    Source: NUT-12, "Alice verifies".
+    """
+
+def verify_proof_dleqs(
+    items: Sequence[tuple[str, bytes, bytes, bytes, bytes, bytes]],
+) -> list[bool]:
+    """Tells of each unblinded token whether its proof shows the announced key; malformed ones do not.
+
+    Args:
+        items: Secret, signature `C`, challenge `e`, response `s`, blinding factor `r`, public key `A`.
+
+    Source: NUT-12, "Carol verifies".
+    """
+
+def denominate(residue: int, value: int, z0: int) -> tuple[int | None, int]:
+    """Splits a share's value and its channel's residue into one token and what stays.
+
+    Args:
+        residue: What the channel has not been given tokens for, in hashes.
+        value: What the share is worth, in hashes.
+        z0: The unit is `2^z0` hashes.
+
+    Returns:
+        The exponent z of the largest token not above the sum (`None` below one unit; at most
+        `z0 + 63` and 120), and the residue that stays, in hashes.
+
+    Raises:
+        LocalProtocolError: If the sum exceeds 2^128 - 1, or z0 exceeds 120.
+    """
+
+@final
+class MintSeed:
+    """Is the seed that all of a mint's keys come of. Wiped when it goes."""
+
+    @staticmethod
+    def generate() -> MintSeed:
+        """Makes a new seed from the system's randomness."""
+
+    @staticmethod
+    def from_secret(secret: bytes) -> MintSeed:
+        """Reads the 32 bytes of the seed.
+
+        Raises:
+            ConfigError: If there are not 32.
+        """
+
+    def expose_secret(self) -> bytes:
+        """Returns the 32 bytes of the seed, to be stored where only its owner can read."""
+
+@final
+class KeysetKeys:
+    """Is the mint's keys of one keyset. Wiped when it goes."""
+
+    @staticmethod
+    def derive(
+        seed: MintSeed, unit: str, number: int, first_exponent: int, count: int
+    ) -> KeysetKeys:
+        """Derives the keys of keyset `number` for `count` amounts from `2^first_exponent` on.
+
+        Raises:
+            LocalProtocolError: If `count` is 0 or an amount exceeds 2^63.
+        """
+
+    @staticmethod
+    def from_secrets(secrets: Sequence[tuple[int, bytes]], unit: str) -> KeysetKeys:
+        """Makes a keyset of an amount and a secret scalar each, as another mint may have them.
+
+        Raises:
+            LocalProtocolError: If there is no key, an amount has two, or a secret is no scalar.
+        """
+
+    @property
+    def id(self) -> bytes:
+        """The 33-byte id, version 2, without fee and expiry."""
+
+    @property
+    def public(self) -> list[tuple[int, bytes]]:
+        """Amount and compressed public key, by ascending amount."""
+
+    def sign(self, items: Sequence[tuple[int, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
+        """Signs blinded messages; the same message and amount have the same answer for ever.
+
+        Args:
+            items: Amount and blinded message `B_`.
+
+        Returns:
+            Blind signature `C_`, challenge `e` and response `s` of each.
+
+        Raises:
+            LocalProtocolError: If the keyset has no key for an amount, or a message is no point
+                (`check_points` tells beforehand). Nothing is signed then.
+        """
+
+    def verify(self, proofs: Sequence[tuple[int, str, bytes]]) -> list[bool]:
+        """Tells of each token whether this keyset signed it.
+
+        An amount without a key and a malformed signature are `False`.
+
+        Args:
+            proofs: Amount, secret and unblinded signature `C`.
+        """
+
+    @staticmethod
+    def ys(secrets: Sequence[str]) -> list[bytes]:
+        """Returns the point `Y` of each secret, by which spent tokens are known."""
+
+@final
+class DerivedOutputs:
+    """Is what a wallet keeps and sends for tokens to be, by ascending counter."""
+
+    @property
+    def secrets(self) -> list[str]:
+        """The secrets: 64 lower-case hexadecimal digits each. Never logged, never sent unspent."""
+
+    @property
+    def blinded(self) -> list[bytes]:
+        """The blinded messages `B_` for the mint."""
+
+    def __len__(self) -> int: ...
+
+@final
+class WalletSeed:
+    """Is the seed that all of a wallet's secrets come of. Wiped when it goes."""
+
+    @staticmethod
+    def from_seed(seed: bytes) -> WalletSeed:
+        """Takes the 64 bytes that BIP39 makes of the seed words.
+
+        Raises:
+            ConfigError: If there are not 64.
+        """
+
+    def derive(self, keyset_id: bytes, start: int, count: int) -> DerivedOutputs:
+        """Derives the outputs of the counters from `start` on; each is used once.
+
+        The counters must be durably reserved before a blinded message leaves the machine.
+
+        Raises:
+            LocalProtocolError: If the keyset id is not of version 2, or the counters exceed 64 bits.
+
+        Source: NUT-13.
+        """
+
+    def unblind(
+        self, keyset_id: bytes, items: Sequence[tuple[int, bytes, bytes, bytes, bytes]]
+    ) -> list[bytes | None]:
+        """Verifies the mint's proofs and unblinds its signatures.
+
+        Args:
+            keyset_id: The keyset that the counters belong to.
+            items: Counter, blind signature `C_`, challenge `e`, response `s`, and the announced
+                public key `A` for the amount that the mint says it signed.
+
+        Returns:
+            The token's signature `C`, or `None` when the proof is missing, malformed or wrong.
+
+        Raises:
+            LocalProtocolError: If the keyset id is not of version 2.
+        """
+
+    def expose_blinding_factors(self, keyset_id: bytes, counters: Sequence[int]) -> list[bytes]:
+        """Returns the blinding factors of counters: they go with a token that a third party verifies.
+
+        Never to the mint, which could tell by them which signature the token was.
+
+        Raises:
+            LocalProtocolError: If the keyset id is not of version 2.
+        """

@@ -1,0 +1,29 @@
+//! Blind signatures over work: points, DLEQ proofs, keysets, wallets' secrets and claims, in batches.
+//!
+//! The scheme is Cashu's blind Diffie-Hellmann exchange over secp256k1 (NUT-00) with proofs of equal
+//! logarithms (NUT-12), keyset ids of version 2 (NUT-02) and deterministic secrets (NUT-13). Points
+//! are read strictly, multiplications by secrets take the same time whatever the secret is, and
+//! secrets are wiped when they are dropped. Nothing here draws randomness: the same input has the
+//! same output, byte by byte, on every machine and after every crash.
+
+mod batch;
+mod dleq;
+mod hmac;
+mod key;
+mod keyset;
+mod point;
+mod residue;
+mod scalar;
+mod wallet;
+
+pub use batch::in_parallel;
+pub use dleq::Dleq;
+pub use key::{AmountKey, BlindSignature, blind, unblind, verify_proof_dleq};
+pub use keyset::{
+    KEYSET_ID_LEN, KEYSET_SHORT_LEN, KeysetError, KeysetId, KeysetIdError, KeysetKeys, MintSeed,
+    SEED_LEN,
+};
+pub use point::{POINT_LEN, Point, PointError, hash_to_curve};
+pub use residue::{ResidueError, Token, denominate};
+pub use scalar::{Scalar, ScalarError};
+pub use wallet::{DerivedOutput, SignedOutput, WALLET_SEED_LEN, WalletSeed};
