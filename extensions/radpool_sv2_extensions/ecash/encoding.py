@@ -10,7 +10,7 @@ Source: SV2, section 3.1, "Data Types Mapping".
 import math
 import struct
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Protocol, Self, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_type_hints
 
 from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
 
@@ -247,9 +247,15 @@ class Nested(Generic[R]):
 
 
 class Record:
-    """Is a row of fields, each annotated with its kind, in the order of the wire."""
+    """Is a row of fields, each annotated with its kind, in the order of the wire.
+
+    Attributes:
+        malformed: The error code that answers what cannot be read at all, where there is one.
+    """
 
     __slots__ = ()
+
+    malformed: ClassVar[str] = ""
 
     def encode(self) -> bytes:
         """Writes all fields.
@@ -279,8 +285,11 @@ class Record:
                 a code for it.
         """
         reader = Reader(payload)
-        record = cls.read(reader)
-        reader.finish()
+        try:
+            record = cls.read(reader)
+            reader.finish()
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(str(error), error.error_code or cls.malformed) from error
         return record
 
     def check(self) -> None:

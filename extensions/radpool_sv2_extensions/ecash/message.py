@@ -43,7 +43,6 @@ __all__ = [
     "OUTPUTS_MAX",
     "PAYLOAD_LEN_MAX",
     "RECEIPTS_MAX",
-    "SIGNATURES_MAX",
     "Claim",
     "EcashEpochUpdate",
     "EcashKeysetAnnounce",
@@ -77,12 +76,12 @@ CLAIM_FIELD = 0x01
 """The field of the TLV that carries a claim behind the core's SubmitSharesExtended."""
 
 PAYLOAD_LEN_MAX = 65_536
-CLAIMS_MAX = 1_000
+CLAIMS_MAX = 500
 INPUTS_MAX = 250
 OUTPUTS_MAX = 250
 RECEIPTS_MAX = 600
-SIGNATURES_MAX = 500
-"""Most items, so that a message stays below 64 KiB (inputs: with secrets of 64 characters)."""
+"""Most items, so that a message stays below 64 KiB (inputs: with secrets of 64 characters) and so
+does its answer."""
 
 PROTOCOL_VERSION = 1
 
@@ -140,6 +139,8 @@ class TermsAsked(Record):
         min_protocol: The oldest version of the extension that will do.
         claim_pubkey: A key that may claim what is left behind, or nothing.
     """
+
+    malformed: ClassVar[str] = "malformed-terms"
 
     policies_accepted: U32
     sign_modes_accepted: U8
@@ -215,8 +216,10 @@ class OpenExtendedEcashMiningChannelError(Message):
 class Claim(Record):
     """Is what a share carries: the first 8 bytes of the keyset's id, and the blinded message."""
 
-    keyset_short: Annotated[bytes, Octets(SHORT_LEN, code="unknown-keyset")]
-    blinded: Annotated[bytes, Octets(POINT_LEN, code="invalid-blinded-message")]
+    malformed: ClassVar[str] = "invalid-blinded-message"
+
+    keyset_short: Annotated[bytes, Octets(SHORT_LEN)]
+    blinded: Annotated[bytes, Octets(POINT_LEN)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +378,7 @@ Indices = Items(Unsigned(2, 0xFFFF), LONG_COUNT, CLAIMS_MAX)
 
 @dataclass(frozen=True, slots=True)
 class RedeemSharesEcashSuccess(Message):
-    """Answers a request, or a part of it: each item of the request stands in one answer, once.
+    """Answers a request: each of its items stands in one of the lists, once.
 
     Attributes:
         request_id: As asked.
@@ -392,7 +395,7 @@ class RedeemSharesEcashSuccess(Message):
     request_id: U32
     mode: Annotated[int, Unsigned(1, MODE_MAX)]
     signatures: Annotated[
-        tuple[RedeemSignature, ...], Items(Nested(RedeemSignature), LONG_COUNT, SIGNATURES_MAX)
+        tuple[RedeemSignature, ...], Items(Nested(RedeemSignature), LONG_COUNT, CLAIMS_MAX)
     ]
     pending: Annotated[tuple[int, ...], Indices]
     unknown: Annotated[tuple[int, ...], Indices]
@@ -421,14 +424,17 @@ class KeyEntry(Record):
 
 @dataclass(frozen=True, slots=True)
 class EcashKeysetAnnounce(SignedMessage):
-    """Announces a keyset; who gets it computes the id again and checks the signature."""
+    """Announces a keyset; who gets it computes the id again and checks the signature.
+
+    The keyset of sats has no policy: 255 stands there.
+    """
 
     msg_type: ClassVar[int] = 0x09
     tag: ClassVar[str] = "radpool/keyset"
 
     keyset_id: KeysetId
     unit: Name
-    policy: Policy
+    policy: U8
     epoch: U32
     opened_height: U32
     opened_block: U256
