@@ -126,6 +126,7 @@ fn settings(pool: &Pool) -> ClientSettings {
         firmware: env!("CARGO_PKG_VERSION").into(),
         device_id: String::new(),
         extensions: Vec::new(),
+        carrier: None,
     }
 }
 

@@ -222,7 +222,10 @@ async fn take_answers(
                 *grinder = Grinder::new(assignment, grinder.nonce)?;
             }
             Event::Ended(ended) => return Err(ended.to_string()),
-            Event::Extensions(_) | Event::Opened { .. } | Event::TargetChanged(_) => {}
+            Event::Extensions(_)
+            | Event::Opened { .. }
+            | Event::TargetChanged(_)
+            | Event::Frame { .. } => {}
         }
     }
     Ok(())

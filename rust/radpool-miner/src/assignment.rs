@@ -157,6 +157,22 @@ pub struct Share {
     pub extranonce: [u8; EXTRANONCE_LEN_MAX],
 }
 
+impl Share {
+    /// The hash of the share's header.
+    #[must_use]
+    pub fn hash(&self) -> Hash256 {
+        let job = &self.assignment;
+        let header = Header {
+            version: self.version,
+            prev_hash: job.prev_hash,
+            merkle_root: job.merkle_root(&self.extranonce[..job.rollable]).0,
+            ntime: self.ntime,
+            nbits: job.nbits,
+        };
+        sha256d(&header.to_bytes(self.nonce))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

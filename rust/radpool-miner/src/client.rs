@@ -5,6 +5,10 @@
 //!   └───────── no extensions wanted ────────────────────────────────────^
 //! ```
 //!
+//! An extension may carry the channel's shares ([`ClientExtension`]): then it must be agreed on, its
+//! own messages open the channel and submit shares, and its other messages are handed up as
+//! [`Event::Frame`].
+//!
 //! One client opens one channel. A refusal, a message that breaks the protocol, a deadline and the
 //! end of the channel all end the client: [`Event::Ended`] is then the last thing it says, and the
 //! connection is to be closed. The machine reads no clock: `now_us` is any clock that never goes
@@ -18,18 +22,20 @@ use std::sync::Arc;
 use radpool_units::Target;
 use radpool_wire::{
     DecodeError,
-    frame::FrameHeader,
+    frame::{FrameHeader, HEADER_LEN},
     message::{
-        CloseChannel, Message, OpenExtendedMiningChannel, OpenStandardMiningChannel, Protocol,
-        RequestExtensions, SetupConnection, SubmitSharesExtended, SubmitSharesStandard,
-        SubmitSharesSuccess,
+        CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
+        OpenStandardMiningChannel, Protocol, RequestExtensions, SetupConnection, SubmitSharesError,
+        SubmitSharesExtended, SubmitSharesStandard, SubmitSharesSuccess,
     },
 };
 
 use crate::{
     assignment::{Assignment, ChannelKind, EXTRANONCE_LEN_MAX, Share},
     channel::Channel,
+    desk::CarrierFrame,
     ended::Ended,
+    extension::{ClientExtension, Said},
     submission::Mismatch,
 };
 
@@ -69,6 +75,21 @@ pub struct ClientSettings {
     pub device_id: String,
     /// Extensions to ask for; with none the negotiation is left out.
     pub extensions: Vec<u16>,
+    /// The extension that opens the channel, an extended one, and carries its shares.
+    pub carrier: Option<ClientExtension>,
+}
+
+impl ClientSettings {
+    /// All extensions to ask for.
+    fn wanted(&self) -> Vec<u16> {
+        let mut wanted = self.extensions.clone();
+        if let Some(carrier) = &self.carrier
+            && !wanted.contains(&carrier.extension_type)
+        {
+            wanted.push(carrier.extension_type);
+        }
+        wanted
+    }
 }
 
 /// What happened on the connection.
@@ -76,8 +97,8 @@ pub struct ClientSettings {
 pub enum Event {
     /// The pool agreed on these of the extensions.
     Extensions(Vec<u16>),
-    /// The channel is open.
-    Opened { channel_id: u32, group_id: u32, rollable: usize },
+    /// The channel is open; `tail` is what the extension that opened it says more.
+    Opened { channel_id: u32, group_id: u32, rollable: usize, tail: Vec<u8> },
     /// The pool asks for another target from the next job on.
     TargetChanged(Target),
     /// This is to be mined from now on.
@@ -86,6 +107,8 @@ pub enum Event {
     Accepted { count: u32, hashes: u64, waited_us: Vec<u64> },
     /// A share was refused.
     Rejected { sequence: u32, code: String },
+    /// A message of the extension that carries the shares, answers to shares included.
+    Frame { msg_type: u8, channel_msg: bool, payload: Vec<u8> },
     /// An answer to shares does not fit what was sent.
     Mismatched(Mismatch),
     /// Nothing more comes.
@@ -106,6 +129,12 @@ impl Outbox {
             self.frames.truncate(start);
             self.events.push(Event::Ended(Ended::Unsendable(error.to_string())));
         }
+    }
+
+    pub(crate) fn send_carrier(&mut self, carrier: &ClientExtension, frame: &CarrierFrame) {
+        let start = self.frames.len();
+        self.frames.extend_from_slice(&[0; HEADER_LEN]);
+        carrier.rename(&mut self.frames, start, frame.msg_type, frame.channel_msg, &frame.payload);
     }
 }
 
@@ -186,10 +215,7 @@ impl Client {
         }
         match self.phase {
             Phase::SetUp => self.end(Ended::Silent { awaited: "SetupConnection" }, out),
-            Phase::Extending => {
-                out.events.push(Event::Extensions(Vec::new()));
-                self.open(now_us, out);
-            }
+            Phase::Extending => self.handle_agreement(Vec::new(), now_us, out),
             Phase::Opening => self.end(Ended::Silent { awaited: "opening a channel" }, out),
             Phase::Open(_) | Phase::Over => self.deadline_us = None,
         }
@@ -203,6 +229,12 @@ impl Client {
         now_us: u64,
         out: &mut Outbox,
     ) {
+        if let Some(carrier) = &self.settings.carrier
+            && header.extension_type == carrier.extension_type
+        {
+            let said = carrier.read(header.msg_type, payload);
+            return self.handle_carrier(header, said, payload, now_us, out);
+        }
         // What is not understood and not core is somebody's extension: ignored, as SV2 3.2 wants.
         let message = match Message::decode(header, payload) {
             Ok(message) => message,
@@ -213,23 +245,22 @@ impl Client {
             (Phase::Over, _) => {}
             (Phase::SetUp, Message::SetupConnectionSuccess(success)) => {
                 self.fixed_version = success.flags & REQUIRES_FIXED_VERSION != 0;
-                if self.settings.extensions.is_empty() {
+                let wanted = self.settings.wanted();
+                if wanted.is_empty() {
                     self.open(now_us, out);
                 } else {
-                    self.request_extensions(now_us, out);
+                    self.request_extensions(wanted, now_us, out);
                 }
             }
             (Phase::SetUp, Message::SetupConnectionError(error)) => {
                 self.end(Ended::refused("the connection", &error.error_code), out);
             }
             (Phase::Extending, Message::RequestExtensionsSuccess(success)) => {
-                out.events.push(Event::Extensions(success.supported_extensions));
-                self.open(now_us, out);
+                self.handle_agreement(success.supported_extensions, now_us, out);
             }
             (Phase::Extending, Message::RequestExtensionsError(error)) => {
                 if error.required_extensions.is_empty() {
-                    out.events.push(Event::Extensions(Vec::new()));
-                    self.open(now_us, out);
+                    self.handle_agreement(Vec::new(), now_us, out);
                 } else {
                     self.end(Ended::ExtensionsRequired(error.required_extensions), out);
                 }
@@ -246,6 +277,17 @@ impl Client {
 
     /// Sends a share of a job of this connection; `None` when no channel is open any more.
     pub fn submit(&mut self, share: &Share, now_us: u64, out: &mut Outbox) -> Option<u32> {
+        self.submit_attached(share, &[], now_us, out)
+    }
+
+    /// The same with an attachment: what follows the share's fields in the carrier's message.
+    pub fn submit_attached(
+        &mut self,
+        share: &Share,
+        attachment: &[u8],
+        now_us: u64,
+        out: &mut Outbox,
+    ) -> Option<u32> {
         let Phase::Open(channel) = &mut self.phase else { return None };
         let job = &share.assignment;
         if job.channel_id != channel.id {
@@ -255,6 +297,7 @@ impl Client {
         let sequence_number = channel.submissions.send(now_us, exponent);
         let (channel_id, job_id) = (channel.id, job.job_id);
         let (nonce, ntime, version) = (share.nonce, share.ntime, share.version);
+        let start = out.frames.len();
         out.send(&match channel.kind {
             ChannelKind::Standard => Message::SubmitSharesStandard(SubmitSharesStandard {
                 channel_id,
@@ -275,6 +318,9 @@ impl Client {
                 tail: &[],
             }),
         });
+        if let Some(carrier) = &self.settings.carrier {
+            carrier.rename(&mut out.frames, start, carrier.share.request, true, attachment);
+        }
         Some(sequence_number)
     }
 
@@ -295,19 +341,31 @@ impl Client {
         out.events.push(Event::Ended(ended));
     }
 
-    fn request_extensions(&mut self, now_us: u64, out: &mut Outbox) {
+    fn request_extensions(&mut self, wanted: Vec<u16>, now_us: u64, out: &mut Outbox) {
         out.send(&Message::RequestExtensions(RequestExtensions {
             request_id: 1,
-            requested_extensions: self.settings.extensions.clone(),
+            requested_extensions: wanted,
         }));
         self.phase = Phase::Extending;
         self.deadline_us = Some(now_us + EXTENSIONS_US_MAX);
+    }
+
+    /// Goes on when the pool speaks what cannot be done without.
+    fn handle_agreement(&mut self, agreed: Vec<u16>, now_us: u64, out: &mut Outbox) {
+        if let Some(carrier) = &self.settings.carrier
+            && !agreed.contains(&carrier.extension_type)
+        {
+            return self.end(Ended::ExtensionMissing(carrier.extension_type), out);
+        }
+        out.events.push(Event::Extensions(agreed));
+        self.open(now_us, out);
     }
 
     fn open(&mut self, now_us: u64, out: &mut Outbox) {
         let user_identity = self.settings.user_identity.clone().into_bytes();
         let nominal_hash_rate = self.settings.nominal_hash_rate;
         let max_target = self.settings.max_target.to_le_bytes();
+        let start = out.frames.len();
         out.send(&match self.settings.kind {
             ChannelKind::Standard => {
                 Message::OpenStandardMiningChannel(OpenStandardMiningChannel {
@@ -327,6 +385,10 @@ impl Client {
                 })
             }
         });
+        if let Some(carrier) = &self.settings.carrier {
+            let tail = &carrier.open_tail;
+            carrier.rename(&mut out.frames, start, carrier.open.request, false, tail);
+        }
         self.phase = Phase::Opening;
         self.deadline_us = Some(now_us + ANSWER_US_MAX);
     }
@@ -341,20 +403,17 @@ impl Client {
                 0,
                 success.extranonce_prefix,
             ),
-            Message::OpenExtendedMiningChannelSuccess(success) => Channel::new(
-                success.channel_id,
-                ChannelKind::Extended,
-                success.group_channel_id,
-                Target::from_le_bytes(success.target),
-                usize::from(success.extranonce_size),
-                success.extranonce_prefix,
-            ),
+            Message::OpenExtendedMiningChannelSuccess(success) => extended(success),
             Message::OpenMiningChannelError(error) => {
                 return self.end(Ended::refused("the channel", &error.error_code), out);
             }
             // Messages to other channels cannot be meant for a client that has none.
             _ => return,
         };
+        self.handle_opened(channel, Vec::new(), out);
+    }
+
+    fn handle_opened(&mut self, channel: Channel, tail: Vec<u8>, out: &mut Outbox) {
         if channel.kind != self.settings.kind {
             return self.end(Ended::broken("a channel of another kind than asked for"), out);
         }
@@ -366,9 +425,49 @@ impl Client {
             channel_id: channel.id,
             group_id: channel.group_id,
             rollable: channel.rollable,
+            tail,
         });
         out.events.push(Event::TargetChanged(channel.target));
         self.phase = Phase::Open(Box::new(channel));
+    }
+
+    /// Takes in a message of the extension that carries the shares.
+    fn handle_carrier(
+        &mut self,
+        header: FrameHeader,
+        said: Result<Said, DecodeError>,
+        payload: &[u8],
+        now_us: u64,
+        out: &mut Outbox,
+    ) {
+        let said = match said {
+            Ok(said) => said,
+            Err(error) => return self.end(Ended::Malformed(error.to_string()), out),
+        };
+        match (&mut self.phase, said) {
+            (Phase::SetUp | Phase::Extending | Phase::Over, _) => return,
+            (Phase::Opening, Said::Opened { success, tail }) => {
+                return self.handle_opened(extended(success), tail, out);
+            }
+            (Phase::Opening, Said::OpenRefused(error)) => {
+                return self.end(Ended::refused("the channel", &error.error_code), out);
+            }
+            (Phase::Open(channel), Said::Accepted(success)) if success.channel_id == channel.id => {
+                if success.new_submits_accepted_count == 0 {
+                    channel.submissions.settle(success.last_sequence_number);
+                } else {
+                    accept(channel, &success, now_us, out);
+                }
+            }
+            (Phase::Open(channel), Said::Refused(error)) if error.channel_id == channel.id => {
+                return reject(channel, &error, out);
+            }
+            (Phase::Opening | Phase::Open(_), Said::Other) => {}
+            // Answers to what this client has not asked.
+            (Phase::Opening | Phase::Open(_), _) => return,
+        }
+        let FrameHeader { msg_type, channel_msg, .. } = header;
+        out.events.push(Event::Frame { msg_type, channel_msg, payload: payload.to_vec() });
     }
 
     fn handle_channel(&mut self, message: Message<'_>, now_us: u64, out: &mut Outbox) {
@@ -406,11 +505,7 @@ impl Client {
                 accept(channel, &success, now_us, out);
             }
             Message::SubmitSharesError(error) if error.channel_id == channel.id => {
-                if let Err(mismatch) = channel.submissions.reject(error.sequence_number) {
-                    out.events.push(Event::Mismatched(mismatch));
-                }
-                let code = printable(&error.error_code);
-                out.events.push(Event::Rejected { sequence: error.sequence_number, code });
+                reject(channel, &error, out);
             }
             Message::CloseChannel(close) if channel.is_addressed(close.channel_id) => {
                 return self.end(Ended::Closed(printable(&close.reason_code)), out);
@@ -423,6 +518,25 @@ impl Client {
             out.events.push(Event::Assigned { assignment: Arc::clone(assignment), new_tip });
         }
     }
+}
+
+fn extended(success: OpenExtendedMiningChannelSuccess) -> Channel {
+    Channel::new(
+        success.channel_id,
+        ChannelKind::Extended,
+        success.group_channel_id,
+        Target::from_le_bytes(success.target),
+        usize::from(success.extranonce_size),
+        success.extranonce_prefix,
+    )
+}
+
+fn reject(channel: &mut Channel, error: &SubmitSharesError, out: &mut Outbox) {
+    if let Err(mismatch) = channel.submissions.reject(error.sequence_number) {
+        out.events.push(Event::Mismatched(mismatch));
+    }
+    let code = printable(&error.error_code);
+    out.events.push(Event::Rejected { sequence: error.sequence_number, code });
 }
 
 fn accept(channel: &mut Channel, success: &SubmitSharesSuccess, now_us: u64, out: &mut Outbox) {

@@ -16,6 +16,12 @@ pub enum Ended {
     /// The pool insists on extensions that this miner does not speak.
     #[error("the pool requires extensions that this miner does not speak: {0:04x?}")]
     ExtensionsRequired(Vec<u16>),
+    /// The pool does not speak the extension that was to carry the shares.
+    #[error(
+        "the pool does not speak extension {0:04x}, which this miner was told to mine with: choose \
+         another pool, or mine without it"
+    )]
+    ExtensionMissing(u16),
     /// The pool closed the channel.
     #[error("the pool closed the channel: {0}")]
     Closed(String),
@@ -58,6 +64,7 @@ impl Ended {
             self,
             Self::Refused { .. }
                 | Self::ExtensionsRequired(_)
+                | Self::ExtensionMissing(_)
                 | Self::Unsendable(_)
                 | Self::Untrusted(_)
                 | Self::Stopped

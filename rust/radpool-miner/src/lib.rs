@@ -4,13 +4,17 @@
 //! |---|---|---|
 //! | hashing | [`header`], [`assignment`] | none |
 //! | protocol | [`client`] with [`channel`] and [`submission`] | none: frames and time are arguments |
+//! | an extension that carries the shares | [`ClientExtension`], [`desk`] | none but a bell |
 //! | one encrypted connection | [`link`] | a tokio socket |
 //! | the miner: sessions, threads, figures | [`Miner`] | its own threads |
 
 pub mod assignment;
 pub mod channel;
 pub mod client;
+mod courier;
+pub mod desk;
 mod ended;
+mod extension;
 pub mod header;
 pub mod link;
 mod miner;
@@ -22,5 +26,6 @@ mod worker;
 pub use assignment::{Assignment, ChannelKind, Share};
 pub use client::{Client, ClientSettings};
 pub use ended::Ended;
+pub use extension::{ClientExtension, Exchange};
 pub use miner::{Miner, MinerSettings};
 pub use stats::{Note, State, Stats};

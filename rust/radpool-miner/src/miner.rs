@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::RawFd,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +19,8 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     assignment::ChannelKind,
     client::ClientSettings,
+    desk::{Attachment, CarrierFrame, Desk, News},
+    extension::ClientExtension,
     session::Sessions,
     stats::{Book, Note, State, Stats},
     worker::{Board, Worker, measure_hash_rate},
@@ -42,6 +45,8 @@ pub struct MinerSettings {
     pub threads: u32,
     /// Hashes per second of all threads together.
     pub hash_rate_limit: Option<u64>,
+    /// The extension that is to carry the shares; the channel is an extended one then.
+    pub carrier: Option<ClientExtension>,
 }
 
 /// A running miner. Dropping it stops it without waiting.
@@ -50,6 +55,7 @@ pub struct Miner {
     board: Arc<Board>,
     book: Arc<Mutex<Book>>,
     hashes: Arc<AtomicU64>,
+    desk: Arc<Desk>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -66,6 +72,7 @@ impl Miner {
         let board = Arc::new(Board::default());
         let book = Arc::new(Mutex::new(Book::default()));
         let hashes = Arc::new(AtomicU64::new(0));
+        let desk = Arc::new(Desk::new()?);
         let (found_send, found) = mpsc::channel(FOUND_MAX);
         let (stop, stop_receive) = watch::channel(false);
         let expected = measure_hash_rate().saturating_mul(threads).min(limit.unwrap_or(u64::MAX));
@@ -74,6 +81,7 @@ impl Miner {
             board: Arc::clone(&board),
             book: Arc::clone(&book),
             hashes: Arc::clone(&hashes),
+            desk: Arc::clone(&desk),
             stop,
             threads: Vec::new(),
         };
@@ -96,6 +104,7 @@ impl Miner {
             board,
             book,
             hashes,
+            desk,
             found,
             stop: stop_receive,
             session: 0,
@@ -125,6 +134,32 @@ impl Miner {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.book.lock().stats.state == State::Stopped
+    }
+
+    /// A descriptor that is readable while [`Miner::take`] has something to give.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.desk.descriptor()
+    }
+
+    /// Takes what has happened to the shares that an extension carries. A new connection waits
+    /// until the end of the last one was taken.
+    #[must_use]
+    pub fn take(&self) -> News {
+        self.desk.take()
+    }
+
+    /// Gives attachments for shares of `session`: see [`crate::desk`]. False when they were not
+    /// taken.
+    #[must_use]
+    pub fn give(&self, session: u64, lot: u64, attachments: Vec<Attachment>) -> bool {
+        self.desk.give(session, lot, attachments)
+    }
+
+    /// Sends a frame of the extension in `session`; false when that is over or too many wait.
+    #[must_use]
+    pub fn send(&self, session: u64, frame: CarrierFrame) -> bool {
+        self.desk.command(session, frame)
     }
 
     /// Closes the channel and the connection in order and waits for the threads: about a second at
@@ -166,5 +201,6 @@ fn client_settings(settings: &MinerSettings, expected_hash_rate: u64) -> ClientS
         firmware: concat!("radpool-miner/", env!("CARGO_PKG_VERSION")).into(),
         device_id: String::new(),
         extensions: Vec::new(),
+        carrier: settings.carrier.clone(),
     }
 }

@@ -17,6 +17,8 @@ use tokio::{
 
 use crate::{
     client::{Client, ClientSettings, Event, Outbox},
+    courier::Courier,
+    desk::{CarrierFrame, Desk},
     ended::Ended,
     link::Link,
     miner::MinerSettings,
@@ -45,6 +47,7 @@ pub(crate) struct Sessions {
     pub(crate) board: Arc<Board>,
     pub(crate) book: Arc<Mutex<Book>>,
     pub(crate) hashes: Arc<AtomicU64>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) found: mpsc::Receiver<Found>,
     pub(crate) stop: watch::Receiver<bool>,
     /// Counts connections, so that a share of an old one is recognised.
@@ -60,10 +63,18 @@ impl Sessions {
         let mut redirections = 0;
         let mut has_mined = false;
         loop {
+            if !self.wait_until_cleared().await {
+                self.book.lock().stats.state = State::Stopped;
+                return;
+            }
             self.session += 1;
+            self.desk.open(self.session);
             let (opened, ended) = self.run_session(&address.0, address.1).await;
             self.board.post(None);
             self.close_book(&ended);
+            if self.client.carrier.is_some() {
+                self.desk.close(ended.to_string());
+            }
             if opened {
                 (has_mined, wait, redirections) = (true, WAIT_MIN, 0);
             }
@@ -120,25 +131,27 @@ impl Sessions {
         let now_us = || u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut out = Outbox::default();
         let mut scratch = vec![0; SCRATCH_LEN];
+        let mut courier =
+            settings.carrier.clone().map(|carrier| Courier::new(Arc::clone(&self.desk), carrier));
         let mut client = Client::new(settings, now_us(), &mut out);
         let mut opened = false;
         let mut sample_at = tokio::time::Instant::now();
         let mut leave_at: Option<tokio::time::Instant> = None;
         loop {
-            let over = leave_at.is_some_and(|at| tokio::time::Instant::now() >= at);
-            if leave_at.is_some() && (client.unanswered() == 0 || over) {
+            let is_time = |at: tokio::time::Instant| tokio::time::Instant::now() >= at;
+            if leave_at.is_some_and(|at| client.unanswered() == 0 || is_time(at)) {
                 client.close(&mut out);
             }
-            let ended = self.handle_events(&mut out, &mut opened);
+            let ended = self.handle_events(&mut out, courier.as_mut(), &mut opened);
+            if let Some(courier) = courier.as_mut().filter(|_| ended.is_none()) {
+                self.serve(courier, &mut client, leave_at.is_none(), now_us(), &mut out);
+            }
             self.book.lock().stats.unanswered = client.unanswered() as u64;
             let sent = tokio::select! {
                 sent = link.send(&mut out.frames) => sent,
                 () = stopped_and_waited(&mut self.stop) => Err(Ended::Stopped),
             };
-            if let Err(ended) = sent {
-                return (opened, ended);
-            }
-            if let Some(ended) = ended {
+            if let Some(ended) = sent.err().or(ended) {
                 return (opened, ended);
             }
             let mut deadline = leave_at.map_or(sample_at, |at| at.min(sample_at));
@@ -146,25 +159,27 @@ impl Sessions {
                 deadline = deadline.min((epoch + Duration::from_micros(deadline_us)).into());
             }
             tokio::select! {
-                readable = link.readable() => {
+                readable = link.readable(), if courier.is_none() || self.desk.has_room() => {
                     let read = readable.and_then(|()| link.read(&mut scratch, |header, payload| {
                         client.handle_frame(header, payload, now_us(), &mut out);
                     }));
                     if let Err(ended) = read {
                         // What came before the end still counts.
-                        let said = self.handle_events(&mut out, &mut opened);
+                        let said = self.handle_events(&mut out, courier.as_mut(), &mut opened);
                         return (opened, said.unwrap_or(ended));
                     }
                 }
                 Some(found) = self.found.recv(),
-                    if leave_at.is_none() && client.unanswered() < UNANSWERED_MAX =>
+                    if leave_at.is_none()
+                        && (courier.is_some() || client.unanswered() < UNANSWERED_MAX) =>
                 {
-                    self.submit(found, &mut client, now_us(), &mut out);
+                    self.handle_found(found, courier.as_mut(), &mut client, now_us(), &mut out);
                     for _ in 1..BURST_MAX {
                         let Ok(found) = self.found.try_recv() else { break };
-                        self.submit(found, &mut client, now_us(), &mut out);
+                        self.handle_found(found, courier.as_mut(), &mut client, now_us(), &mut out);
                     }
                 }
+                () = self.desk.stirred.notified() => {}
                 () = stopped(&mut self.stop), if leave_at.is_none() => {
                     // The last shares are worth waiting for: their answers are under way.
                     leave_at = Some(tokio::time::Instant::now() + GOODBYE_MAX);
@@ -173,28 +188,72 @@ impl Sessions {
                     client.handle_deadline(now_us(), &mut out);
                     if tokio::time::Instant::now() >= sample_at {
                         sample_at += SAMPLE_EVERY;
-                        let hashes = self.hashes.load(Ordering::Relaxed);
-                        self.book.lock().sample(Instant::now(), hashes);
+                        self.sample();
                     }
                 }
             }
         }
     }
 
-    fn submit(&self, found: Found, client: &mut Client, now_us: u64, out: &mut Outbox) {
-        if found.session == self.session && client.submit(&found.share, now_us, out).is_some() {
+    fn sample(&self) {
+        let hashes = self.hashes.load(Ordering::Relaxed);
+        self.book.lock().sample(Instant::now(), hashes);
+    }
+
+    /// Sends a share, or leaves it to the courier where an extension carries the shares.
+    fn handle_found(
+        &self,
+        found: Found,
+        courier: Option<&mut Courier>,
+        client: &mut Client,
+        now_us: u64,
+        out: &mut Outbox,
+    ) {
+        if found.session != self.session {
+            return;
+        }
+        if let Some(courier) = courier {
+            courier.take_in(found.share);
+        } else if client.submit(&found.share, now_us, out).is_some() {
             self.book.lock().stats.submitted += 1;
         }
     }
 
+    /// Sends what the courier can send.
+    fn serve(
+        &self,
+        courier: &mut Courier,
+        client: &mut Client,
+        is_staying: bool,
+        now_us: u64,
+        out: &mut Outbox,
+    ) {
+        courier.send_commands(out);
+        let sent = match is_staying {
+            true => courier.send(client, UNANSWERED_MAX, now_us, out),
+            false => 0,
+        };
+        let mut book = self.book.lock();
+        book.stats.submitted += sent;
+        book.stats.waiting = courier.waiting() as u64;
+    }
+
     /// Does what the machine wants done; returns why the session is over, when it is.
-    fn handle_events(&self, out: &mut Outbox, opened: &mut bool) -> Option<Ended> {
+    fn handle_events(
+        &self,
+        out: &mut Outbox,
+        mut courier: Option<&mut Courier>,
+        opened: &mut bool,
+    ) -> Option<Ended> {
         let mut ended = None;
         let mut book = self.book.lock();
         for event in out.events.drain(..) {
             match event {
                 Event::Extensions(_) => {}
-                Event::Opened { channel_id, .. } => {
+                Event::Opened { channel_id, tail, .. } => {
+                    if courier.is_some() {
+                        self.desk.tell_opened(channel_id, tail);
+                    }
                     *opened = true;
                     book.stats.state = State::Mining;
                     book.stats.channel_id = Some(channel_id);
@@ -220,7 +279,15 @@ impl Sessions {
                 Event::Accepted { count, hashes, waited_us } => {
                     book.accept(count, hashes, &waited_us);
                 }
-                Event::Rejected { code, .. } => {
+                Event::Frame { msg_type, channel_msg, payload } => {
+                    self.desk.tell_frame(CarrierFrame { msg_type, channel_msg, payload });
+                }
+                Event::Rejected { sequence, code } => {
+                    let courier = courier.as_deref_mut();
+                    if courier.is_some_and(|courier| courier.handle_refusal(sequence, &code)) {
+                        book.stats.resent += 1;
+                        continue;
+                    }
                     book.note(unix_ms(), format!("the pool rejected a share: {code}"));
                     book.reject(code);
                 }
@@ -240,9 +307,23 @@ impl Sessions {
         let stats = &mut book.stats;
         stats.lost += stats.unanswered;
         stats.unanswered = 0;
+        stats.waiting = 0;
         stats.channel_id = None;
         stats.job_id = None;
         stats.last_end = Some(ended.to_string());
+    }
+
+    /// Waits until nothing of the last session is left to be told; false when the miner is stopped
+    /// first.
+    async fn wait_until_cleared(&mut self) -> bool {
+        while !self.desk.is_cleared() {
+            tokio::select! {
+                () = self.desk.stirred.notified() => {}
+                () = stopped(&mut self.stop) => return false,
+                Some(_) = self.found.recv() => {}
+            }
+        }
+        true
     }
 
     /// Waits for `pause`; false when the miner is stopped first.

@@ -69,6 +69,10 @@ pub struct Stats {
     pub rejected: BTreeMap<String, u64>,
     /// Shares that still wait for an answer.
     pub unanswered: u64,
+    /// Shares that wait for an attachment.
+    pub waiting: u64,
+    /// Shares that were sent again with another attachment.
+    pub resent: u64,
     /// Shares whose answer the end of a connection cut off.
     pub lost: u64,
     /// Answers that did not fit what was sent: the pool miscounts.

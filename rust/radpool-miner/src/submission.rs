@@ -101,6 +101,11 @@ impl Submissions {
         }
     }
 
+    /// Takes off the share with number `sequence`, which the pool counted when it came before.
+    pub fn settle(&mut self, sequence: u32) {
+        self.pending.retain(|share| share.sequence != sequence);
+    }
+
     /// Takes in the rejection of the share with number `sequence`.
     ///
     /// # Errors
@@ -170,6 +175,15 @@ mod tests {
         );
         assert_eq!(submissions.reject(0), Err(Mismatch::UnknownSequence(0)));
         assert_eq!(sent(2).reject(7), Err(Mismatch::UnknownSequence(7)));
+    }
+
+    #[test]
+    fn share_that_was_counted_before_is_settled_alone() {
+        let mut submissions = sent(3);
+        submissions.settle(1);
+        submissions.settle(1);
+        assert_eq!(submissions.accept(2, 2, 32, 10, |_| ()), Ok(()));
+        assert!(submissions.is_empty());
     }
 
     #[test]

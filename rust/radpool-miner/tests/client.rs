@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: the panic is the report")]
 
 use radpool_miner::{
-    ChannelKind, Client, ClientSettings, Ended, Share,
+    ChannelKind, Client, ClientExtension, ClientSettings, Ended, Exchange, Share,
     client::{Event, Outbox},
 };
 use radpool_units::{Exponent, Target, merkle_root_from_path, sha256d};
@@ -14,7 +14,7 @@ use radpool_wire::{
         OpenExtendedMiningChannelSuccess, OpenMiningChannelError, OpenStandardMiningChannelSuccess,
         Reconnect, RequestExtensionsSuccess, SetExtranoncePrefix, SetGroupChannel, SetNewPrevHash,
         SetTarget, SetupConnectionError, SetupConnectionSuccess, SubmitSharesError,
-        SubmitSharesSuccess,
+        SubmitSharesExtended, SubmitSharesSuccess,
     },
 };
 
@@ -36,7 +36,23 @@ fn settings(kind: ChannelKind) -> ClientSettings {
         firmware: String::new(),
         device_id: String::new(),
         extensions: Vec::new(),
+        carrier: None,
     }
+}
+
+/// An extension that carries the shares; its numbers mean nothing.
+const CARRIER: u16 = 0x4777;
+
+fn carried() -> ClientSettings {
+    let carrier = ClientExtension {
+        extension_type: CARRIER,
+        open: Exchange { request: 10, success: 11, error: 12 },
+        open_tail: b"please".to_vec(),
+        share: Exchange { request: 13, success: 14, error: 15 },
+        renewing_codes: vec!["torn".into()],
+        lapsing_codes: vec!["outdated".into()],
+    };
+    ClientSettings { carrier: Some(carrier), ..settings(ChannelKind::Extended) }
 }
 
 fn z(zeros: u32) -> Exponent {
@@ -100,6 +116,51 @@ impl Conversation {
         message.encode(&mut frame).unwrap();
         let header = FrameHeader::of_frame(&frame).unwrap();
         self.client.handle_frame(header, &mut frame[6..], self.now_us, &mut self.out);
+    }
+
+    /// Hears a message of the carrier whose first fields are those of `core`.
+    fn hear_carrier(&mut self, msg_type: u8, core: &Message<'_>, tail: &[u8]) {
+        let mut frame = Vec::new();
+        core.encode(&mut frame).unwrap();
+        let mut payload = frame.split_off(6);
+        payload.extend_from_slice(tail);
+        self.hear_raw(msg_type, &mut payload);
+    }
+
+    fn hear_raw(&mut self, msg_type: u8, payload: &mut [u8]) {
+        let payload_len = u32::try_from(payload.len()).unwrap();
+        let header =
+            FrameHeader { extension_type: CARRIER, channel_msg: false, msg_type, payload_len };
+        self.client.handle_frame(header, payload, self.now_us, &mut self.out);
+    }
+
+    /// Opens a channel by the carrier's message; the pool says `tail` behind the core's fields.
+    fn open_carried(tail: &[u8]) -> Self {
+        let mut talk = Self::start(carried());
+        talk.hear(&Message::SetupConnectionSuccess(SetupConnectionSuccess {
+            used_version: 2,
+            flags: 0,
+        }));
+        talk.hear(&Message::RequestExtensionsSuccess(RequestExtensionsSuccess {
+            request_id: 1,
+            supported_extensions: vec![CARRIER],
+        }));
+        talk.out = Outbox::default();
+        let success = Message::OpenExtendedMiningChannelSuccess(OpenExtendedMiningChannelSuccess {
+            request_id: 1,
+            channel_id: CHANNEL,
+            target: z(4).target().to_le_bytes(),
+            extranonce_size: 8,
+            extranonce_prefix: vec![7; 4],
+            group_channel_id: GROUP,
+        });
+        talk.hear_carrier(11, &success, tail);
+        talk
+    }
+
+    fn share(&mut self, nonce: u32) -> Share {
+        let assignment = self.client.channel().unwrap().active().unwrap().clone();
+        Share { assignment, version: 1, ntime: 1_000, nonce, extranonce: [9; 32] }
     }
 
     /// The types of the messages that were sent since the last look.
@@ -404,4 +465,132 @@ fn oversized_frames_are_refused_by_their_header() {
     let most = radpool_miner::client::PAYLOAD_LEN_MAX;
     assert_eq!(Client::check_frame(&header(most)), Ok(()));
     assert_eq!(Client::check_frame(&header(most + 1)), Err(Ended::Oversized { length: most + 1 }));
+}
+
+#[test]
+fn carrier_must_be_agreed_on() {
+    let success =
+        Message::SetupConnectionSuccess(SetupConnectionSuccess { used_version: 2, flags: 0 });
+    let mut talk = Conversation::start(carried());
+    talk.hear(&success);
+    assert_eq!(talk.sent(), [0x00, 0x00]);
+    talk.hear(&Message::RequestExtensionsSuccess(RequestExtensionsSuccess {
+        request_id: 1,
+        supported_extensions: vec![2],
+    }));
+    let ended = talk.ended();
+    assert_eq!(ended, Ended::ExtensionMissing(CARRIER));
+    assert!(ended.is_lasting() && ended.to_string().contains("4777"));
+
+    let mut silent = Conversation::start(carried());
+    silent.hear(&success);
+    let deadline = silent.client.next_deadline().unwrap();
+    silent.client.handle_deadline(deadline, &mut silent.out);
+    assert_eq!(silent.ended(), Ended::ExtensionMissing(CARRIER));
+}
+
+#[test]
+fn carrier_opens_the_channel_with_a_tail_each_way() {
+    let mut talk = Conversation::start(carried());
+    talk.hear(&Message::SetupConnectionSuccess(SetupConnectionSuccess {
+        used_version: 2,
+        flags: 0,
+    }));
+    talk.sent();
+    talk.hear(&Message::RequestExtensionsSuccess(RequestExtensionsSuccess {
+        request_id: 1,
+        supported_extensions: vec![CARRIER],
+    }));
+    let frame = std::mem::take(&mut talk.out.frames);
+    let header = FrameHeader::of_frame(&frame).unwrap();
+    assert_eq!((header.extension_type, header.msg_type), (CARRIER, 10));
+    assert!(!header.channel_msg && frame.ends_with(b"please"));
+    talk.events();
+    talk.hear_raw(99, &mut [1, 2]);
+    assert!(matches!(&talk.events()[..], [Event::Frame { msg_type: 99, payload, .. }]
+        if payload == &[1, 2]));
+
+    let mut talk = Conversation::open_carried(b"welcome");
+    assert!(matches!(&talk.events()[..], [Event::Opened { tail, .. }, Event::TargetChanged(_)]
+        if tail == b"welcome"));
+
+    let mut refused = Conversation::start(carried());
+    refused.hear(&Message::SetupConnectionSuccess(SetupConnectionSuccess {
+        used_version: 2,
+        flags: 0,
+    }));
+    refused.hear(&Message::RequestExtensionsSuccess(RequestExtensionsSuccess {
+        request_id: 1,
+        supported_extensions: vec![CARRIER],
+    }));
+    refused.events();
+    let error_code = b"not-today".to_vec();
+    let error = OpenMiningChannelError { request_id: 1, error_code };
+    refused.hear_carrier(12, &Message::OpenMiningChannelError(error), &[]);
+    assert!(matches!(refused.ended(), Ended::Refused { code, .. } if code == "not-today"));
+}
+
+#[test]
+fn carried_share_has_its_attachment_behind_the_core_fields() {
+    let mut talk = Conversation::open_carried(&[]);
+    talk.future_job(GROUP, 1);
+    talk.tip(GROUP, 1, 0xaa);
+    talk.sent();
+    let share = talk.share(77);
+    assert_eq!(talk.client.submit_attached(&share, b"token", 0, &mut talk.out), Some(0));
+    let mut frame = std::mem::take(&mut talk.out.frames);
+    let header = FrameHeader::of_frame(&frame).unwrap();
+    assert_eq!((header.extension_type, header.msg_type), (CARRIER, 13));
+    assert!(header.channel_msg);
+    let core = FrameHeader { extension_type: 0, msg_type: 0x1b, ..header };
+    assert_eq!(
+        Message::decode(core, &mut frame[6..]).unwrap(),
+        Message::SubmitSharesExtended(SubmitSharesExtended {
+            channel_id: CHANNEL,
+            sequence_number: 0,
+            job_id: 1,
+            nonce: 77,
+            ntime: 1_000,
+            version: 1,
+            extranonce: &[9; 8],
+            tail: b"token",
+        })
+    );
+}
+
+#[test]
+fn carried_answers_settle_shares_and_are_handed_up() {
+    let mut talk = Conversation::open_carried(&[]);
+    talk.future_job(GROUP, 1);
+    talk.tip(GROUP, 1, 0xaa);
+    for nonce in 0..4 {
+        let share = talk.share(nonce);
+        talk.client.submit_attached(&share, b"token", 0, &mut talk.out);
+    }
+    talk.events();
+    let answer = |last: u32, count: u32| SubmitSharesSuccess {
+        channel_id: CHANNEL,
+        last_sequence_number: last,
+        new_submits_accepted_count: count,
+        new_shares_sum: u64::from(count) * 16,
+    };
+    talk.hear_carrier(14, &Message::SubmitSharesSuccess(answer(1, 2)), b"receipts");
+    assert!(matches!(&talk.events()[..], [
+        Event::Accepted { count: 2, hashes: 32, .. },
+        Event::Frame { msg_type: 14, payload, .. },
+    ] if payload.ends_with(b"receipts")));
+    let refusal =
+        SubmitSharesError { channel_id: CHANNEL, sequence_number: 2, error_code: b"torn".to_vec() };
+    talk.hear_carrier(15, &Message::SubmitSharesError(refusal), &[]);
+    assert!(matches!(&talk.events()[..], [Event::Rejected { sequence: 2, code }]
+        if code == "torn"));
+    // A share that was counted when it came first is answered without being counted again.
+    talk.hear_carrier(14, &Message::SubmitSharesSuccess(answer(3, 0)), &[]);
+    assert!(matches!(talk.events()[..], [Event::Frame { .. }]));
+    assert_eq!(talk.client.unanswered(), 0);
+    let other = SubmitSharesSuccess { channel_id: CHANNEL + 1, ..answer(0, 1) };
+    talk.hear_carrier(14, &Message::SubmitSharesSuccess(other), &[]);
+    assert!(talk.events().is_empty());
+    talk.hear_raw(14, &mut [1, 2, 3]);
+    assert!(matches!(talk.ended(), Ended::Malformed(_)));
 }

@@ -9,14 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use radpool_miner::{ChannelKind, Miner, MinerSettings, State, Stats, header::Header};
+use radpool_miner::{
+    ChannelKind, ClientExtension, Exchange, Miner, MinerSettings, State, Stats,
+    desk::{Attachment, CarrierFrame, News},
+    header::Header,
+};
 use radpool_units::{Exponent, Hash256, merkle_root_from_path, sha256d};
 use radpool_wire::{
+    frame::FrameHeader,
     keys::{AuthorityPublicKey, AuthoritySecretKey},
     message::{
         Message, NewExtendedMiningJob, OpenExtendedMiningChannelSuccess,
-        OpenStandardMiningChannelSuccess, Reconnect, SetNewPrevHash, SetupConnectionSuccess,
-        SubmitSharesError, SubmitSharesSuccess,
+        OpenStandardMiningChannelSuccess, Reconnect, RequestExtensionsSuccess, SetNewPrevHash,
+        SetupConnectionSuccess, SubmitSharesError, SubmitSharesSuccess,
     },
     noise::{ACT1_LEN, Certificate, Opener, Responder, Sealer, ServerIdentity, StaticKey},
     reader::FrameReader,
@@ -24,6 +29,8 @@ use radpool_wire::{
 
 const PREV: [u8; 32] = [0xab; 32];
 const PREFIX: [u8; 4] = [1, 2, 3, 4];
+/// An extension that carries the shares; its numbers mean nothing.
+const CARRIER: u16 = 0x4777;
 
 fn authority(byte: u8) -> AuthoritySecretKey {
     AuthoritySecretKey::from_bytes([byte; 32]).unwrap()
@@ -77,7 +84,10 @@ impl Peer {
             let cap = |_: &_| Ok::<(), &str>(());
             self.reader.feed(&mut scratch[..length], &mut self.opener, cap, keep).unwrap();
             for (header, mut payload) in frames {
-                self.answer(Message::decode(header, &mut payload).unwrap());
+                match header.extension_type {
+                    CARRIER => self.answer_carried(header.msg_type, &mut payload),
+                    _ => self.answer(Message::decode(header, &mut payload).unwrap()),
+                }
             }
         }
     }
@@ -126,9 +136,79 @@ impl Peer {
                 (share.version, share.ntime, share.nonce),
                 share.sequence_number,
             ),
+            Message::RequestExtensions(request) => {
+                self.send(&Message::RequestExtensionsSuccess(RequestExtensionsSuccess {
+                    request_id: request.request_id,
+                    supported_extensions: request.requested_extensions,
+                }));
+            }
             Message::CloseChannel(close) => assert_eq!(close.channel_id, self.channel),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Sends a message of the carrier: the fields of `core`, then `tail`.
+    fn send_carried(&mut self, msg_type: u8, core: &Message<'_>, tail: &[u8]) {
+        let (mut frame, mut sealed) = (Vec::new(), Vec::new());
+        core.encode(&mut frame).unwrap();
+        frame.extend_from_slice(tail);
+        let payload_len = u32::try_from(frame.len() - 6).unwrap();
+        let header =
+            FrameHeader { extension_type: CARRIER, channel_msg: true, msg_type, payload_len };
+        frame[..6].copy_from_slice(&header.to_bytes());
+        self.sealer.seal_frame(&frame, &mut sealed).unwrap();
+        let _ = self.stream.write_all(&sealed);
+    }
+
+    /// Opens channels; refuses a share whose attachment says a code, and accepts any other.
+    fn answer_carried(&mut self, msg_type: u8, payload: &mut [u8]) {
+        let core = |msg_type| FrameHeader {
+            extension_type: 0,
+            channel_msg: false,
+            msg_type,
+            payload_len: u32::try_from(payload.len()).unwrap(),
+        };
+        if msg_type == 10 {
+            assert!(payload.ends_with(b"please"));
+            self.channel = 4;
+            let success = OpenExtendedMiningChannelSuccess {
+                request_id: 1,
+                channel_id: 4,
+                target: Exponent::new(8).unwrap().target().to_le_bytes(),
+                extranonce_size: 8,
+                extranonce_prefix: PREFIX.to_vec(),
+                group_channel_id: 1,
+            };
+            let success = Message::OpenExtendedMiningChannelSuccess(success);
+            self.send_carried(11, &success, b"welcome");
+            return self.work();
+        }
+        if msg_type == 99 {
+            let core = Message::SetTarget(radpool_wire::message::SetTarget {
+                channel_id: 0,
+                maximum_target: [0; 32],
+            });
+            return self.send_carried(99, &core, payload);
+        }
+        assert_eq!(msg_type, 13);
+        let Message::SubmitSharesExtended(share) = Message::decode(core(0x1b), payload).unwrap()
+        else {
+            panic!("no share")
+        };
+        let (channel_id, sequence_number) = (share.channel_id, share.sequence_number);
+        if share.tail != b"good" {
+            let error_code = share.tail.to_vec();
+            let error = SubmitSharesError { channel_id, sequence_number, error_code };
+            return self.send_carried(15, &Message::SubmitSharesError(error), &[]);
+        }
+        self.accepted += 1;
+        let success = SubmitSharesSuccess {
+            channel_id,
+            last_sequence_number: sequence_number,
+            new_submits_accepted_count: 1,
+            new_shares_sum: 256,
+        };
+        self.send_carried(14, &Message::SubmitSharesSuccess(success), b"receipt");
     }
 
     fn work(&mut self) {
@@ -198,6 +278,7 @@ fn start(port: u16, kind: ChannelKind, trusted: AuthorityPublicKey) -> Miner {
         kind,
         threads: 2,
         hash_rate_limit: Some(20_000),
+        carrier: None,
     })
     .unwrap()
 }
@@ -285,4 +366,159 @@ fn miner_without_a_pool_stops_at_once() {
     let asked = Instant::now();
     miner.stop();
     assert!(asked.elapsed() < Duration::from_secs(2));
+}
+
+fn start_carried(port: u16) -> Miner {
+    let carrier = ClientExtension {
+        extension_type: CARRIER,
+        open: Exchange { request: 10, success: 11, error: 12 },
+        open_tail: b"please".to_vec(),
+        share: Exchange { request: 13, success: 14, error: 15 },
+        renewing_codes: vec!["torn".into()],
+        lapsing_codes: vec!["outdated".into()],
+    };
+    Miner::start(MinerSettings {
+        host: "127.0.0.1".into(),
+        port,
+        authority: None,
+        user: "alice".into(),
+        kind: ChannelKind::Extended,
+        threads: 1,
+        hash_rate_limit: Some(20_000),
+        carrier: Some(carrier),
+    })
+    .unwrap()
+}
+
+/// Adds up the news of one session until they tell enough.
+fn hear(miner: &Miner, enough: impl Fn(&News) -> bool) -> News {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut all = News::default();
+    while !enough(&all) {
+        let news = miner.take();
+        all.session = news.session;
+        all.opened = all.opened.or(news.opened);
+        all.submitted.extend(news.submitted);
+        all.refused.extend(news.refused);
+        all.frames.extend(news.frames);
+        all.withdrawn.extend(news.withdrawn);
+        all.dropped += news.dropped;
+        all.ended = all.ended.or(news.ended);
+        assert!(Instant::now() < deadline, "{all:?}, {:?}", miner.stats());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    all
+}
+
+fn attachments(first: u64, data: &[&str]) -> Vec<Attachment> {
+    let numbered = (first..).zip(data);
+    numbered.map(|(id, data)| Attachment { id, data: data.as_bytes().to_vec() }).collect()
+}
+
+#[test]
+fn only_shares_with_an_attachment_leave_the_miner() {
+    let (listener, port) = listen();
+    let pool = spawn(move || {
+        let mut peer = Peer::accept(&listener);
+        peer.serve(u32::MAX);
+        peer.accepted
+    });
+    let mut miner = start_carried(port);
+    let news = hear(&miner, |news| news.opened.is_some());
+    assert_eq!(news.opened, Some((4, b"welcome".to_vec())));
+    wait_for(&miner, |stats| stats.waiting >= 3);
+    assert_eq!(miner.stats().submitted, 0);
+    assert!(miner.give(news.session, 1, attachments(7, &["good"; 3])));
+    let news = hear(&miner, |news| news.frames.len() == 3);
+    let sent: Vec<_> =
+        news.submitted.iter().map(|share| (share.attachment, share.sequence)).collect();
+    assert_eq!(sent, [(7, 0), (8, 1), (9, 2)]);
+    for share in &news.submitted {
+        assert_eq!(share.exponent, Some(8));
+        assert!(Exponent::new(8).unwrap().is_met_by(&Hash256(share.hash)));
+    }
+    assert!(news.frames.iter().all(|frame| frame.payload.ends_with(b"receipt")));
+    // The queue of those that wait is bounded, and the newest stay in it.
+    let news = hear(&miner, |news| news.dropped > 0);
+    assert!(news.submitted.is_empty() && miner.stats().waiting <= 256);
+    miner.stop();
+    assert_eq!(pool.join().unwrap(), 3);
+    assert_eq!(miner.stats().submitted, 3);
+}
+
+#[test]
+fn share_refused_for_its_attachment_goes_out_again_with_another() {
+    let (listener, port) = listen();
+    let pool = spawn(move || Peer::accept(&listener).serve(u32::MAX));
+    let mut miner = start_carried(port);
+    let session = hear(&miner, |news| news.opened.is_some()).session;
+    assert!(miner.give(session, 1, attachments(0, &["torn"])));
+    let torn = hear(&miner, |news| news.refused.len() == 1);
+    assert!(torn.refused[0].again && torn.refused[0].code == "torn");
+    assert!(miner.give(session, 1, attachments(1, &["good"])));
+    let good = hear(&miner, |news| news.frames.len() == 1);
+    assert_eq!(torn.submitted[0].hash, good.submitted[0].hash);
+    assert!(torn.submitted[0].sequence < good.submitted[0].sequence);
+    // What a lapsed lot had left is of no use: the share waits for the next lot.
+    assert!(miner.give(session, 2, attachments(2, &["outdated"])));
+    let outdated = hear(&miner, |news| news.refused.len() == 1);
+    assert!(!miner.give(session, 2, attachments(3, &["good"])));
+    assert!(miner.give(session, 3, attachments(4, &["good"])));
+    let good = hear(&miner, |news| news.frames.len() == 1);
+    assert_eq!(outdated.submitted[0].hash, good.submitted[0].hash);
+    // Any other code means the share itself.
+    assert!(miner.give(session, 3, attachments(5, &["stale-share"])));
+    let news = hear(&miner, |news| news.refused.len() == 1);
+    assert!(matches!(&news.refused[..], [refused] if !refused.again));
+    assert_eq!(miner.stats().rejected, [("stale-share".to_string(), 1)].into());
+    assert_eq!(miner.stats().resent, 2);
+    miner.stop();
+    pool.join().unwrap();
+}
+
+#[test]
+fn pool_that_refuses_every_attachment_gets_no_more_than_four_for_a_share() {
+    let (listener, port) = listen();
+    let pool = spawn(move || Peer::accept(&listener).serve(u32::MAX));
+    let mut miner = start_carried(port);
+    let session = hear(&miner, |news| news.opened.is_some()).session;
+    assert!(miner.give(session, 1, attachments(0, &["torn"; 8])));
+    let news = hear(&miner, |news| news.refused.len() == 8);
+    let given_up = news.refused.iter().filter(|refused| !refused.again).count();
+    let hashes = news.submitted.iter().map(|share| share.hash);
+    let mut times = std::collections::BTreeMap::<_, u32>::new();
+    hashes.for_each(|hash| *times.entry(hash).or_default() += 1);
+    assert!(times.values().all(|times| *times <= 4), "{times:?}");
+    assert_eq!(given_up, times.values().filter(|times| **times == 4).count());
+    miner.stop();
+    pool.join().unwrap();
+}
+
+#[test]
+fn each_session_starts_empty_and_after_the_end_of_the_last_was_taken() {
+    let (listener, port) = listen();
+    let pool = spawn(move || {
+        Peer::accept(&listener).serve(1);
+        Peer::accept(&listener).serve(u32::MAX);
+    });
+    let mut miner = start_carried(port);
+    let session = hear(&miner, |news| news.opened.is_some()).session;
+    assert_eq!(session, 1);
+    let frame = CarrierFrame { msg_type: 99, channel_msg: true, payload: b"ask".to_vec() };
+    assert!(miner.send(session, frame.clone()));
+    let news = hear(&miner, |news| !news.frames.is_empty());
+    assert!(news.frames[0].msg_type == 99 && news.frames[0].payload.ends_with(b"ask"));
+    assert!(miner.give(session, 1, attachments(0, &["good"; 20])));
+    wait_for(&miner, |stats| stats.last_end.is_some());
+    let news = hear(&miner, |news| news.ended.is_some());
+    assert!(!news.withdrawn.is_empty());
+    assert_eq!(news.submitted.len() + news.withdrawn.len(), 20);
+    let next = hear(&miner, |news| news.opened.is_some());
+    assert_eq!(next.session, 2);
+    assert!(!miner.give(1, 2, attachments(0, &["good"])) && !miner.send(1, frame));
+    assert!(miner.give(2, 1, attachments(0, &["good"])));
+    let news = hear(&miner, |news| news.frames.len() == 1);
+    assert_eq!((news.submitted.len(), news.submitted[0].sequence), (1, 0));
+    miner.stop();
+    pool.join().unwrap();
 }

@@ -4,13 +4,134 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use radpool_miner as miner;
 
+use radpool_miner::desk::{ATTACHMENT_LEN_MAX, Attachment, CarrierFrame};
+
 use crate::{
+    argument::{Int, code},
     error::{config_error, local_error},
     keys::AuthorityPublicKey,
 };
 
 /// More threads than any machine has are a slip of the keyboard.
 const THREADS_MAX: u32 = 1024;
+
+/// Longest payload of a frame of an extension.
+const PAYLOAD_LEN_MAX: usize = miner::client::PAYLOAD_LEN_MAX as usize;
+
+/// Core messages, the negotiation of extensions and a channel bit are no carrier's.
+const EXTENSION_TYPES: std::ops::RangeInclusive<u16> = 2..=0x7fff;
+
+/// A request's message type and those of its answers.
+type ExchangeNumbers = (Int<u8>, Int<u8>, Int<u8>);
+
+/// How a miner speaks an extension that carries its shares.
+#[pyclass(frozen, module = "radpool_sv2._native.miner")]
+#[derive(Clone, Debug)]
+pub struct Carrier(miner::ClientExtension);
+
+#[pymethods]
+impl Carrier {
+    #[new]
+    #[pyo3(signature = (
+        *, extension_type, open_messages, open_tail, share_messages, renewing_codes, lapsing_codes
+    ))]
+    fn new(
+        extension_type: Int<u16>,
+        open_messages: ExchangeNumbers,
+        open_tail: Vec<u8>,
+        share_messages: ExchangeNumbers,
+        renewing_codes: Vec<String>,
+        lapsing_codes: Vec<String>,
+    ) -> PyResult<Self> {
+        let extension_type = extension_type.0;
+        if !EXTENSION_TYPES.contains(&extension_type) {
+            return Err(local_error(format!("{extension_type:#06x} is no extension's number")));
+        }
+        let exchange = |(request, success, error): ExchangeNumbers| miner::Exchange {
+            request: request.0,
+            success: success.0,
+            error: error.0,
+        };
+        let (open, share) = (exchange(open_messages), exchange(share_messages));
+        let mut numbers = vec![open.success, open.error, share.success, share.error];
+        numbers.sort_unstable();
+        numbers.dedup();
+        if numbers.len() != 4 || open.request == share.request {
+            return Err(local_error("two messages of the carrier have the same number"));
+        }
+        if open_tail.len() > PAYLOAD_LEN_MAX / 2 {
+            return Err(local_error(format!("a tail of {} bytes", open_tail.len())));
+        }
+        let checked = |codes: Vec<String>| -> PyResult<Vec<String>> {
+            codes.iter().map(|text| code(text, 1)).collect()
+        };
+        Ok(Self(miner::ClientExtension {
+            extension_type,
+            open,
+            open_tail,
+            share,
+            renewing_codes: checked(renewing_codes)?,
+            lapsing_codes: checked(lapsing_codes)?,
+        }))
+    }
+}
+
+/// What has happened in a session since the last look.
+#[pyclass(frozen, module = "radpool_sv2._native.miner")]
+#[derive(Debug)]
+pub struct News(miner::desk::News);
+
+#[pymethods]
+impl News {
+    #[getter]
+    fn session(&self) -> u64 {
+        self.0.session
+    }
+
+    #[getter]
+    fn opened(&self) -> Option<(u32, &[u8])> {
+        self.0.opened.as_ref().map(|(channel, tail)| (*channel, tail.as_slice()))
+    }
+
+    #[getter]
+    fn submitted(&self) -> Vec<(u32, Option<u8>, u64, &[u8])> {
+        let shares = self.0.submitted.iter();
+        shares
+            .map(|share| (share.sequence, share.exponent, share.attachment, share.hash.as_slice()))
+            .collect()
+    }
+
+    #[getter]
+    fn refused(&self) -> Vec<(u32, &str, bool)> {
+        let refused = self.0.refused.iter();
+        refused.map(|share| (share.sequence, share.code.as_str(), share.again)).collect()
+    }
+
+    #[getter]
+    fn frames(&self) -> Vec<(u8, bool, &[u8])> {
+        let frames = self.0.frames.iter();
+        frames.map(|frame| (frame.msg_type, frame.channel_msg, frame.payload.as_slice())).collect()
+    }
+
+    #[getter]
+    fn withdrawn(&self) -> Vec<u64> {
+        self.0.withdrawn.clone()
+    }
+
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.0.dropped
+    }
+
+    #[getter]
+    fn ended(&self) -> Option<&str> {
+        self.0.ended.as_deref()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
 
 /// A CPU miner on threads of its own.
 #[pyclass(frozen, module = "radpool_sv2._native.miner")]
@@ -23,7 +144,10 @@ pub struct Miner {
 #[pymethods]
 impl Miner {
     #[new]
-    #[pyo3(signature = (*, host, port, authority, user, kind, threads, hash_rate_limit))]
+    #[pyo3(signature = (
+        *, host, port, authority, user, kind, threads, hash_rate_limit, carrier = None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keywords on the other side of the border")]
     fn new(
         host: String,
         port: u16,
@@ -32,6 +156,7 @@ impl Miner {
         kind: &str,
         threads: u32,
         hash_rate_limit: Option<u64>,
+        carrier: Option<&Carrier>,
     ) -> PyResult<Self> {
         let kind = match kind {
             "standard" => miner::ChannelKind::Standard,
@@ -54,9 +179,24 @@ impl Miner {
                 user.len()
             )));
         }
+        if carrier.is_some() && kind == miner::ChannelKind::Standard {
+            return Err(config_error(
+                "shares of a standard channel carry nothing: an extension that carries the shares \
+                 needs an extended channel",
+            ));
+        }
         let authority = authority.map(|key| key.0);
-        let settings =
-            miner::MinerSettings { host, port, authority, user, kind, threads, hash_rate_limit };
+        let carrier = carrier.map(|carrier| carrier.0.clone());
+        let settings = miner::MinerSettings {
+            host,
+            port,
+            authority,
+            user,
+            kind,
+            threads,
+            hash_rate_limit,
+            carrier,
+        };
         Ok(Self { settings, running: Mutex::new(None) })
     }
 
@@ -85,6 +225,48 @@ impl Miner {
         notes.into_iter().map(|note| (note.unix_ms, note.text)).collect()
     }
 
+    fn event_fd(&self) -> PyResult<i32> {
+        self.with_running(miner::Miner::descriptor)
+    }
+
+    fn take(&self) -> PyResult<News> {
+        self.with_running(miner::Miner::take).map(News)
+    }
+
+    fn give(
+        &self,
+        session: Int<u64>,
+        lot: Int<u64>,
+        attachments: Vec<(Int<u64>, Vec<u8>)>,
+    ) -> PyResult<bool> {
+        let sized = attachments.into_iter().map(|(id, data)| match data.len() {
+            0..=ATTACHMENT_LEN_MAX => Ok(Attachment { id: id.0, data }),
+            length => Err(local_error(format!(
+                "an attachment of {length} bytes: {ATTACHMENT_LEN_MAX} are the most"
+            ))),
+        });
+        let attachments: Vec<Attachment> = sized.collect::<PyResult<_>>()?;
+        self.with_running(|miner| miner.give(session.0, lot.0, attachments))
+    }
+
+    #[pyo3(signature = (session, msg_type, *, channel_msg, payload))]
+    fn send(
+        &self,
+        session: Int<u64>,
+        msg_type: Int<u8>,
+        channel_msg: bool,
+        payload: Vec<u8>,
+    ) -> PyResult<bool> {
+        if payload.len() > PAYLOAD_LEN_MAX {
+            return Err(local_error(format!(
+                "a payload of {} bytes: {PAYLOAD_LEN_MAX} are the most",
+                payload.len()
+            )));
+        }
+        let frame = CarrierFrame { msg_type: msg_type.0, channel_msg, payload };
+        self.with_running(|miner| miner.send(session.0, frame))
+    }
+
     fn stop(&self, py: Python<'_>) {
         py.detach(|| {
             // Taken out while it stops, so that figures can still be asked for.
@@ -94,6 +276,14 @@ impl Miner {
                 *self.running.lock() = Some(miner);
             }
         });
+    }
+}
+
+impl Miner {
+    fn with_running<T>(&self, use_it: impl FnOnce(&miner::Miner) -> T) -> PyResult<T> {
+        let running = self.running.lock();
+        let miner = running.as_ref().ok_or_else(|| local_error("the miner was not started"))?;
+        Ok(use_it(miner))
     }
 }
 
@@ -142,6 +332,16 @@ impl MinerStats {
     #[getter]
     fn unanswered(&self) -> u64 {
         self.0.unanswered
+    }
+
+    #[getter]
+    fn waiting(&self) -> u64 {
+        self.0.waiting
+    }
+
+    #[getter]
+    fn resent(&self) -> u64 {
+        self.0.resent
     }
 
     #[getter]
