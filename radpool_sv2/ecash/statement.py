@@ -1,0 +1,325 @@
+"""Writes what a mint signs about a keyset when its price is final: the settlement statement.
+
+It says which settlements paid the keyset, what each of them divided over how much work, which
+tokens were claimed, and commits to every claim by a Merkle-sum tree. With the share batches of the
+same epochs anyone recomputes all of it; with a path, a miner finds an own claim in it.
+
+A keyset has one statement from the moment its price is final until it expires; the one at expiry
+adds what was issued and what is carried on.
+
+Source: `spec/07-epochs-and-settlement.md`, "Statement".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from radpool_sv2.errors import InternalError
+from radpool_sv2.units import tagged_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from radpool_sv2.ecash.archive import Archive
+
+__all__ = [
+    "CLAIM_RECORD_LEN",
+    "Allocation",
+    "ClaimRow",
+    "ClaimTree",
+    "Inclusion",
+    "KeysetAccount",
+    "SignedStatement",
+    "StatementKey",
+    "build_statement",
+    "claim_leaves",
+    "claim_record",
+]
+
+FORMAT = "radpool-ecash-statement/1"
+
+NO_ROOT = bytes(32)
+"""The root over no claims."""
+
+CLAIM_RECORD_LEN = 8 + 2 + 1 + 33
+
+Node = tuple[bytes, int]
+"""A node of the Merkle-sum tree: its hash and the units below it."""
+
+
+class StatementKey(Protocol):
+    """Is what a statement needs of the MSP's key."""
+
+    @property
+    def public(self) -> bytes:
+        """The x-only public key, 32 bytes."""
+
+    def sign(self, hash: bytes) -> bytes:  # noqa: A002 - the native class calls it so
+        """Returns the BIP340 signature of a 32-byte hash."""
+
+
+class ClaimRow(NamedTuple):
+    """Is a share's claim as the store has it: where the share is, its exponent, its `B_`."""
+
+    sequence: int
+    place: int
+    exponent: int
+    blinded: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allocation:
+    """Is what one settlement gave one keyset; a reversal has the opposite signs.
+
+    Attributes:
+        settlement: The ledger's number of the settlement.
+        reverses: The payment that it takes back; None for a payment.
+        block: The block that pays, internal byte order.
+        height: Its height.
+        theta_sats: What the settlement paid the policy's account.
+        fee_msat: What the mint kept of it.
+        carry_in_msat: What was carried to it from before.
+        work: The units of all keysets that it was divided over.
+        allocated_msat: What this keyset got.
+    """
+
+    settlement: int
+    reverses: int | None
+    block: bytes
+    height: int
+    theta_sats: int
+    fee_msat: int
+    carry_in_msat: int
+    work: int
+    allocated_msat: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeysetAccount:
+    """Is what the mint's books say about a keyset whose price is final.
+
+    Attributes:
+        id: The keyset id, 33 bytes.
+        number: The mint's number of it: ties of a division go to the lowest.
+        policy: The name of its policy.
+        commitment: The owner commitment that the tags of its shares carry.
+        z0: The exponent of one unit.
+        epochs: The epochs whose shares it takes, ascending.
+        state: `final`, `void` or `expired`.
+        price_num: Announced price in msat of `price_den` units, policy `fixed` only; 0 otherwise.
+        price_den: See `price_num`.
+        allocations: What settlements gave it, in their order.
+        theta_msat: The sum of them.
+        work: The units of all its claims.
+        issued_msat: What was paid out for its tokens; None before it expires.
+        carry_out_msat: What nobody redeemed; None before it expires.
+    """
+
+    id: bytes
+    number: int
+    policy: str
+    commitment: bytes
+    z0: int
+    epochs: tuple[int, ...]
+    state: str
+    price_num: int = 0
+    price_den: int = 0
+    allocations: tuple[Allocation, ...]
+    theta_msat: int
+    work: int
+    issued_msat: int | None = None
+    carry_out_msat: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedStatement:
+    """Is a signed statement: the canonical document, and the hash that is signed."""
+
+    document: bytes
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Inclusion:
+    """Proves that a claim is in a statement's root.
+
+    Attributes:
+        keyset: The keyset id.
+        index: The claim's place among the keyset's claims, from 0.
+        count: How many claims there are.
+        share_hash: The header hash of its share, internal byte order.
+        units: What it is worth.
+        path: The siblings on the way to the root, from the leaves up.
+    """
+
+    keyset: bytes
+    index: int
+    count: int
+    share_hash: bytes
+    units: int
+    path: tuple[Node, ...]
+
+
+def build_statement(
+    account: KeysetAccount, claims: Sequence[ClaimRow], archive: Archive, key: StatementKey
+) -> SignedStatement:
+    """Writes and signs the statement of a keyset.
+
+    Args:
+        account: What the books say.
+        claims: The claims of its shares, ascending by sequence and place.
+        archive: Where the shares are.
+        key: The MSP's.
+
+    Raises:
+        InternalError: The books do not say the same as the claims.
+        StoreError: A share cannot be read.
+    """
+    tree = ClaimTree(claim_leaves(account.z0, claims, archive))
+    if tree.root[1] != account.work:
+        raise InternalError(
+            f"keyset {account.id.hex()}: its claims are worth {tree.root[1]} units, the books say "
+            f"{account.work}"
+        )
+    given = sum(allocation.allocated_msat for allocation in account.allocations)
+    if given != account.theta_msat:
+        raise InternalError(
+            f"keyset {account.id.hex()}: settlements gave it {given} msat, the books say "
+            f"{account.theta_msat}"
+        )
+    tokens: dict[str, int] = {}
+    for claim in claims:
+        name = str(claim.exponent)
+        tokens[name] = tokens.get(name, 0) + 1
+    statement = {
+        "format": FORMAT,
+        "msp_key": key.public.hex(),
+        "keyset": account.id.hex(),
+        "number": account.number,
+        "policy": account.policy,
+        "commitment": account.commitment.hex(),
+        "z0": account.z0,
+        "epochs": list(account.epochs),
+        "state": account.state,
+        "price_num": account.price_num,
+        "price_den": account.price_den,
+        "settlements": [_settlement(row, archive) for row in account.allocations],
+        "theta_msat": account.theta_msat,
+        "work": account.work,
+        "tokens": tokens,
+        "claims": len(claims),
+        "root": tree.root[0].hex(),
+        "issued_msat": account.issued_msat,
+        "carry_out_msat": account.carry_out_msat,
+    }
+    digest = tagged_hash("radpool/statement", _canonical(statement))
+    signed = {"statement": statement, "signature": key.sign(digest).hex()}
+    return SignedStatement(_canonical(signed), digest)
+
+
+def _settlement(row: Allocation, archive: Archive) -> Mapping[str, Any]:
+    coinbase = archive.coinbase_output(row.block)
+    return {
+        "id": row.settlement,
+        "reverses": row.reverses,
+        "block": row.block[::-1].hex(),
+        "height": row.height,
+        "coinbase": None if coinbase is None else f"{coinbase[0][::-1].hex()}:{coinbase[1]}",
+        "theta_sats": row.theta_sats,
+        "fee_msat": row.fee_msat,
+        "carry_in_msat": row.carry_in_msat,
+        "work": row.work,
+        "allocated_msat": row.allocated_msat,
+    }
+
+
+def _canonical(value: object) -> bytes:
+    """Writes JSON in the one form that is signed: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+class Leaf(NamedTuple):
+    """Is a claim with the header hash of its share, as the tree has it."""
+
+    share_hash: bytes
+    blinded: bytes
+    units: int
+
+
+def claim_leaves(z0: int, claims: Iterable[ClaimRow], archive: Archive) -> list[Leaf]:
+    """Looks up the shares of some claims.
+
+    Raises:
+        StoreError: A share cannot be read.
+    """
+    return [
+        Leaf(
+            archive.share_hash(claim.sequence, claim.place), claim.blinded, 1 << claim.exponent - z0
+        )
+        for claim in claims
+    ]
+
+
+class ClaimTree:
+    """Is the Merkle-sum tree over a keyset's claims, with all its levels.
+
+    A leaf is `H("radpool/claim", share hash || B_ || units)`, `u64`; nodes above are those of share
+    batches. It takes some microseconds a claim to make, once; a path is then read off.
+    """
+
+    def __init__(self, leaves: Sequence[Leaf]) -> None:
+        self.leaves = leaves
+        level: list[Node] = [
+            (
+                tagged_hash(
+                    "radpool/claim",
+                    leaf.share_hash,
+                    leaf.blinded,
+                    leaf.units.to_bytes(8, "little"),
+                ),
+                leaf.units,
+            )
+            for leaf in leaves
+        ]
+        self._levels = [level]
+        while len(level) > 1:
+            pairs = zip(level[::2], level[1::2], strict=False)
+            above = [_join(left, right) for left, right in pairs]
+            # A last node without a sibling rises unchanged.
+            level = above + level[2 * len(above) :]
+            self._levels.append(level)
+
+    @property
+    def root(self) -> Node:
+        """The root: its hash, and the units of all claims."""
+        top = self._levels[-1]
+        return top[0] if top else (NO_ROOT, 0)
+
+    def path(self, index: int) -> tuple[Node, ...]:
+        """Returns the siblings on the way from a leaf to the root, from the leaves up."""
+        path = []
+        for level in self._levels[:-1]:
+            if index ^ 1 < len(level):
+                path.append(level[index ^ 1])
+            index //= 2
+        return tuple(path)
+
+    def inclusion(self, keyset: bytes, index: int) -> Inclusion:
+        """Proves that the leaf of an index is in the root."""
+        leaf = self.leaves[index]
+        return Inclusion(
+            keyset, index, len(self.leaves), leaf.share_hash, leaf.units, self.path(index)
+        )
+
+
+def _join(left: Node, right: Node) -> Node:
+    sums = left[1].to_bytes(16, "little") + right[1].to_bytes(16, "little")
+    return tagged_hash("radpool/node", left[0], right[0], sums), left[1] + right[1]
+
+
+def claim_record(claim: ClaimRow) -> bytes:
+    """Writes a claim as an export has it: sequence, place, exponent, `B_`; 44 bytes."""
+    fixed = claim.sequence.to_bytes(8, "little") + claim.place.to_bytes(2, "little")
+    return fixed + bytes([claim.exponent]) + claim.blinded
