@@ -1,4 +1,9 @@
-"""`radpool miner`: mines on a pool with this machine's processors."""
+"""`radpool miner`: mines on a pool with this machine's processors, and for ecash with a wallet.
+
+With `--wallet` the shares are carried by the extension `ecash`, whose side (`radpool_sv2.miner`)
+runs beside the native miner: it gives each share its claim, takes in the signatures, and ends the
+run when the pool cheats.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,9 @@ import json
 import os
 import signal
 import sys
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003 - the command line reads the annotation
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import trio
@@ -19,12 +26,14 @@ from rich.text import Text
 
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2._native.miner import Miner
-from radpool_sv2.errors import ConfigError, RemoteProtocolError
+from radpool_sv2.errors import ConfigError, RadpoolError, RemoteProtocolError
+from radpool_sv2.miner.side import SideOptions, find_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from radpool_sv2._native.miner import MinerStats
+    from radpool_sv2.miner.side import MinerSide
 
 app = App(name="miner")
 
@@ -33,6 +42,10 @@ LOOK_EVERY_S = 0.25
 JSON_EVERY_S = 1.0
 """How often `--json` prints the figures."""
 EVENTS_SHOWN = 6
+WALLET_EXTENSION = "ecash"
+"""The extension that fills wallets."""
+UNSIGNED_MAX = 3
+"""Shares without a token that a pool may owe by default. Source: `spec/08-recovery.md`."""
 
 
 @app.default
@@ -46,6 +59,11 @@ def miner(  # noqa: PLR0913 - one argument for each option
     hash_rate_limit: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     seconds: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
+    wallet: Path | None = None,
+    policy: Literal["network", "pool", "window", "fixed"] | None = None,
+    sign_mode: Literal["eager", "lazy"] = "eager",
+    unsigned_max: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = UNSIGNED_MAX,
+    mint_url: str | None = None,
 ) -> None:
     """Mines on a pool with this CPU. Good for trying a pool out; it earns nothing on a real chain.
 
@@ -61,20 +79,49 @@ def miner(  # noqa: PLR0913 - one argument for each option
         hash_rate_limit: Hashes per second at most, of all threads together.
         seconds: Stop after so many seconds.
         json: Print a line of JSON each second instead of the live view.
+        wallet: Mine for ecash: each share earns a token, which is kept in the wallet in this
+            directory. `radpool wallet create` makes one. Needs an extended channel.
+        policy: How tokens are to be paid; by default the pool chooses.
+        sign_mode: When tokens are signed: with the answer to the share, or only when asked later.
+        unsigned_max: Submit no more once so many shares got no token: their answer came without,
+            or none came for 10 s. It goes on when the pool has signed them.
+        mint_url: Where the mint's HTTP interface is, to see there too that all miners are shown the
+            same keys; by default the place that the pool names.
     """
     host, port = parse_address(connect)
+    options = None
+    if wallet is not None:
+        if kind == "standard":
+            raise ConfigError(
+                "shares of a standard channel cannot carry claims: mining for a wallet needs an "
+                "extended channel",
+                key="--kind",
+                value=kind,
+                allowed="extended, which is the default",
+            )
+        options = SideOptions(
+            wallet=wallet,
+            policy=policy,
+            sign_mode=sign_mode,
+            unsigned_max=unsigned_max,
+            mint_url=mint_url,
+        )
     key = None if authority_key is None else AuthorityPublicKey.from_text(authority_key)
-    machine = Miner(
-        host=host,
-        port=port,
-        authority=key,
-        user=user,
-        kind=kind,
-        threads=threads or os.cpu_count() or 1,
-        hash_rate_limit=hash_rate_limit,
-    )
+
+    def make(side: MinerSide | None) -> Miner:
+        return Miner(
+            host=host,
+            port=port,
+            authority=key,
+            user=user,
+            kind=kind,
+            threads=threads or os.cpu_count() or 1,
+            hash_rate_limit=hash_rate_limit,
+            carrier=None if side is None else side.carrier,
+        )
+
     show = _JsonView() if json else _LiveView(connect, user, trusted=key is not None)
-    trio.run(_run, machine, show, seconds)
+    trio.run(_mine, make, options, show, seconds)
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -98,24 +145,73 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-async def _run(machine: Miner, view: _JsonView | _LiveView, seconds: float | None) -> None:
+async def _mine(
+    make: Callable[[MinerSide | None], Miner],
+    options: SideOptions | None,
+    view: _JsonView | _LiveView,
+    seconds: float | None,
+) -> None:
+    async with _open_side(options) as side:
+        await _run(make(side), view, seconds, side)
+
+
+@asynccontextmanager
+async def _open_side(options: SideOptions | None) -> AsyncIterator[MinerSide | None]:
+    if options is None:
+        yield None
+        return
+    async with find_side(WALLET_EXTENSION)(options) as side:
+        yield side
+
+
+async def _run(
+    machine: Miner,
+    view: _JsonView | _LiveView,
+    seconds: float | None,
+    side: MinerSide | None = None,
+) -> None:
     """Shows the miner until it ends, time is up or a signal comes; then lets it leave in order."""
     machine.start()
+    fault = _Fault()
     try:
         with trio.move_on_after(seconds if seconds is not None else float("inf")), view:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_signal, nursery.cancel_scope.cancel)
+                if side is not None:
+                    nursery.start_soon(fault.catch, side, machine, nursery.cancel_scope.cancel)
                 while (stats := machine.stats()).state != "stopped":
-                    view.update(stats, machine.events())
+                    view.update(stats, _events(machine, side), side)
                     await trio.sleep(LOOK_EVERY_S)
                 nursery.cancel_scope.cancel()
     finally:
         gave_up = machine.stats().state == "stopped"
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(machine.stop)
-        view.finish(machine.stats(), machine.events())
+            if side is not None and fault.error is None:
+                await side.finish(machine)
+        view.finish(machine.stats(), _events(machine, side), side)
+    if fault.error is not None:
+        raise fault.error
     if gave_up:
         raise RemoteProtocolError(machine.stats().last_end or "the miner ended by itself")
+
+
+class _Fault:
+    """Keeps what ended the side of the extension, to be told once the miner has left in order."""
+
+    def __init__(self) -> None:
+        self.error: RadpoolError | None = None
+
+    async def catch(self, side: MinerSide, machine: Miner, cancel: Callable[[], None]) -> None:
+        try:
+            await side.run(machine)
+        except RadpoolError as error:
+            self.error = error
+            cancel()
+
+
+def _events(machine: Miner, side: MinerSide | None) -> list[tuple[int, str]]:
+    return sorted(machine.events() + ([] if side is None else side.events()))
 
 
 async def _cancel_on_signal(cancel: Callable[[], None]) -> None:
@@ -137,16 +233,20 @@ class _JsonView:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def update(self, stats: MinerStats, events: list[tuple[int, str]]) -> None:
+    def update(
+        self, stats: MinerStats, events: list[tuple[int, str]], side: MinerSide | None = None
+    ) -> None:
         for unix_ms, text in events:
             self._print({"event": "note", "unix_ms": unix_ms, "text": text})
         if trio.current_time() >= self._next_s:
             self._next_s = trio.current_time() + JSON_EVERY_S
-            self._print(_figures("stats", stats))
+            self._print(_figures("stats", stats, side))
 
-    def finish(self, stats: MinerStats, events: list[tuple[int, str]]) -> None:
-        self.update(stats, events)
-        self._print(_figures("stopped", stats))
+    def finish(
+        self, stats: MinerStats, events: list[tuple[int, str]], side: MinerSide | None = None
+    ) -> None:
+        self.update(stats, events, side)
+        self._print(_figures("stopped", stats, side))
 
     @staticmethod
     def _print(line: dict[str, object]) -> None:
@@ -154,9 +254,10 @@ class _JsonView:
         sys.stdout.flush()
 
 
-def _figures(event: str, stats: MinerStats) -> dict[str, object]:
+def _figures(event: str, stats: MinerStats, side: MinerSide | None = None) -> dict[str, object]:
     prev_hash = stats.prev_hash
-    return {
+    wallet = {} if side is None else {"wallet": side.figures()}
+    return wallet | {
         "event": event,
         "state": stats.state,
         "hashes": stats.hashes,
@@ -166,6 +267,8 @@ def _figures(event: str, stats: MinerStats) -> dict[str, object]:
         "accepted_hashes": stats.accepted_hashes,
         "rejected": stats.rejected,
         "unanswered": stats.unanswered,
+        "waiting": stats.waiting,
+        "resent": stats.resent,
         "lost": stats.lost,
         "mismatches": stats.mismatches,
         "exponent": stats.exponent,
@@ -202,7 +305,9 @@ class _LiveView:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def update(self, stats: MinerStats, events: list[tuple[int, str]]) -> None:
+    def update(
+        self, stats: MinerStats, events: list[tuple[int, str]], side: MinerSide | None = None
+    ) -> None:
         lines = [f"{_clock(unix_ms)}  {text}" for unix_ms, text in events]
         if not self._console.is_terminal:
             for line in lines:
@@ -210,22 +315,24 @@ class _LiveView:
             return
         self._last = (self._last + lines)[-EVENTS_SHOWN:]
         rows = Table.grid(padding=(0, 2))
-        for name, value in _rows(stats):
+        for name, value in _rows(stats, side):
             rows.add_row(Text(name, style="dim"), Text(value))
         title = Text(self._title, style="bold")
         self._live.update(Group(title, rows, Text("\n".join(self._last), style="dim")))
 
-    def finish(self, stats: MinerStats, events: list[tuple[int, str]]) -> None:
+    def finish(
+        self, stats: MinerStats, events: list[tuple[int, str]], side: MinerSide | None = None
+    ) -> None:
         if not stats.sessions and stats.last_end != "stopped":
             return  # nothing was mined, and the reason is about to be told
         if not self._console.is_terminal:
-            self.update(stats, events)
+            self.update(stats, events, side)
         self._console.print(Text(self._title, style="bold"), Text("- ended"))
-        for name, value in _rows(stats):
+        for name, value in _rows(stats, side):
             self._console.print(Text(f"  {name:<14}{value}"), soft_wrap=True)
 
 
-def _rows(stats: MinerStats) -> list[tuple[str, str]]:
+def _rows(stats: MinerStats, side: MinerSide | None = None) -> list[tuple[str, str]]:
     """Says what a miner wants to know, in the order in which it is wanted."""
     rejected = ", ".join(f"{count} {code}" for code, count in sorted(stats.rejected.items()))
     rows = [
@@ -236,7 +343,11 @@ def _rows(stats: MinerStats) -> list[tuple[str, str]]:
             else f"{stats.state}: {stats.last_end}",
         ),
         ("hash rate", f"{scale(stats.hash_rate)}H/s, {scale(stats.hashes)}H in all"),
-        ("shares", f"{stats.accepted} accepted, {stats.unanswered} under way"),
+        (
+            "shares",
+            f"{stats.accepted} accepted, {stats.unanswered} under way"
+            + (f", {stats.waiting} wait for a claim" if stats.waiting else ""),
+        ),
         ("rejected", rejected or "none"),
         ("worth", f"{scale(stats.accepted_hashes)}H, says the pool"),
     ]
@@ -250,7 +361,7 @@ def _rows(stats: MinerStats) -> list[tuple[str, str]]:
         rows.append(("answered in", f"{p50:.1f} ms, 99 of 100 in {p99:.1f} ms"))
     if stats.mismatches:
         rows.append(("miscounted", f"{stats.mismatches} answers do not fit what was sent"))
-    return rows
+    return rows if side is None else rows + side.rows()
 
 
 def scale(number: int) -> str:

@@ -30,6 +30,8 @@ def stats(**values):
         "accepted_hashes": 10 << 16,
         "rejected": {"stale-share": 1, "duplicate-share": 2},
         "unanswered": 2,
+        "waiting": 0,
+        "resent": 0,
         "lost": 0,
         "mismatches": 0,
         "exponent": 16,

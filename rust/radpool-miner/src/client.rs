@@ -453,10 +453,13 @@ impl Client {
                 return self.end(Ended::refused("the channel", &error.error_code), out);
             }
             (Phase::Open(channel), Said::Accepted(success)) if success.channel_id == channel.id => {
-                if success.new_submits_accepted_count == 0 {
-                    channel.submissions.settle(success.last_sequence_number);
-                } else {
+                if success.new_submits_accepted_count > 0 {
                     accept(channel, &success, now_us, out);
+                } else if let Some((waited_us, hashes)) =
+                    channel.submissions.settle(success.last_sequence_number, now_us)
+                {
+                    let waited_us = vec![waited_us];
+                    out.events.push(Event::Accepted { count: 1, hashes, waited_us });
                 }
             }
             (Phase::Open(channel), Said::Refused(error)) if error.channel_id == channel.id => {

@@ -101,9 +101,13 @@ impl Submissions {
         }
     }
 
-    /// Takes off the share with number `sequence`, which the pool counted when it came before.
-    pub fn settle(&mut self, sequence: u32) {
-        self.pending.retain(|share| share.sequence != sequence);
+    /// Takes off the one share with number `sequence`, which the pool answers by itself because it
+    /// came before; says how long it waited, in microseconds, and its work where that is known.
+    pub fn settle(&mut self, sequence: u32, now_us: u64) -> Option<(u64, u64)> {
+        let index = self.pending.iter().position(|share| share.sequence == sequence)?;
+        let share = self.pending.remove(index)?;
+        let work = share.exponent.map_or(0, |exponent| exponent.work().0);
+        Some((now_us.saturating_sub(share.sent_us), u64::try_from(work).unwrap_or(u64::MAX)))
     }
 
     /// Takes in the rejection of the share with number `sequence`.
@@ -180,8 +184,8 @@ mod tests {
     #[test]
     fn share_that_was_counted_before_is_settled_alone() {
         let mut submissions = sent(3);
-        submissions.settle(1);
-        submissions.settle(1);
+        assert_eq!(submissions.settle(1, 10), Some((9, 16)));
+        assert_eq!(submissions.settle(1, 10), None);
         assert_eq!(submissions.accept(2, 2, 32, 10, |_| ()), Ok(()));
         assert!(submissions.is_empty());
     }

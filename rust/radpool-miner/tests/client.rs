@@ -584,7 +584,12 @@ fn carried_answers_settle_shares_and_are_handed_up() {
     talk.hear_carrier(15, &Message::SubmitSharesError(refusal), &[]);
     assert!(matches!(&talk.events()[..], [Event::Rejected { sequence: 2, code }]
         if code == "torn"));
-    // A share that was counted when it came first is answered without being counted again.
+    // A share that the pool counted when it came first is answered alone.
+    talk.hear_carrier(14, &Message::SubmitSharesSuccess(answer(3, 0)), &[]);
+    assert!(matches!(
+        talk.events()[..],
+        [Event::Accepted { count: 1, hashes: 16, .. }, Event::Frame { .. },]
+    ));
     talk.hear_carrier(14, &Message::SubmitSharesSuccess(answer(3, 0)), &[]);
     assert!(matches!(talk.events()[..], [Event::Frame { .. }]));
     assert_eq!(talk.client.unanswered(), 0);
