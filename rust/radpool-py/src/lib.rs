@@ -74,7 +74,7 @@ mod _native {
     #[pymodule]
     mod miner {
         #[pymodule_export]
-        use crate::miner::{Miner, MinerStats};
+        use crate::miner::{Carrier, Miner, MinerStats, News};
     }
 
     #[pymodule_init]
