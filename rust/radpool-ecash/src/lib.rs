@@ -7,16 +7,23 @@
 //! same output, byte by byte, on every machine and after every crash.
 
 mod batch;
+mod claim;
 mod dleq;
 mod hmac;
 mod key;
 mod keyset;
 mod point;
+mod receipt;
 mod residue;
 mod scalar;
+mod tree;
 mod wallet;
 
 pub use batch::in_parallel;
+pub use claim::{
+    AdmittedClaim, Claim, ClaimBatch, ClaimBatchError, ClaimError, ClaimRow, ClaimSlot,
+    ClaimedShare, SlotState,
+};
 pub use dleq::Dleq;
 pub use key::{AmountKey, BlindSignature, blind, unblind, verify_proof_dleq};
 pub use keyset::{
@@ -24,6 +31,8 @@ pub use keyset::{
     SEED_LEN,
 };
 pub use point::{POINT_LEN, Point, PointError, hash_to_curve};
+pub use receipt::{NO_TOKEN, RECEIPTS_MAX, ReceiptRoot, Reply, extend_root, sign_root};
 pub use residue::{ResidueError, Token, denominate};
 pub use scalar::{Scalar, ScalarError};
+pub use tree::{CLAIM_LEAF_LEN, claim_leaf, claims_path, claims_root};
 pub use wallet::{DerivedOutput, SignedOutput, WALLET_SEED_LEN, WalletSeed};

@@ -1,0 +1,412 @@
+//! Claims: the blinded messages that shares bring along, and which of them earn a token.
+//!
+//! Only shares reach this module, and a share is a proof of work that was checked: no multiplication
+//! on the curve is done for anything that did not pass the channel's target. A claim is read, admitted
+//! to the keyset that it names, handed out once to be made durable, and only then signed:
+//!
+//! `read` → `rows` (for the transaction; again when it is tried again) → `sign` → `replies`
+//!
+//! A claim that is refused does not take its share back: the share counts, and whoever submits it
+//! again with a sound claim gets its token.
+//!
+//! Source: `spec/05-ecash-messages.md`, `spec/06-work-tokens.md`.
+
+use std::collections::{HashMap, HashSet};
+
+use radpool_units::{Exponent, Hash256};
+use thiserror::Error;
+
+use crate::{
+    BlindSignature, KEYSET_SHORT_LEN, KeysetError, KeysetKeys, POINT_LEN, Point, denominate,
+    in_parallel,
+};
+
+/// Length of a claim as the value of a TLV.
+const VALUE_LEN: usize = KEYSET_SHORT_LEN + POINT_LEN;
+
+/// Why a good share gets no token by this claim.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash)]
+pub enum ClaimError {
+    /// The claim is malformed, or its blinded message is no point.
+    #[error("invalid-blinded-message")]
+    InvalidBlindedMessage,
+    /// Another claim has this blinded message.
+    #[error("blinded-message-reused")]
+    BlindedMessageReused,
+    /// The keyset takes no claims of this share any more, or not yet.
+    #[error("stale-keyset")]
+    StaleKeyset,
+    /// The channel's policy has no such keyset.
+    #[error("unknown-keyset")]
+    UnknownKeyset,
+    /// The keyset's work is at its bound, or its price is fixed already.
+    #[error("epoch-closed")]
+    EpochClosed,
+    /// The mint cannot say now.
+    #[error("mint-unavailable")]
+    MintUnavailable,
+}
+
+/// What the mint's order of calls, or its keys, do not fit.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ClaimBatchError {
+    /// Two keysets have one short id.
+    #[error("two keysets have the short id of keyset {0}: rename none, open another")]
+    DuplicateSlot(u64),
+    /// There is no claim at that place of the batch.
+    #[error("share {0} of the batch has no claim that stands")]
+    NoClaim(usize),
+    /// Keys are missing.
+    #[error("no keys were given for keyset {0}")]
+    NoKeys(u64),
+    /// The keyset has no key for a token of that step.
+    #[error("keyset {number}: {error}")]
+    Keyset { number: u64, error: KeysetError },
+    /// A reply was asked for before its claim was signed.
+    #[error("share {0} of the batch is not signed: sign before you reply")]
+    Unsigned(usize),
+}
+
+/// A blinded message and the keyset that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub keyset_short: [u8; KEYSET_SHORT_LEN],
+    pub blinded: Point,
+}
+
+impl Claim {
+    /// Reads what follows a share's fields in its own message: two strings of bytes with lengths.
+    ///
+    /// # Errors
+    /// [`ClaimError::InvalidBlindedMessage`] for anything else than 8 and 33 bytes and a point.
+    pub fn from_tail(tail: &[u8]) -> Result<Self, ClaimError> {
+        let (short, rest) = string::<KEYSET_SHORT_LEN>(tail)?;
+        match string::<POINT_LEN>(rest)? {
+            (point, []) => Self::new(*short, point),
+            _ => Err(ClaimError::InvalidBlindedMessage),
+        }
+    }
+
+    /// Reads the value of a TLV: both strings without lengths.
+    ///
+    /// # Errors
+    /// [`ClaimError::InvalidBlindedMessage`] for anything else than 41 bytes that end in a point.
+    pub fn from_value(value: &[u8]) -> Result<Self, ClaimError> {
+        let value: &[u8; VALUE_LEN] =
+            value.try_into().map_err(|_| ClaimError::InvalidBlindedMessage)?;
+        let (short, point) = value.split_first_chunk().ok_or(ClaimError::InvalidBlindedMessage)?;
+        Self::new(*short, point)
+    }
+
+    fn new(keyset_short: [u8; KEYSET_SHORT_LEN], point: &[u8]) -> Result<Self, ClaimError> {
+        match Point::from_bytes(point) {
+            Ok(blinded) => Ok(Self { keyset_short, blinded }),
+            Err(_) => Err(ClaimError::InvalidBlindedMessage),
+        }
+    }
+}
+
+/// Takes a B0_255 of exactly `LEN` bytes off the front.
+fn string<const LEN: usize>(bytes: &[u8]) -> Result<(&[u8; LEN], &[u8]), ClaimError> {
+    match bytes.split_first() {
+        Some((len, rest)) if usize::from(*len) == LEN => {
+            rest.split_first_chunk().ok_or(ClaimError::InvalidBlindedMessage)
+        }
+        _ => Err(ClaimError::InvalidBlindedMessage),
+    }
+}
+
+/// Whether a keyset takes claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotState {
+    /// It takes them.
+    Open,
+    /// It takes those of its own epoch, for a moment after it was closed.
+    Closed,
+    /// It takes none any more.
+    Stale,
+}
+
+/// What a claim is admitted by.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimSlot {
+    pub keyset_short: [u8; KEYSET_SHORT_LEN],
+    pub number: u64,
+    /// The account that stands for the keyset's policy.
+    pub account: u64,
+    pub epoch: u32,
+    /// For keysets that belong to one height instead of an epoch.
+    pub height: Option<u32>,
+    /// The unit is `2^unit_exponent` hashes.
+    pub unit_exponent: u8,
+    pub state: SlotState,
+}
+
+/// A share that brings a claim.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimedShare {
+    /// Its place in the batch before any share is left out.
+    pub index: usize,
+    pub connection: u64,
+    pub channel: u32,
+    pub sequence: u32,
+    pub account: u64,
+    /// Epoch of the job's tag.
+    pub epoch: u32,
+    /// Height of the job's block.
+    pub height: u32,
+    pub exponent: Exponent,
+    pub hash: Hash256,
+    /// Whether it came by the extension's own message, whose answer counts the share.
+    pub by_message: bool,
+    pub claim: Result<Claim, ClaimError>,
+}
+
+impl ClaimSlot {
+    /// Whether the keyset takes this share's claim.
+    ///
+    /// # Errors
+    /// [`ClaimError`] says why not.
+    pub fn admit(&self, share: &ClaimedShare) -> Result<(), ClaimError> {
+        if self.account != share.account {
+            return Err(ClaimError::UnknownKeyset);
+        }
+        let (mine, theirs) = match self.height {
+            Some(height) => (height, share.height),
+            None => (self.epoch, share.epoch),
+        };
+        let is_taken = match self.state {
+            SlotState::Open => mine >= theirs,
+            SlotState::Closed => mine == theirs,
+            SlotState::Stale => false,
+        };
+        if is_taken { Ok(()) } else { Err(ClaimError::StaleKeyset) }
+    }
+}
+
+/// A claim that was admitted.
+#[derive(Clone, Debug)]
+pub struct AdmittedClaim {
+    pub share: ClaimedShare,
+    pub blinded: Point,
+    /// The keyset's number.
+    pub number: u64,
+    pub unit_exponent: u8,
+    /// The token's step; `None` when the share is worth less than a unit.
+    pub token: Option<u8>,
+    /// What the share is worth beyond its token, in hashes.
+    pub residue: u128,
+    refused: Option<ClaimError>,
+    is_durable: bool,
+    signature: Option<BlindSignature>,
+}
+
+impl AdmittedClaim {
+    const fn stands(&self) -> bool {
+        self.refused.is_none()
+    }
+
+    /// The signature, once it was made.
+    #[must_use]
+    pub const fn signature(&self) -> Option<&BlindSignature> {
+        self.signature.as_ref()
+    }
+}
+
+/// A claim as the store has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimRow {
+    pub blinded: [u8; POINT_LEN],
+    pub number: u64,
+    pub exponent: u8,
+    /// The share's place in the batch as it is sealed.
+    pub place: usize,
+    /// The share's place in the batch as it was drained.
+    pub index: usize,
+}
+
+/// The claims of a batch of shares.
+#[derive(Debug, Default)]
+pub struct ClaimBatch {
+    /// By ascending index.
+    claims: Vec<AdmittedClaim>,
+    refused: Vec<(usize, ClaimError)>,
+    excluded: Vec<usize>,
+}
+
+impl ClaimBatch {
+    /// Admits the claims of shares, which are in the order of the batch.
+    ///
+    /// Of two shares with one blinded message the first has it.
+    ///
+    /// # Errors
+    /// [`ClaimBatchError::DuplicateSlot`] when a short id does not tell keysets apart.
+    pub fn read(
+        shares: impl IntoIterator<Item = ClaimedShare>,
+        slots: &[ClaimSlot],
+    ) -> Result<Self, ClaimBatchError> {
+        let mut by_short = HashMap::with_capacity(slots.len());
+        for slot in slots {
+            if by_short.insert(slot.keyset_short, slot).is_some() {
+                return Err(ClaimBatchError::DuplicateSlot(slot.number));
+            }
+        }
+        let mut batch = Self::default();
+        let mut seen = HashSet::new();
+        for share in shares {
+            let admitted = share.claim.and_then(|claim| {
+                let slot = by_short.get(&claim.keyset_short).ok_or(ClaimError::UnknownKeyset)?;
+                slot.admit(&share)?;
+                match seen.insert(claim.blinded.to_bytes()) {
+                    true => Ok((claim, *slot)),
+                    false => Err(ClaimError::BlindedMessageReused),
+                }
+            });
+            match admitted {
+                Ok((claim, slot)) => batch.claims.push(AdmittedClaim::new(share, &claim, slot)),
+                Err(error) => batch.refused.push((share.index, error)),
+            }
+        }
+        Ok(batch)
+    }
+
+    /// How many shares brought a claim, whatever became of it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.claims.len() + self.refused.len()
+    }
+
+    /// Whether no share brought a claim.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The indices of all shares that brought a claim, ascending.
+    #[must_use]
+    pub fn indices(&self) -> Vec<usize> {
+        let mut indices: Vec<_> = self.claims.iter().map(|claim| claim.share.index).collect();
+        indices.extend(self.refused.iter().map(|(index, _)| *index));
+        indices.sort_unstable();
+        indices
+    }
+
+    /// The claims that were refused, by ascending index, but for shares that were left out.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<(usize, ClaimError)> {
+        let refused =
+            self.claims.iter().filter_map(|claim| Some((claim.share.index, claim.refused?)));
+        let mut statuses: Vec<_> = refused.chain(self.refused.iter().copied()).collect();
+        statuses.retain(|(index, _)| self.excluded.binary_search(index).is_err());
+        statuses.sort_unstable_by_key(|(index, _)| *index);
+        statuses
+    }
+
+    /// Hands out the claims that stand, to be made durable with the batch without the shares at
+    /// `excluded`. What [`refuse`](Self::refuse) said before is forgotten: a transaction starts anew.
+    ///
+    /// Claims of shares that are worth less than a unit have no row.
+    pub fn rows(&mut self, excluded: &[usize]) -> Vec<ClaimRow> {
+        self.excluded = excluded.to_vec();
+        self.excluded.sort_unstable();
+        self.excluded.dedup();
+        let mut rows = Vec::with_capacity(self.claims.len());
+        for claim in &mut self.claims {
+            let index = claim.share.index;
+            let place = self.excluded.binary_search(&index);
+            (claim.refused, claim.signature) = (None, None);
+            claim.is_durable = place.is_err();
+            if let (Err(before), Some(exponent)) = (place, claim.token) {
+                let blinded = claim.blinded.to_bytes();
+                let (number, place) = (claim.number, index - before);
+                rows.push(ClaimRow { blinded, number, exponent, place, index });
+            }
+        }
+        rows
+    }
+
+    /// Refuses claims that [`rows`](Self::rows) handed out.
+    ///
+    /// # Errors
+    /// [`ClaimBatchError::NoClaim`] when a share has none that stands; nothing is refused then.
+    pub fn refuse(&mut self, indices: &[usize], error: ClaimError) -> Result<(), ClaimBatchError> {
+        let places: Vec<_> = indices
+            .iter()
+            .map(|index| {
+                self.claims
+                    .binary_search_by_key(index, |claim| claim.share.index)
+                    .ok()
+                    .filter(|place| self.claims[*place].is_durable)
+                    .ok_or(ClaimBatchError::NoClaim(*index))
+            })
+            .collect::<Result<_, _>>()?;
+        for place in places {
+            self.claims[place].refused = Some(error);
+        }
+        Ok(())
+    }
+
+    /// What shares are worth beyond their tokens: index and hashes, of claims that are durable.
+    #[must_use]
+    pub fn residues(&self) -> Vec<(usize, u128)> {
+        self.durable()
+            .filter(|claim| claim.residue != 0)
+            .map(|claim| (claim.share.index, claim.residue))
+            .collect()
+    }
+
+    /// The claims that were handed out and stand.
+    pub fn durable(&self) -> impl Iterator<Item = &AdmittedClaim> {
+        self.claims.iter().filter(|claim| claim.is_durable && claim.stands())
+    }
+
+    /// Signs what was handed out and stands, on all cores, but for channels that `is_lazy` names;
+    /// nothing else is ever signed.
+    ///
+    /// # Errors
+    /// [`ClaimBatchError`] when keys are missing; nothing is signed then.
+    pub fn sign<'keys>(
+        &mut self,
+        keys: impl Fn(u64) -> Option<&'keys KeysetKeys>,
+        is_lazy: impl Fn(u64, u32) -> bool,
+    ) -> Result<(), ClaimBatchError> {
+        let mut wanted = Vec::with_capacity(self.claims.len());
+        for (place, claim) in self.claims.iter().enumerate() {
+            let Some(exponent) = claim.token else { continue };
+            let (number, share) = (claim.number, &claim.share);
+            if !claim.is_durable || !claim.stands() || is_lazy(share.connection, share.channel) {
+                continue;
+            }
+            let keyset = keys(number).ok_or(ClaimBatchError::NoKeys(number))?;
+            // A token is at most 63 steps above the unit.
+            let key = keyset
+                .key(1 << (exponent - claim.unit_exponent))
+                .map_err(|error| ClaimBatchError::Keyset { number, error })?;
+            wanted.push((place, key, claim.blinded));
+        }
+        let signatures = in_parallel(&wanted, |(_, key, blinded)| key.sign(blinded));
+        for ((place, ..), signature) in wanted.iter().zip(signatures) {
+            self.claims[*place].signature = Some(signature);
+        }
+        Ok(())
+    }
+}
+
+impl AdmittedClaim {
+    fn new(share: ClaimedShare, claim: &Claim, slot: &ClaimSlot) -> Self {
+        // A share's value is the work of its tag; no residue stands with a claim of its own.
+        let token = denominate(0, share.exponent.work().0, slot.unit_exponent)
+            .expect("a step of the ladder and a unit on it have an exact answer");
+        Self {
+            share,
+            blinded: claim.blinded,
+            number: slot.number,
+            unit_exponent: slot.unit_exponent,
+            token: token.exponent,
+            residue: token.residue,
+            refused: None,
+            is_durable: false,
+            signature: None,
+        }
+    }
+}
