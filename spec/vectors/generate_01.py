@@ -17,6 +17,12 @@ TAGS = [
     "radpool/batch",
     "radpool/epoch",
     "radpool/tie",
+    "radpool/receipt",
+    "radpool/receipts",
+    "radpool/keyset",
+    "radpool/epoch-update",
+    "radpool/claim",
+    "radpool/statement",
 ]
 
 GENESIS = bytes.fromhex(

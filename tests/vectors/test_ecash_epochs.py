@@ -1,0 +1,119 @@
+"""The vectors of page 07, which Rust reads too."""
+
+import json
+
+from vector_file import cases
+
+from radpool_sv2._native.ledger import MspKey
+from radpool_sv2.ecash.price import fee_of, share_out, value_of, value_of_each
+from radpool_sv2.ecash.statement import ClaimRow, ClaimTree, Leaf, claim_record
+from radpool_sv2.units import tagged_hash
+from radpool_sv2.verify.bip340 import is_signed_by
+
+FILE = "07-ecash-epochs.json"
+
+
+@cases(FILE, "allocations")
+def test_allocation(case):
+    """spec: ES-4, ES-6, ES-7"""
+    inputs, expected = case["inputs"], case["expected"]
+    rows = [row for row in inputs["keysets"] if row["number"] in expected["paid"]]
+    rows = sorted((row for row in rows if int(row["work"])), key=lambda row: row["number"])
+    theta = inputs["theta_sats"] * 1000
+    fee = fee_of(theta, [(row["fee_ppm"], row["fee_fixed_msat"]) for row in rows])
+    amount = theta - fee + inputs["carry_msat"]
+    assert (fee, amount) == (expected["fee_msat"], expected["amount_msat"])
+    parts = share_out(amount, [int(row["work"]) for row in rows]) if rows else []
+    numbers = [row["number"] for row in rows]
+    assert expected["allocations"] == [
+        {"number": number, "msat": msat} for number, msat in zip(numbers, parts, strict=True)
+    ]
+    assert sum(parts) + expected["carry_msat"] == amount
+
+
+@cases(FILE, "prices")
+def test_price(case):
+    """spec: ES-11
+
+    attack: A14
+    """
+    inputs, expected = case["inputs"], case["expected"]
+    msat = value_of(inputs["theta_msat"], int(inputs["work"]), int(inputs["units"]))
+    assert (msat, msat // 1000, msat % 1000) == (
+        expected["msat"],
+        expected["sats"],
+        expected["rest_msat"],
+    )
+
+
+@cases(FILE, "share_prices")
+def test_prices_of_the_draft(case):
+    """The draft's table, beside one floor per redemption: spec: ES-11"""
+    inputs, expected = case["inputs"], case["expected"]
+    theta, work = inputs["theta_msat"], int(expected["work"])
+    rewards, batches = {}, {}
+    for miner in inputs["miners"]:
+        units = 1 << (miner["z"] - inputs["z0"])
+        rewards[miner["name"]] = value_of_each(theta, work, [units] * miner["shares"])
+        batches[miner["name"]] = value_of(theta, work, units * miner["shares"])
+    assert rewards == {row["name"]: row["msat"] for row in expected["rewards_msat"]}
+    assert batches == {row["name"]: row["msat"] for row in expected["batch_msat"]}
+    for row in expected["prices_msat"]:
+        assert value_of_each(theta, work, [1 << (row["z"] - inputs["z0"])]) == row["msat"]
+    assert sum(rewards.values()) + expected["carry_msat"] == theta
+
+
+@cases(FILE, "trees")
+def test_tree_of_claims(case):
+    """spec: ES-21, ES-22"""
+    inputs, expected = case["inputs"], case["expected"]
+    rows = [
+        ClaimRow(row["sequence"], row["place"], row["z"], bytes.fromhex(row["B_"]))
+        for row in inputs["claims"]
+    ]
+    assert b"".join(map(claim_record, rows)).hex() == expected["records"]
+    leaves = [
+        Leaf(bytes.fromhex(row["share_hash"]), claim.blinded, 1 << claim.exponent - inputs["z0"])
+        for row, claim in zip(inputs["claims"], rows, strict=True)
+    ]
+    tree = ClaimTree(leaves)
+    assert tree.root == (bytes.fromhex(expected["root"]), int(expected["work"]))
+    for index, path in enumerate(expected["paths"]):
+        due = tuple((bytes.fromhex(node["hash"]), int(node["units"])) for node in path)
+        assert tree.path(index) == due
+
+
+@cases(FILE, "statements")
+def test_statement(case):
+    """spec: ES-20"""
+    if "expected_error" in case:
+        assert not is_statement(case["inputs"]["document"], case["inputs"]["msp_key"])
+        return
+    key = MspKey.from_secret(bytes.fromhex(case["inputs"]["msp_secret"]))
+    document = case["expected"]["document"]
+    assert is_statement(document, key.public.hex())
+    statement = json.loads(document)["statement"]
+    assert statement == case["inputs"]["statement"]
+    assert digest(statement).hex() == case["expected"]["statement_hash"]
+
+
+def canonical(value):
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def digest(statement):
+    return tagged_hash("radpool/statement", canonical(statement).encode())
+
+
+def is_statement(document, key):
+    whole = json.loads(document)
+    signature = bytes.fromhex(whole["signature"])
+    signed = is_signed_by(bytes.fromhex(key), digest(whole["statement"]), signature)
+    return canonical(whole) == document and signed
+
+
+@cases(FILE, "network_works")
+def test_work_of_a_block(case):
+    """spec: ES-5"""
+    target = int(case["inputs"]["target"], 16)
+    assert 2**256 // (target + 1) == int(case["expected"]["work"])

@@ -1,0 +1,51 @@
+"""The vectors of page 08, which Rust reads too."""
+
+from vector_file import cases
+
+from radpool_sv2._native.ecash import WalletSeed, verify_signature_dleqs
+from radpool_sv2.wallet.seed import seed_of
+
+FILE = "08-wallet-recovery.json"
+
+
+def wallet(inputs):
+    return WalletSeed.from_seed(bytes.fromhex(inputs["seed"]))
+
+
+@cases(FILE, "seeds")
+def test_seed(case):
+    """spec: RC-1"""
+    assert seed_of(case["inputs"]["words"]).hex() == case["expected"]["seed"]
+
+
+@cases(FILE, "outputs")
+def test_output(case):
+    """spec: RC-2, RC-3"""
+    inputs, expected = case["inputs"], case["expected"]
+    keyset, counter = bytes.fromhex(inputs["keyset_id"]), int(inputs["counter"])
+    seed = wallet(inputs)
+    outputs = seed.derive(keyset, counter, 1)
+    assert outputs.secrets == [expected["secret"]]
+    assert [blinded.hex() for blinded in outputs.blinded] == [expected["B_"]]
+    [factor] = seed.expose_blinding_factors(keyset, [counter])
+    assert factor.hex() == expected["r"]
+
+
+@cases(FILE, "receipts")
+def test_receipt(case):
+    """spec: RC-12
+
+    attack: A7
+    """
+    inputs = case["inputs"]
+    fields = [bytes.fromhex(inputs[name]) for name in ("C_", "e", "s")]
+    public = bytes.fromhex(inputs["A"]) if inputs["A"] else b""
+    keyset = bytes.fromhex(inputs["keyset_id"])
+    [token] = wallet(inputs).unblind(keyset, [(inputs["counter"], *fields, public)])
+    [blinded] = wallet(inputs).derive(keyset, inputs["counter"], 1).blinded
+    if "expected_error" in case:
+        assert token is None
+        assert verify_signature_dleqs([(public, blinded, *fields)]) == [False]
+    else:
+        assert token.hex() == case["expected"]["C"]
+        assert verify_signature_dleqs([(public, blinded, *fields)]) == [True]
