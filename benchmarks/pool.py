@@ -24,7 +24,7 @@ from radpool_sv2.installation import CONFIG_NAME, install_msp
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
 from radpool_sv2.log import configure_logging
-from radpool_sv2.pool.extension import load_extensions
+from radpool_sv2.pool.registry import load_extensions
 from radpool_sv2.pool.role import Pool
 from radpool_sv2.store import SqliteStore
 from radpool_sv2.templates.source import (
@@ -41,7 +41,7 @@ from radpool_sv2.templates.source import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from radpool_sv2.store import BatchRow
+    from radpool_sv2.store import BatchRow, Enclosure
 
 PATH_LEN = 12
 """A block of some 4,000 transactions."""
@@ -160,10 +160,15 @@ class StoreClock:
         self._append = SqliteStore.append_batch
         clock = self
 
-        def append_batch(store: SqliteStore, batch: BatchRow) -> list[int]:
+        def append_batch(
+            store: SqliteStore,
+            batch: BatchRow,
+            enclosures: Sequence[Enclosure] = (),
+            excluded: Sequence[int] = (),
+        ) -> list[int]:
             before = time.thread_time_ns()
             try:
-                return clock._append(store, batch)
+                return clock._append(store, batch, enclosures, excluded)
             finally:
                 clock.used_ns += time.thread_time_ns() - before
 

@@ -13,7 +13,7 @@ from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
-from radpool_sv2.pool.extension import load_extensions
+from radpool_sv2.pool.registry import load_extensions
 from radpool_sv2.pool.role import Pool
 from radpool_sv2.residence import Serving, reside, tell_serving
 from radpool_sv2.supervision import Role, RunRole, stop_on_signal, supervise

@@ -34,7 +34,8 @@ class EngineSettings:
         report_interval_ms: int,
         supported_extensions: Sequence[int],
         required_extensions: Sequence[int],
-        share_messages: Sequence[tuple[int, int]],
+        share_messages: Sequence[tuple[int, int, int]],
+        open_messages: Sequence[tuple[int, int, int, int]],
         setup_deadline_ms: int,
         channel_deadline_ms: int,
         extension_retry_ms: int,
@@ -85,7 +86,10 @@ class EngineSettings:
             report_interval_ms: The least time between two reports on one channel.
             supported_extensions: Extension types that a client may negotiate.
             required_extensions: Those of them that a client must negotiate.
-            share_messages: `(extension type, message type)` of messages that carry a share.
+            share_messages: `(extension type, message type, error type)` of messages that carry a
+                share, and of those that refuse one.
+            open_messages: `(extension type, open type, success type, error type)` of messages that
+                open an extended channel, and of the answers.
             setup_deadline_ms: From the handshake to SetupConnection.
             channel_deadline_ms: From set-up to the first channel, or without any channel.
             extension_retry_ms: Time to negotiate a required extension after its absence was told.
@@ -199,9 +203,9 @@ class ShareBatch:
 
     It offers the buffer protocol: packed little-endian records of `RECORD_LEN` bytes, `unix_ms u64,
     connection u64, account u64, template_id u64, channel u32, sequence u32, version u32, ntime u32,
-    nonce u32, epoch u32, worker u32, exponent u8, rail u8, extranonce_len u8, flags u8 (bit 0: has
-    an attachment), hash 32 bytes, extranonce 32 bytes`. It keeps what it needs and outlives the
-    engine.
+    nonce u32, epoch u32, worker u32, height u32, exponent u8, rail u8, extranonce_len u8, flags u8
+    (bit 0: has an attachment), hash 32 bytes, extranonce 32 bytes`. It keeps what it needs and
+    outlives the engine.
     """
 
     RECORD_LEN: int
@@ -209,7 +213,14 @@ class ShareBatch:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def attachments(self) -> list[tuple[int, int, int, bytes]]:
-        """Returns `(index, extension type, message type, bytes)` of shares that have one."""
+        """Returns `(index, extension type, message type, bytes)` of shares that have one.
+
+        For TLVs the message type is 0x1b, the bytes are those of all negotiated extensions, whole
+        and in order, and the extension type is that of the first.
+        """
+
+    def attachment_types(self) -> list[int]:
+        """Returns the extensions that shares of this batch carry something for, ascending."""
 
     def seal(
         self,
@@ -325,6 +336,17 @@ class ChannelRequested:
 
     @property
     def min_extranonce_size(self) -> int: ...
+    @property
+    def extension_type(self) -> int:
+        """The extension by whose message the client asks; 0 for a core message."""
+
+    @property
+    def msg_type(self) -> int:
+        """The number of that message."""
+
+    @property
+    def tail(self) -> bytes:
+        """What follows the core fields in a message of an extension; empty for a core message."""
 
 @final
 class ChannelOpened:
@@ -346,6 +368,9 @@ class ChannelOpened:
     def extranonce_prefix(self) -> bytes: ...
     @property
     def rollable(self) -> int: ...
+    @property
+    def extension_type(self) -> int:
+        """The extension that opened it; 0 for a core message."""
 
 @final
 class ChannelFailed:
@@ -432,6 +457,55 @@ class ExtensionFrame:
     def payload(self) -> bytes: ...
 
 @final
+class RepeatedShare:
+    """Is a valid share that was submitted before and now brings something for an extension.
+
+    It is counted already and must not be again. The extension answers the client, by messages of
+    its own or `Engine.reject_repeated`, once everything that was drained up to here is durable.
+    """
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def sequence(self) -> int:
+        """The sequence number of the repeat."""
+
+    @property
+    def extension_type(self) -> int: ...
+    @property
+    def msg_type(self) -> int:
+        """The message that it came by; 0x1b for TLVs behind SubmitSharesExtended."""
+
+    @property
+    def hash(self) -> bytes:
+        """The header's hash, 32 bytes, internal order."""
+
+    @property
+    def exponent(self) -> int: ...
+    @property
+    def account(self) -> int: ...
+    @property
+    def epoch(self) -> int:
+        """The epoch of the job's tag."""
+
+    @property
+    def height(self) -> int:
+        """The height of the job's block."""
+
+    @property
+    def tlvs(self) -> bool:
+        """Whether it came as SubmitSharesExtended, which has core answers."""
+
+    @property
+    def data(self) -> bytes:
+        """The extension's own TLVs, or what followed the share's fields in its message.
+
+        Where TLVs of several extensions were negotiated, the first of them decides whose it is.
+        """
+
+@final
 class ChannelClosed:
     """Says that a channel is gone; its last report came before."""
 
@@ -509,6 +583,7 @@ Event: TypeAlias = (
     | ChannelReport
     | WorkerNamed
     | ExtensionFrame
+    | RepeatedShare
     | ChannelClosed
     | Disconnected
     | BlockFound
@@ -591,8 +666,10 @@ class Engine:
 
         Args:
             batch: What was drained.
-            rejected: `(index, error code)` of shares that the ledger refused; these are answered
-                with SubmitShares.Error, the others with one SubmitShares.Success per channel.
+            rejected: `(index, error code)` of shares that were refused; these are answered with
+                SubmitShares.Error, the others with one SubmitShares.Success per channel. Shares
+                that came by a message of an extension are answered with its error message, and not
+                at all when they were accepted: that is for the extension to do.
 
         Raises:
             LocalProtocolError: If an index is outside the batch, a code is no printable ASCII, or
@@ -645,8 +722,12 @@ class Engine:
         commitment: bytes,
         rail: int,
         exponent: int | None,
+        tail: bytes = b"",
     ) -> int:
         """Grants a request; `ChannelOpened` or `ChannelFailed` follows.
+
+        What was sent on the connection before leaves before the Success, which leaves before the
+        channel's first job.
 
         Args:
             connection: As the request says.
@@ -655,16 +736,19 @@ class Engine:
             commitment: The owner's commitment, 32 bytes.
             rail: How the owner is paid: 0 account, 1 ecash, 2 contract.
             exponent: First step on the ladder, or `None` to take it from the declared hash rate.
+            tail: What follows the core fields of the Success.
 
         Returns:
             The command's token.
 
         Raises:
-            LocalProtocolError: If an argument is out of range.
+            LocalProtocolError: If an argument is out of range, or the tail above 65,535 bytes.
         """
 
     def refuse_channel(self, connection: int, request: int, error_code: str) -> int:
-        """Refuses a request with a code of the specification; returns the command's token.
+        """Refuses a request with an error code; returns the command's token.
+
+        A request by an extension's message is answered with the extension's error message.
 
         Raises:
             LocalProtocolError: If the code is no printable ASCII of 1 to 255 characters.
@@ -709,6 +793,15 @@ class Engine:
 
         Raises:
             LocalProtocolError: If the type has bit 15 set or the payload is above 16,777,215 bytes.
+        """
+
+    def reject_repeated(self, share: RepeatedShare, error_code: str) -> int:
+        """Refuses a repeated share; returns the command's token.
+
+        TLVs are answered with SubmitShares.Error, an extension's message with its error message.
+
+        Raises:
+            LocalProtocolError: If the code is no printable ASCII of 1 to 255 characters.
         """
 
     def reconnect(self, connection: int, host: str, port: int) -> int:

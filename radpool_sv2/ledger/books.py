@@ -23,7 +23,7 @@ from radpool_sv2.store import BatchRow, BlockRow, SettlementRow, SumRow
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from radpool_sv2.store import Store
+    from radpool_sv2.store import Enclosure, Store
 
 __all__ = ["BatchKey", "Books", "Reconciled", "Sealable", "Sealed"]
 
@@ -146,11 +146,13 @@ class Books:
             if offset >= total:
                 return first
 
-    def commit(self, batch: Sealable) -> list[tuple[int, str]]:
-        """Makes a batch durable; returns the shares that it refused."""
+    def commit(
+        self, batch: Sealable, enclosures: Sequence[Enclosure] = ()
+    ) -> list[tuple[int, str]]:
+        """Makes a batch and its enclosures durable; returns the shares that it refused."""
         refused = self._finish_attempt(batch)
         if refused is None:
-            refused = self._append(batch)
+            refused = self._append(batch, enclosures)
         return [(index, DUPLICATE_SHARE) for index in refused]
 
     def _finish_attempt(self, batch: Sealable) -> list[int] | None:
@@ -164,7 +166,7 @@ class Books:
         self._sequence, self._head = attempt.sequence, attempt.hash
         return attempt.refused if attempt.batch is batch else None
 
-    def _append(self, batch: Sealable) -> list[int]:
+    def _append(self, batch: Sealable, enclosures: Sequence[Enclosure]) -> list[int]:
         refused: list[int] = []
         time_ms = self._unix_ms()
         while len(refused) < len(batch):
@@ -190,7 +192,7 @@ class Books:
                 sums=[SumRow(*fields) for fields in sealed.sums],
             )
             try:
-                duplicates = self.store.append_batch(row)
+                duplicates = self.store.append_batch(row, enclosures, refused)
             except StoreError:
                 self._attempt = _Attempt(batch, sequence, sealed.hash, refused)
                 raise

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radpool_sv2.ledger.account import Account
-    from radpool_sv2.store import BlockRow, EpochRow, Store, SumRow
+    from radpool_sv2.store import BlockRow, Enclosure, EpochRow, Store, SumRow
 
 __all__ = ["Ledger"]
 
@@ -110,10 +110,13 @@ class Ledger:
         """
         return await self._write(self._books.account, name)
 
-    async def commit(self, batch: Sealable) -> list[tuple[int, str]]:
-        """Makes a batch of shares durable.
+    async def commit(
+        self, batch: Sealable, enclosures: Sequence[Enclosure] = ()
+    ) -> list[tuple[int, str]]:
+        """Makes a batch of shares durable, and its enclosures with it.
 
-        After `StoreError` commit the same object again: what is durable already is recognised.
+        After `StoreError` commit the same objects again: what is durable already is recognised, and
+        its enclosures are not called again. If all shares are refused, no enclosure is called.
 
         Returns:
             The shares that were refused, as `(index, error code)`, ascending. All others are
@@ -122,7 +125,7 @@ class Ledger:
         Raises:
             StoreError: Nothing may be acknowledged yet.
         """
-        return await self._write(self._books.commit, batch)
+        return await self._write(self._books.commit, batch, enclosures)
 
     async def reserve_prefixes(self, count: int) -> tuple[int, int]:
         """Reserves extranonce prefixes that were never used and never will be by anyone else.

@@ -19,10 +19,19 @@ from dataclasses import dataclass
 from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.units import EXPONENT_MAX
 
-__all__ = ["INVALID_USER_IDENTITY", "UNKNOWN_USER", "OpeningBudget", "UserIdentity"]
+__all__ = [
+    "INTERNAL_ERROR",
+    "INVALID_USER_IDENTITY",
+    "UNKNOWN_USER",
+    "OpeningBudget",
+    "UserIdentity",
+]
 
 INVALID_USER_IDENTITY = "invalid-user-identity"
 UNKNOWN_USER = "unknown-user"
+
+INTERNAL_ERROR = "internal-error"
+"""What a client is told when the ledger cannot answer; it may ask again."""
 
 DIFFICULTY_1_EXPONENT = 32
 """Difficulty 1 takes 2^32 hashes on average (its target is 0xffff * 2^208)."""
@@ -35,7 +44,7 @@ class UserIdentity:
     """Is a user identity taken apart.
 
     Attributes:
-        account: Who earns.
+        account: Who earns; may be empty where an extension says so.
         worker: The label of the device; empty when none was given.
         exponent: The step of the ladder to start with; None leaves it to the pool.
     """
@@ -45,11 +54,15 @@ class UserIdentity:
     exponent: int | None
 
     @classmethod
-    def parse(cls, raw: bytes) -> UserIdentity:
+    def parse(cls, raw: bytes, *, anonymous: bool = False) -> UserIdentity:
         """Reads the bytes of `user_identity`, at most 255.
 
+        Args:
+            raw: The bytes as the client sent them.
+            anonymous: Whether it may name no account: an extension says who earns.
+
         Raises:
-            RemoteProtocolError: They name no account; the error code is the one to refuse with.
+            RemoteProtocolError: They cannot be read so; the error code is the one to refuse with.
         """
         try:
             text = raw.decode()
@@ -60,7 +73,7 @@ class UserIdentity:
         name, *options = text.split(",")
         account, _, worker = name.partition(".")
         account = account.strip()
-        if not account:
+        if not account and not anonymous:
             raise _fault("names no account")
         exponent = None
         for option in options:

@@ -22,7 +22,7 @@ from radpool_sv2.errors import LocalProtocolError, StoreError
 from radpool_sv2.templates.source import Solution, SubmitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from radpool_sv2._native.engine import BlockFound
@@ -93,10 +93,18 @@ def read_solutions(file: Path) -> Iterator[tuple[Solution, int]]:
 class BlockDesk:
     """Sees blocks through. `found` and `tip_changed` take what happens; `run` does the rest."""
 
-    def __init__(self, ledger: Ledger, source: TemplateSource, solution_log: Path) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: TemplateSource,
+        solution_log: Path,
+        changed: Callable[[], None],
+    ) -> None:
+        """Takes what the desk joins; `changed` is called when the ledger knows more of a block."""
         self._ledger = ledger
         self._source = source
         self._solution_log = solution_log
+        self._changed = changed
         self._found, self._to_record = trio.open_memory_channel[tuple[Solution, int]](
             BLOCKS_WAITING_MAX
         )
@@ -168,6 +176,7 @@ class BlockDesk:
                 )
                 await trio.sleep(RETRY_SECONDS)
             else:
+                self._changed()
                 return
 
     async def _submit(self, solution: Solution) -> None:
@@ -201,4 +210,5 @@ class BlockDesk:
                 log.error("blocks cannot be settled yet", reason=str(error))  # noqa: TRY400
                 await trio.sleep(RETRY_SECONDS)
                 continue
+            self._changed()
             await self._look.wait()

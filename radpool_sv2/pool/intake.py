@@ -3,7 +3,8 @@
 Theory of operation. The engine wakes this loop through a file descriptor. Each turn takes out what
 has gathered: events, which are handled first, and one batch of shares, which is committed and then
 acknowledged. A batch is acknowledged once and only after it is durable, so a crash at any moment
-loses no share that a miner was told of.
+loses no share that a miner was told of. Extensions that shares carry something for take part twice:
+before the commit they enclose what is to be durable with the shares, after it they answer.
 
 While a commit runs, the next batch gathers in the engine: that is the group commit. Under load a
 pause makes batches larger, which is cheaper for a disk; when few shares come, there is none.
@@ -15,7 +16,8 @@ goes on by itself once the disk does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 import trio
@@ -23,13 +25,16 @@ import trio
 from radpool_sv2.errors import InternalError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from radpool_sv2._native.engine import Engine, Event, ShareBatch
     from radpool_sv2.config.msp import LedgerSection
-    from radpool_sv2.pool.extension import ExtensionRegistry
+    from radpool_sv2.pool.extension import Enclosure
+    from radpool_sv2.pool.registry import ExtensionRegistry
 
 __all__ = ["Intake", "ShareLedger"]
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +49,10 @@ GONE = "no-such-connection"
 class ShareLedger(Protocol):
     """Is what the intake needs of the ledger."""
 
-    async def commit(self, batch: ShareBatch) -> Sequence[tuple[int, str]]:
-        """Makes a batch durable; returns the shares that it refused, by index and error code.
+    async def commit(
+        self, batch: ShareBatch, enclosures: Sequence[Enclosure]
+    ) -> Sequence[tuple[int, str]]:
+        """Makes a batch and its enclosures durable; returns refused shares by index and error code.
 
         Raises:
             StoreError: Nothing of it is durable.
@@ -129,10 +136,24 @@ class Intake:
                 return largest
 
     async def _commit(self, batch: ShareBatch) -> None:
+        concerned = self._extensions.concerned(batch)
+        enclosed = [
+            (each, await self._stored(batch, partial(each.enclose, batch))) for each in concerned
+        ]
+        enclosures = [enclosure for _, enclosure in enclosed if enclosure is not None]
+        # A share is refused once, with the code of whoever refused it first.
+        refused = dict(await self._stored(batch, partial(self._ledger.commit, batch, enclosures)))
+        for each, enclosure in enclosed:
+            for share in await self._stored(batch, partial(each.accept, batch, enclosure)):
+                refused.setdefault(share.index, share.error_code)
+        self._engine.acknowledge(batch, sorted(refused.items()))
+
+    async def _stored(self, batch: ShareBatch, write: Callable[[], Awaitable[T]]) -> T:
+        """Does something that needs the store, again and again until the store does it."""
         wait_seconds = RETRY_SECONDS_MIN
         while True:
             try:
-                refused = await self._ledger.commit(batch)
+                done = await write()
                 break
             except StoreError as error:
                 self.problem = f"shares cannot be stored, miners wait: {error}"
@@ -147,12 +168,4 @@ class Intake:
         if self.problem:
             self.problem = ""
             log.info("shares are stored again")
-        also_refused = await self._extensions.accept(batch)
-        self._engine.acknowledge(batch, merge_refusals(refused, also_refused))
-
-
-def merge_refusals(
-    first: Sequence[tuple[int, str]], second: Sequence[tuple[int, str]]
-) -> list[tuple[int, str]]:
-    """Joins refusals by share; a share is refused once, with the code of `first` if both do."""
-    return sorted((dict(second) | dict(first)).items())
+        return done

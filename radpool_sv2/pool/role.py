@@ -7,7 +7,8 @@ that nothing is credited twice. While it runs, these tasks share one nursery:
 - the intake moves shares from the engine to the ledger and hands events here;
 - the work desk gives the engine each template, with the pool's output and the epoch;
 - the block desk records solved blocks, submits them again, and settles what the chain confirms;
-- the certificate watch keeps the listener's certificate valid.
+- the certificate watch keeps the listener's certificate valid;
+- the extension desk passes frames and repeated shares on to the extensions, and runs these.
 
 To leave: the listener closes, sockets are not read any more, the last drain is committed and
 acknowledged, what waits for miners is sent, the engine ends. No acknowledged share can be lost by
@@ -24,6 +25,7 @@ import trio
 
 from radpool_sv2._native.engine import (
     BlockFound,
+    ChannelClosed,
     ChannelFailed,
     ChannelOpened,
     ChannelRequested,
@@ -33,23 +35,33 @@ from radpool_sv2._native.engine import (
     Event,
     ExtensionFrame,
     PrefixesLow,
+    RepeatedShare,
     SetUp,
 )
 from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import RemoteProtocolError, StoreError
-from radpool_sv2.pool.account import UNKNOWN_USER, OpeningBudget, UserIdentity
+from radpool_sv2.pool.account import (
+    INTERNAL_ERROR,
+    UNKNOWN_USER,
+    OpeningBudget,
+    UserIdentity,
+)
 from radpool_sv2.pool.block import BlockDesk
 from radpool_sv2.pool.certificate import CertificateWatch
+from radpool_sv2.pool.desk import ExtensionDesk
+from radpool_sv2.pool.extension import ChannelGrant
 from radpool_sv2.pool.intake import Intake
 from radpool_sv2.pool.roster import Roster
 from radpool_sv2.pool.setting import SOLUTION_LOG, engine_settings, payout_script
 from radpool_sv2.pool.work import to_native_template, to_native_tip
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from radpool_sv2.config import MspConfig
     from radpool_sv2.keyfile import KeyRing
     from radpool_sv2.ledger import Account, Ledger
-    from radpool_sv2.pool.extension import ExtensionRegistry
+    from radpool_sv2.pool.registry import ExtensionRegistry
     from radpool_sv2.templates.source import ChainEvent, TemplateSource, TemplateUpdate
 
 __all__ = ["Pool"]
@@ -61,12 +73,6 @@ RAIL_ACCOUNT: Final = 0
 
 STOP_MS_MAX: Final = 1_000
 """How long the engine may flush to clients when it stops; they have what is durable anyway."""
-
-FRAMES_PENDING_MAX: Final = 1_024
-"""Extension frames between the engine and the extensions; the engine bounds their bytes."""
-
-INTERNAL_ERROR: Final = "internal-error"
-"""What a client is told when the ledger cannot answer; it may ask again."""
 
 LEASE_RETRY_SECONDS: Final = 1.0
 
@@ -84,6 +90,9 @@ class Pool:
         roster: The connections and channels of now.
         address: Where miners connect, once it serves.
         work: The latest template and its tip, and the epoch that it was published for.
+        tip: The latest change of the chain; None before the template source has told any.
+        changed: Are called on trio's thread when the chain has another tip, when a block was
+            recorded and when settlements were brought in line with the chain; must not wait.
         started_unix_ms: When it began to serve.
     """
 
@@ -117,7 +126,9 @@ class Pool:
         self.roster = Roster()
         self.address: Endpoint | None = None
         self.work: TemplateUpdate | None = None
+        self.tip: ChainEvent | None = None
         self.tip_height = 0
+        self.changed: set[Callable[[], None]] = set()
         self.started_unix_ms = 0
         self._engine: Engine | None = None
         self._blocks: list[BlockFound] = []
@@ -154,10 +165,16 @@ class Pool:
     async def follow_chain(self, events: trio.MemoryReceiveChannel[ChainEvent]) -> None:
         """Takes the template source's changes of the chain for ever."""
         async for event in events:
+            self.tip = event
             self.tip_height = event.height
             log.info("new tip", height=event.height, undone=len(event.disconnected))
+            self._tell_changed()
             if self._engine is not None:
                 self._desk.tip_changed()
+
+    def _tell_changed(self) -> None:
+        for listener in tuple(self.changed):
+            listener()
 
     async def run(self, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
         """Serves miners until `stop` is set, then leaves in order.
@@ -193,17 +210,17 @@ class Pool:
         self._nursery = nursery
         self._blocks.clear()
         self._extensions.attach(engine)
-        self._desk = BlockDesk(self.ledger, self._source, self._solution_log)
+        self._desk = BlockDesk(self.ledger, self._source, self._solution_log, self._tell_changed)
         self._watch = CertificateWatch(self._keys, self._config.keys, engine)
         self._intake = Intake(
-            engine, self.ledger, self._extensions, ledger, self._handle, self._hand_over_blocks
+            engine, self.ledger, self._extensions, ledger, self._handle, self._hand_over
         )
-        self._frames, frames = trio.open_memory_channel[ExtensionFrame](FRAMES_PENDING_MAX)
+        self._relay = ExtensionDesk(engine, self._extensions)
         self._engine = engine
         self._publish(engine, activate=False)
         nursery.start_soon(self._desk.run)
         nursery.start_soon(self._watch.run)
-        nursery.start_soon(self._deliver, frames)
+        await nursery.start(self._relay.run)
 
     async def _leave_when_told(self, engine: Engine, stop: trio.Event) -> None:
         await stop.wait()
@@ -234,30 +251,47 @@ class Pool:
         elif isinstance(event, PrefixesLow):
             self._nursery.start_soon(self._lease_prefixes, engine)
         elif isinstance(event, ExtensionFrame):
-            self._queue(engine, event)
+            self._relay.frame(event)
+        elif isinstance(event, RepeatedShare):
+            self._relay.repeated(event)
         elif isinstance(event, EngineFailed):
             self._engine_trouble, self._engine_trouble_s = event.message, time.monotonic()
             log.error("a part of the engine cannot work", reason=event.message)
-        elif isinstance(event, Disconnected):
-            self._extensions.disconnected(event.connection)
-            log.info("miner left", connection=event.connection, reason=event.reason)
-        elif isinstance(event, SetUp):
+        else:
+            self._follow(event)
+
+    def _follow(self, event: Event) -> None:
+        """Tells the extensions and the log who comes and goes."""
+        if isinstance(event, SetUp):
             log.info("miner came", connection=event.connection, address=event.address)
         elif isinstance(event, ChannelOpened):
+            self._extensions.opened(event)
             log.info("channel opened", connection=event.connection, channel=event.channel)
         elif isinstance(event, ChannelFailed):
             self.roster.refuse(event.connection, event.request)
             log.warning("channel not opened", connection=event.connection, code=event.code)
+        elif isinstance(event, ChannelClosed):
+            self._extensions.closed(event)
+        elif isinstance(event, Disconnected):
+            self._extensions.disconnected(event.connection)
+            log.info("miner left", connection=event.connection, reason=event.reason)
 
     async def _decide(self, engine: Engine, event: ChannelRequested) -> None:
         """Opens or refuses a channel: whoever names an account that can be read may mine."""
+        by_extension = event.extension_type != 0
         try:
-            identity = UserIdentity.parse(event.user_identity)
+            identity = UserIdentity.parse(event.user_identity, anonymous=by_extension)
             self.roster.request(event, identity)
-            account = await self._account(identity.account)
+            if by_extension:
+                grant = await self._extensions.open(event)
+            else:
+                account = await self._account(identity.account)
+                grant = ChannelGrant(account.id, account.commitment, RAIL_ACCOUNT, None, b"")
         except RemoteProtocolError as error:
             log.warning("channel refused", connection=event.connection, reason=str(error))
-            engine.refuse_channel(event.connection, event.request, error.error_code)
+            self.roster.refuse(event.connection, event.request)
+            code = error.error_code or INTERNAL_ERROR
+            engine.refuse_channel(event.connection, event.request, code)
         except StoreError as error:
             log.error("no account for a new channel", reason=str(error))  # noqa: TRY400
             self.roster.refuse(event.connection, event.request)
@@ -266,10 +300,11 @@ class Pool:
             engine.open_channel(
                 event.connection,
                 event.request,
-                account=account.id,
-                commitment=account.commitment,
-                rail=RAIL_ACCOUNT,
-                exponent=identity.exponent,
+                account=grant.account,
+                commitment=grant.commitment,
+                rail=grant.rail,
+                exponent=identity.exponent if grant.exponent is None else grant.exponent,
+                tail=grant.tail,
             )
 
     async def _account(self, name: str) -> Account:
@@ -308,18 +343,9 @@ class Pool:
         if channel is not None:
             channel.blocks_found += 1
 
-    def _hand_over_blocks(self) -> None:
+    def _hand_over(self) -> None:
+        """Passes on what had to wait until all shares before it are durable."""
         for event in self._blocks:
             self._desk.found(event)
         self._blocks.clear()
-
-    def _queue(self, engine: Engine, frame: ExtensionFrame) -> None:
-        try:
-            self._frames.send_nowait(frame)
-        except trio.WouldBlock:
-            log.warning("extension frames come too fast", connection=frame.connection)
-            engine.disconnect(frame.connection)
-
-    async def _deliver(self, frames: trio.MemoryReceiveChannel[ExtensionFrame]) -> None:
-        async for frame in frames:
-            await self._extensions.deliver(frame)
+        self._relay.release()

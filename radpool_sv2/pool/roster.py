@@ -39,6 +39,7 @@ class Channel:
         user_identity: The same as the client gave it.
         channel: Its number on the connection.
         kind: `standard` or `extended`.
+        extension_type: The extension that opened it; 0 for a core message.
         nominal_hash_rate: Hashes a second, as the client claims.
         max_target: The largest target that the client accepts, 32 bytes little-endian.
         exponent: The step of the ladder.
@@ -56,6 +57,7 @@ class Channel:
     kind: str
     nominal_hash_rate: float
     max_target: bytes
+    extension_type: int = 0
     channel: int = 0
     exponent: int = 0
     extranonce_prefix: bytes = b""
@@ -117,6 +119,7 @@ class Roster:
                 kind=event.kind,
                 nominal_hash_rate=event.nominal_hash_rate,
                 max_target=event.max_target,
+                extension_type=event.extension_type,
             )
 
     def refuse(self, connection: int, request: int) -> None:

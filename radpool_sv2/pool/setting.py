@@ -11,7 +11,7 @@ from radpool_sv2.errors import ConfigError, LocalProtocolError
 
 if TYPE_CHECKING:
     from radpool_sv2.config import MspConfig
-    from radpool_sv2.pool.extension import ExtensionRegistry
+    from radpool_sv2.pool.registry import ExtensionRegistry
 
 __all__ = ["SOLUTION_LOG", "engine_settings", "payout_script"]
 
@@ -52,6 +52,7 @@ def engine_settings(
         supported_extensions=extensions.supported,
         required_extensions=extensions.required,
         share_messages=extensions.share_messages,
+        open_messages=extensions.open_messages,
         prefixes_low=config.ledger.prefixes_low,
         solution_log=str(config.node.data_dir / SOLUTION_LOG),
         solution_socket=solution_socket,

@@ -10,12 +10,13 @@ from radpool_sv2.store.row import (
     SumRow,
 )
 from radpool_sv2.store.sqlite import SqliteStore
-from radpool_sv2.store.store import Store
+from radpool_sv2.store.store import Enclosure, Store
 
 __all__ = [
     "AccountRow",
     "BatchRow",
     "BlockRow",
+    "Enclosure",
     "EntryRow",
     "EpochRow",
     "SettlementRow",

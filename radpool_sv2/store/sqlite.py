@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from radpool_sv2.store.store import Enclosure
+
 __all__ = ["SqliteStore"]
 
 PREFIX_END = 1 << 32
@@ -105,7 +107,12 @@ class SqliteStore(SqliteFile):
             row = connection.execute(query).fetchone()
         return None if row is None else (row[0], row[1])
 
-    def append_batch(self, batch: BatchRow) -> list[int]:
+    def append_batch(
+        self,
+        batch: BatchRow,
+        enclosures: Sequence[Enclosure] = (),
+        excluded: Sequence[int] = (),
+    ) -> list[int]:
         given = {
             "count": batch.count,
             "keys": batch.share_keys,
@@ -119,6 +126,8 @@ class SqliteStore(SqliteFile):
                     duplicates = connection.execute(FIND_DUPLICATES, given).fetchall()
                     raise _DuplicatesError([index for (index,) in duplicates]) from None
                 self._append(connection, batch)
+                for enclosure in enclosures:
+                    enclosure.store(connection, batch.sequence, excluded)
         except _DuplicatesError as error:
             return error.indices
         return []

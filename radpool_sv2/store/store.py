@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Collection, Mapping, Sequence
 
     from radpool_sv2.store.row import (
@@ -21,7 +22,26 @@ if TYPE_CHECKING:
         SumRow,
     )
 
-__all__ = ["Store"]
+__all__ = ["Enclosure", "Store"]
+
+
+class Enclosure(Protocol):
+    """Is something that becomes durable together with a batch of shares, or not at all."""
+
+    def store(self, connection: sqlite3.Connection, sequence: int, excluded: Sequence[int]) -> None:
+        """Writes inside the transaction that appends the batch.
+
+        It runs in a worker thread and neither begins, commits nor rolls back. An error of SQLite
+        takes the batch back, which is tried again then; so does whatever else it raises, which
+        nobody catches. It may be called several times for a batch and starts anew each time. What
+        it did last is what counts once the batch is durable, even where COMMIT reported an error.
+
+        Args:
+            connection: In the transaction; the shares are in it already.
+            sequence: The number of the batch.
+            excluded: Indices of shares that are left out of the batch, because the ledger has them
+                already; ascending.
+        """
 
 
 class Store(Protocol):
@@ -33,8 +53,18 @@ class Store(Protocol):
     def head(self) -> tuple[int, bytes] | None:
         """Returns sequence and hash of the last batch; None before the first."""
 
-    def append_batch(self, batch: BatchRow) -> list[int]:
+    def append_batch(
+        self,
+        batch: BatchRow,
+        enclosures: Sequence[Enclosure] = (),
+        excluded: Sequence[int] = (),
+    ) -> list[int]:
         """Makes a batch durable, unless some of its shares are in the store already.
+
+        Args:
+            batch: The batch.
+            enclosures: What is to be written in the same transaction.
+            excluded: What to tell them about shares that were left out of the batch.
 
         Returns:
             The indices of shares whose header hash was stored before or stands earlier in the

@@ -25,6 +25,8 @@ POOL_SCRIPT = b"\x00\x14" + b"\x11" * 20
 SUBSIDY = 50 * 10**8
 TEST_EXTENSION = 0x4E45
 SHARE_MESSAGE = 0x00
+SHARE_ERROR = 0x01
+OPEN_MESSAGE, OPEN_SUCCESS, OPEN_ERROR = 0x02, 0x03, 0x04
 
 SETTINGS: dict[str, object] = {
     "pool_text": "conformance",
@@ -39,7 +41,8 @@ SETTINGS: dict[str, object] = {
     "report_interval_ms": 1_000,
     "supported_extensions": [0x0002, TEST_EXTENSION],
     "required_extensions": [],
-    "share_messages": [(TEST_EXTENSION, SHARE_MESSAGE)],
+    "share_messages": [(TEST_EXTENSION, SHARE_MESSAGE, SHARE_ERROR)],
+    "open_messages": [(TEST_EXTENSION, OPEN_MESSAGE, OPEN_SUCCESS, OPEN_ERROR)],
     "setup_deadline_ms": 60_000,
     "channel_deadline_ms": 60_000,
     "extension_retry_ms": 60_000,
@@ -283,7 +286,7 @@ def request_extensions(*extensions: int, request_id: int = 1) -> Message:
 
 def records(batch: native.ShareBatch) -> list[dict[str, object]]:
     """Takes a batch's buffer apart, by the layout that the stub documents."""
-    form = "<QQQQIIIIIIIBBBB32s32s"
+    form = "<QQQQIIIIIIIIBBBB32s32s"
     names = [
         "unix_ms",
         "connection",
@@ -296,6 +299,7 @@ def records(batch: native.ShareBatch) -> list[dict[str, object]]:
         "nonce",
         "epoch",
         "worker",
+        "height",
         "exponent",
         "rail",
         "extranonce_len",

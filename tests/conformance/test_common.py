@@ -157,7 +157,7 @@ async def test_error_codes_are_printable(pool):
 @pytest.mark.parametrize("extension", [0x0002, 0x0003, 0x4123, 0x7FFF])
 async def test_unknown_extension_is_ignored(start_pool, extension, channel):
     """An endpoint discards them whatever the channel bit, and never disconnects for it."""
-    pool = await start_pool(supported_extensions=[], share_messages=[])
+    pool = await start_pool(supported_extensions=[], share_messages=[], open_messages=[])
     session = await pool.session()
     opened = await session.open()
     payload = opened.id.to_bytes(4, "little") + b"anything"

@@ -10,27 +10,19 @@ import signal
 import sys
 from pathlib import Path
 
+from radpool_sv2.pool.extension import Extension
+
 EXTENSION_TYPE = 0x7FFE
 STALL_SECONDS = "RADPOOL_TEST_STALL_SECONDS"
 
 
-class Sleeper:
+class Sleeper(Extension):
     """Takes part in nothing; it is there to be loaded."""
 
     extension_type = EXTENSION_TYPE
-    share_messages = ()
 
     def __init__(self, host):
         signal.signal(signal.SIGUSR1, stall)
-
-    async def accept(self, batch, attachments):
-        return ()
-
-    async def deliver(self, frame):
-        pass
-
-    def disconnected(self, connection):
-        pass
 
 
 def stall(_number, _frame):

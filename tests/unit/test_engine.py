@@ -33,7 +33,8 @@ SETTINGS = {
     "report_interval_ms": 10_000,
     "supported_extensions": [2, TEST_EXTENSION],
     "required_extensions": [],
-    "share_messages": [(TEST_EXTENSION, 0)],
+    "share_messages": [(TEST_EXTENSION, 0, 1)],
+    "open_messages": [(TEST_EXTENSION, 2, 3, 4)],
     "setup_deadline_ms": 10_000,
     "channel_deadline_ms": 10_000,
     "extension_retry_ms": 10_000,
@@ -70,7 +71,7 @@ SETTINGS = {
 }
 AUTHORITY = keys.AuthoritySecretKey.generate()
 # The layout that the stub of ShareBatch promises.
-RECORD = struct.Struct("<4Q 7I 4B 32s 32s")
+RECORD = struct.Struct("<4Q 8I 4B 32s 32s")
 REGTEST_TARGET = bytes(29) + b"\xff\xff\x7f"
 
 
@@ -240,9 +241,9 @@ async def test_a_batch_is_a_read_only_buffer_of_records():
             assert abs(record[0] / 1000 - time.time()) < 60
             assert record[2:6] == (9, 1, channel.id, message.sequence_number)
             assert record[6:9] == (message.version, message.ntime, message.nonce)
-            assert record[9:15] == (3, 0, 0, 0, 12, 0)
-            assert record[15] == share.hash
-            assert record[16] == channel.prefix + message.extranonce + bytes(20)
+            assert record[9:16] == (3, 0, 100, 0, 0, 12, 0)
+            assert record[16] == share.hash
+            assert record[17] == channel.prefix + message.extranonce + bytes(20)
         with pytest.raises(TypeError):
             view[0] = 1
         batch = pool.batches[0]
@@ -346,7 +347,8 @@ async def test_shares_and_frames_of_extensions_come_up_untouched():
         await session.accepted(session.mine(channel), tail=tail)
         (batch,) = pool.batches
         assert batch.attachments() == [(0, TEST_EXTENSION, 0x1A + 1, tail)]
-        assert RECORD.unpack(bytes(batch))[14] == 1
+        assert batch.attachment_types() == [TEST_EXTENSION]
+        assert RECORD.unpack(bytes(batch))[15] == 1
 
         (set_up,) = pool.of(native.SetUp)
         token = pool.engine.send_extension(
@@ -435,7 +437,10 @@ async def test_a_renewed_certificate_is_shown_to_new_clients():
         ("exponent_max", -1),
         ("job_past_ms", 29_999),
         ("required_extensions", [5]),
-        ("share_messages", [(5, 0)]),
+        ("share_messages", [(5, 0, 1)]),
+        ("share_messages", [(TEST_EXTENSION, 0x1B, 1)]),
+        ("share_messages", [(TEST_EXTENSION, 2, 1)]),
+        ("open_messages", [(5, 0, 1, 2)]),
         ("supported_extensions", [1 << 16]),
         ("channels_per_connection_max", 0),
         ("seen_tips", 1),

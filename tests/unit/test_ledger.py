@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 import trio
 from shares import Key, Owner, Share, ShareBatch
@@ -211,12 +214,18 @@ class FailingStore(SqliteStore):
     """Reports a failure after, or instead of, making a batch durable."""
 
     failure = ""
+    failure_after_calls = 0
 
-    def append_batch(self, batch):
+    def append_batch(self, batch, enclosures=(), excluded=()):
+        if self.failure_after_calls:
+            self.failure_after_calls -= 1
+            return super().append_batch(batch, enclosures, excluded)
         failure, self.failure = self.failure, ""
         if failure == "before":
             raise StoreError("the disk is full")
-        duplicates = super().append_batch(batch)
+        if failure == "during":
+            enclosures = [*enclosures, Note(sqlite3.OperationalError("disk I/O error"))]
+        duplicates = super().append_batch(batch, enclosures, excluded)
         if failure == "after":
             raise StoreError("the disk could not flush")
         return duplicates
@@ -244,6 +253,82 @@ def test_a_commit_in_doubt_counts_once(tmp_path, failure, other_first):
     assert store.sums([1])[0].count == 4 + other_first
     blobs = store.batches(0, 99)
     assert [sequence for sequence, _, _ in blobs] == list(range(len(blobs)))
+    store.close()
+
+
+class Note:
+    """Is an enclosure that writes down which shares were left out of its batch."""
+
+    def __init__(self, error=None):
+        self.calls = []
+        self.error = error
+
+    def store(self, connection, sequence, excluded):
+        self.calls.append((sequence, list(excluded)))
+        if self.error is not None:
+            raise self.error
+        connection.execute("CREATE TABLE IF NOT EXISTS note (sequence PRIMARY KEY, excluded)")
+        connection.execute("INSERT INTO note VALUES (?, ?)", (sequence, str(list(excluded))))
+
+
+def notes(file):
+    with closing(sqlite3.connect(file)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'note'").fetchall():
+            return []
+        return connection.execute("SELECT * FROM note ORDER BY 1").fetchall()
+
+
+async def test_enclosures_become_durable_with_their_batch(ledger, tmp_path):
+    alice = await ledger.account("alice")
+    old, new = share(alice, 0), share(alice, 1)
+    note = Note()
+    assert await ledger.commit(ShareBatch([old]), [note]) == []
+    refused = await ledger.commit(ShareBatch([old, new]), [note])
+    assert refused == [(0, "duplicate-share")]
+    # Nothing of this one is new, so there is no batch to be enclosed with.
+    assert len(await ledger.commit(ShareBatch([old, new]), [note])) == 2
+    assert note.calls == [(0, []), (1, [0])]
+    assert notes(tmp_path / "ledger.sqlite") == [(0, "[]"), (1, "[0]")]
+
+
+@pytest.mark.parametrize(
+    ("failure", "calls"), [("before", 1), ("during", 2), ("after", 1)], ids=str
+)
+def test_an_enclosure_of_a_commit_in_doubt_counts_once(tmp_path, failure, calls):
+    """What it did last stands where COMMIT was durable after all; else it starts anew."""
+    file = tmp_path / "l.sqlite"
+    store = FailingStore(file, owner=KEY.public, time_ms=0)
+    books = Books(store, KEY, maturity_blocks=1, unix_ms=Clock())
+    alice = books.account("alice")
+    known = share(alice, 0)
+    books.commit(ShareBatch([known]))
+    batch, note = ShareBatch([known, share(alice, 1)]), Note()
+    store.failure, store.failure_after_calls = failure, 1
+    with pytest.raises(StoreError):
+        books.commit(batch, [note])
+    assert books.commit(batch, [note]) == [(0, "duplicate-share")]
+    assert note.calls == [(1, [0])] * calls
+    assert notes(file) == [(1, "[0]")]
+    assert store.sums([1])[0].count == 2
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(sqlite3.OperationalError("disk I/O error"), StoreError), (KeyError("a bug"), KeyError)],
+)
+def test_an_enclosure_that_fails_takes_its_batch_back(tmp_path, error, raised):
+    file = tmp_path / "l.sqlite"
+    store = SqliteStore(file, owner=KEY.public, time_ms=0)
+    books = Books(store, KEY, maturity_blocks=1, unix_ms=Clock())
+    alice = books.account("alice")
+    batch, note = ShareBatch([share(alice, 0)]), Note(error)
+    with pytest.raises(raised):
+        books.commit(batch, [note])
+    assert (store.head(), store.sums([1]), notes(file)) == (None, [], [])
+    note.error = None
+    assert books.commit(batch, [note]) == []
+    assert (store.head()[0], notes(file)) == (0, [(0, "[]")])
     store.close()
 
 

@@ -99,9 +99,17 @@ class Source:
 @pytest.fixture
 def desk(tmp_path):
     story = []
-    desk = BlockDesk(Ledger(story), Source(story), tmp_path / "blocks.jsonl")
+    told = []
+    desk = BlockDesk(
+        Ledger(story), Source(story), tmp_path / "blocks.jsonl", lambda: told.append(len(story))
+    )
     return SimpleNamespace(
-        desk=desk, story=story, ledger=desk._ledger, source=desk._source, log=desk._solution_log
+        desk=desk,
+        told=told,
+        story=story,
+        ledger=desk._ledger,
+        source=desk._source,
+        log=desk._solution_log,
     )
 
 
@@ -116,6 +124,8 @@ async def test_recorded_with_height_value_and_finder_then_submitted(desk):
     desk.desk.found(found())
     await run(desk)
     assert desk.story == ["recorded 1", "submitted 1"]
+    # After a look at the chain at the start, the record, and a look at where the block went.
+    assert desk.told == [0, 1, 2]
     assert desk.ledger.known[b"\1" * 32] == (102, 50, 7)
 
 
@@ -183,6 +193,7 @@ async def test_a_new_tip_makes_the_ledger_look(desk):
         desk.desk.tip_changed()
         await trio.testing.wait_all_tasks_blocked()
         assert desk.ledger.reconciled[-1] == {b"\1" * 32: 1}
+        assert len(desk.told) == 2
         nursery.cancel_scope.cancel()
 
 

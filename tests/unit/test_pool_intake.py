@@ -12,8 +12,9 @@ import trio.testing
 
 from radpool_sv2.config import MspConfig, loads
 from radpool_sv2.errors import InternalError, StoreError
-from radpool_sv2.pool.extension import ExtensionRegistry, RejectedShare
-from radpool_sv2.pool.intake import RETRY_SECONDS_MIN, Intake, merge_refusals
+from radpool_sv2.pool.extension import Extension, RejectedShare
+from radpool_sv2.pool.intake import RETRY_SECONDS_MIN, Intake
+from radpool_sv2.pool.registry import ExtensionRegistry
 
 MINIMAL = """
 [keys]
@@ -27,13 +28,13 @@ SETTINGS = loads(MspConfig, MINIMAL, Path("/x/msp.toml")).ledger
 @dataclass
 class Batch:
     shares: int
-    carried: list = field(default_factory=list)
+    types: list = field(default_factory=list)
 
     def __len__(self):
         return self.shares
 
-    def attachments(self):
-        return self.carried
+    def attachment_types(self):
+        return self.types
 
 
 @dataclass
@@ -75,17 +76,19 @@ class Engine:
 class Ledger:
     def __init__(self):
         self.committed = []
+        self.enclosed = []
         self.failures = 0
         self.refusals = []
         self.gate = trio.Event()
         self.gate.set()
 
-    async def commit(self, batch):
+    async def commit(self, batch, enclosures):
         await self.gate.wait()
         if self.failures:
             self.failures -= 1
             raise StoreError("no space left on device")
         self.committed.append(batch)
+        self.enclosed.append(enclosures)
         return self.refusals
 
 
@@ -176,30 +179,86 @@ async def test_an_engine_that_stops_by_itself_is_a_failure(scene):
         await scene.intake.run()
 
 
-async def test_refusals_of_ledger_and_extension_are_told_once_per_share(nursery):
-    class Picky:
-        extension_type = 7
-        share_messages = ()
+class Mint(Extension):
+    """Encloses a name with each batch, refuses the shares it is told to, and can fail."""
 
-        async def accept(self, batch, attachments):
-            return [RejectedShare(item.index, "bad-attachment") for item in attachments]
+    def __init__(self, story, number=7, refusing=()):
+        self.story, self.number, self.refusing = story, number, refusing
+        self.failures = {"enclose": 0, "accept": 0}
 
-        async def deliver(self, frame):
-            pass
+    @property
+    def extension_type(self):
+        return self.number
 
-        def disconnected(self, connection):
-            pass
+    def fail(self, where):
+        if self.failures[where]:
+            self.failures[where] -= 1
+            raise StoreError("no space left on device")
 
-    scene = Scene(ExtensionRegistry({"picky": lambda host: Picky()}, ["picky"]))
+    async def enclose(self, batch):
+        self.fail("enclose")
+        self.story.append(f"enclosed by {self.number}")
+        return None if self.number == 9 else f"enclosure of {self.number}"
+
+    async def accept(self, batch, enclosure):
+        self.fail("accept")
+        self.story.append(f"accepted by {self.number} with {enclosure}")
+        return [RejectedShare(index, f"no-{self.number}") for index in self.refusing]
+
+
+def scene_with(*mints):
+    story = []
+    made = [Mint(story, *arguments) for arguments in mints]
+    registry = ExtensionRegistry({str(each.number): lambda _, each=each: each for each in made}, [])
+    scene = Scene(registry)
+    scene.story = story
+    return scene, made
+
+
+async def test_extensions_enclose_before_the_commit_and_answer_behind_it(nursery):
+    scene, _ = scene_with((7, (0, 2)), (9, (2, 3)), (11,))
     scene.ledger.refusals = [(0, "duplicate-share")]
-    mine, foreign = b"\x07\0\x01\x01\0x", b"\x09\0\x01\x01\0x"
-    batch = Batch(4, [(0, 7, 0x1B, mine), (2, 7, 0x1B, mine), (3, 9, 0x1B, foreign)])
+    batch = Batch(4, types=[7, 9])
+    plain = Batch(2)
     scene.engine.push(Drained(batch))
+    scene.engine.push(Drained(plain))
     nursery.start_soon(scene.intake.run)
     await trio.sleep(0.02)
-    assert scene.engine.acknowledged == [(batch, [(0, "duplicate-share"), (2, "bad-attachment")])]
+    assert scene.story == [
+        "enclosed by 7",
+        "enclosed by 9",
+        "accepted by 7 with enclosure of 7",
+        "accepted by 9 with None",
+        "emptied",
+    ]
+    assert scene.ledger.enclosed == [["enclosure of 7"], []]
+    # Each share is told once, with the code of whoever refused it first.
+    refused = [(0, "duplicate-share"), (2, "no-7"), (3, "no-9")]
+    assert scene.engine.acknowledged == [(batch, refused), (plain, [(0, "duplicate-share")])]
     scene.intake.finish()
     await trio.sleep(0.02)
+    os.close(scene.engine.fd)
+
+
+async def test_a_store_that_fails_is_tried_again_at_the_step_that_failed(autojump_clock):
+    scene, [first, second] = scene_with((7,), (9,))
+    first.failures["enclose"] = second.failures["accept"] = 2
+    scene.ledger.failures = 2
+    batch = Batch(1, types=[7, 9])
+    scene.engine.push(Drained(batch))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.intake.run)
+        await trio.sleep(60)
+        assert scene.story == [
+            "enclosed by 7",
+            "enclosed by 9",
+            "accepted by 7 with enclosure of 7",
+            "accepted by 9 with None",
+            "emptied",
+        ]
+        assert scene.engine.acknowledged == [(batch, [])]
+        assert scene.intake.problem == ""
+        scene.intake.finish()
     os.close(scene.engine.fd)
 
 
@@ -224,8 +283,3 @@ async def test_large_batches_are_paced_and_small_ones_are_not():
         assert trio.current_time() - begin > 0.04
         scene.intake.finish()
     os.close(scene.engine.fd)
-
-
-def test_merge_refusals():
-    assert merge_refusals([], []) == []
-    assert merge_refusals([(2, "a")], [(1, "b"), (2, "c")]) == [(1, "b"), (2, "a")]

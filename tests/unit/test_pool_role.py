@@ -17,7 +17,7 @@ from radpool_sv2.errors import ConfigError
 from radpool_sv2.installation import install_msp
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
-from radpool_sv2.pool.extension import ExtensionRegistry
+from radpool_sv2.pool.registry import ExtensionRegistry
 from radpool_sv2.pool.role import Pool
 from radpool_sv2.supervision import Role, supervise
 from radpool_sv2.templates.source import (

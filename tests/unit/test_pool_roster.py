@@ -49,6 +49,7 @@ def request(connection=1, number=5):
         user_identity=b"alice.rig",
         nominal_hash_rate=1e6,
         max_target=b"\xff" * 32,
+        extension_type=0x4E45,
     )
 
 

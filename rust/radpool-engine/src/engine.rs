@@ -140,7 +140,8 @@ impl Engine {
     }
 
     /// Tells clients that the shares are durable, except those at `rejected` indexes, which are
-    /// answered with the error code beside them. Clients that have left are skipped.
+    /// answered with the error code beside them. Accepted shares that came by a message of an
+    /// extension are for the extension to answer. Clients that have left are skipped.
     ///
     /// # Errors
     /// `Index` when a rejected share is none of these; nothing was sent then. `Forked`.
@@ -159,8 +160,8 @@ impl Engine {
             rejected.iter().map(|(index, code)| (*index, code)).collect();
         let refused = rejected.iter().map(|(index, code)| {
             let share = &shares[*index];
-            let (channel, sequence) = (share.channel_id, share.sequence);
-            (share.connection, Rejection { channel, sequence, code: (*code).clone() })
+            let (channel, sequence, code) = (share.channel_id, share.sequence, (*code).clone());
+            (share.connection, Rejection { channel, sequence, code, by: answers_by(share) })
         });
         self.core.registry.for_each_found(refused, Mailbox::reject);
         let sums = sum_up(shares, |index| rejected.contains_key(&index));
@@ -330,14 +331,21 @@ fn share(settings: Settings, seen_key: [u8; 16]) -> Result<Arc<Shared>, EngineEr
     Ok(Arc::new(shared))
 }
 
-/// Sums the accepted shares up per connection and channel, in the order of their ids.
+/// The message that refuses a share which came by a message of an extension.
+fn answers_by(share: &ShareRecord) -> Option<(u16, u8)> {
+    let attachment = share.attachment.as_ref()?;
+    Some((attachment.extension_type, attachment.error_type?))
+}
+
+/// Sums the accepted shares that are the engine's to answer up per connection and channel, in the
+/// order of their ids.
 fn sum_up(
     shares: &[ShareRecord],
     is_rejected: impl Fn(usize) -> bool,
 ) -> Vec<((ConnectionId, u32), Acknowledgement)> {
     let mut sums: HashMap<(ConnectionId, u32), Acknowledgement> = HashMap::new();
     for (index, share) in shares.iter().enumerate() {
-        if is_rejected(index) {
+        if is_rejected(index) || answers_by(share).is_some() {
             continue;
         }
         let one = Acknowledgement {

@@ -148,8 +148,8 @@ impl Link {
         let Mail { rejections, acknowledgements, orders } = self.seat.mailbox.take();
         let out = &mut scratch.outbox;
         self.machine.handle_work(now, out);
-        for Rejection { channel, sequence, code } in rejections {
-            let command = Command::RejectShare { channel, sequence, code };
+        for Rejection { channel, sequence, code, by } in rejections {
+            let command = Command::RejectShare { channel, sequence, code, by };
             self.machine.handle_command(command, now, out);
         }
         for ack in acknowledgements {

@@ -37,6 +37,8 @@ pub(crate) struct Rejection {
     pub(crate) channel: u32,
     pub(crate) sequence: u32,
     pub(crate) code: String,
+    /// The extension's message that says so, if it is not the core's.
+    pub(crate) by: Option<(u16, u8)>,
 }
 
 /// A command and the token that its completion bears.
@@ -196,7 +198,7 @@ mod tests {
             mailbox.order(order(token)).unwrap();
         }
         assert_eq!(mailbox.order(order(0)), Err(Undeliverable::Full));
-        let rejection = Rejection { channel: 1, sequence: 2, code: "x".into() };
+        let rejection = Rejection { channel: 1, sequence: 2, code: "x".into(), by: None };
         mailbox.reject(rejection.clone());
         let mail = mailbox.close();
         assert_eq!(

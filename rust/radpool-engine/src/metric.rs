@@ -94,6 +94,7 @@ pub(crate) fn metrics(core: &Core) -> Vec<(String, u64)> {
     add("retargets_total", read(&pool.retargets));
     add("frames_ignored_total", read(&pool.frames_ignored));
     add("extension_frames_total", read(&pool.extension_frames));
+    add("shares_repeated_total", read(&pool.shares_repeated));
     add("seen_shares", core.shared.seen.len() as u64);
     add("seen_shares_forgotten_total", core.shared.seen.forgotten());
     add("prefixes_left", core.shared.prefixes.remaining());

@@ -172,6 +172,7 @@ pub(crate) mod tests {
             supported_extensions: vec![],
             required_extensions: vec![],
             share_messages: vec![],
+            open_messages: vec![],
             limits,
         };
         EngineSettings {

@@ -21,15 +21,17 @@ pub struct ChannelOwner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Opens the channel that `Event::ChannelRequested` asked for. `exponent` is a starting step that
-    /// replaces the one from the declared hash rate; the channel's bounds hold for it too.
-    OpenChannel { request: u32, owner: ChannelOwner, exponent: Option<Exponent> },
+    /// replaces the one from the declared hash rate; the channel's bounds hold for it too. `tail`
+    /// follows the core fields of the Success.
+    OpenChannel { request: u32, owner: ChannelOwner, exponent: Option<Exponent>, tail: Vec<u8> },
     /// Refuses it with an error code of printable ASCII.
     RefuseChannel { request: u32, code: String },
     /// Tells the client that shares are durable: how many since the last such message, the sequence
     /// number of the last of them and the sum of their work in hashes.
     Acknowledge { channel: u32, last_sequence: u32, count: u32, sum: u64 },
-    /// Takes a share back that validation had let pass.
-    RejectShare { channel: u32, sequence: u32, code: String },
+    /// Takes a share back that validation had let pass, by a message of an extension, given as
+    /// extension type and message type, or by the core message.
+    RejectShare { channel: u32, sequence: u32, code: String, by: Option<(u16, u8)> },
     /// Closes a channel, or all members of a group.
     CloseChannel { channel: u32, reason: String },
     /// Gives a channel's further jobs to another owner.

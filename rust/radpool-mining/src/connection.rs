@@ -13,7 +13,10 @@ use core::sync::atomic::AtomicUsize;
 use std::{collections::BTreeMap, sync::Arc};
 
 use radpool_units::Now;
-use radpool_wire::{frame::FrameHeader, message::Message};
+use radpool_wire::{
+    frame::{FrameHeader, HEADER_LEN},
+    message::Message,
+};
 
 use crate::{
     CloseReason, Command, Event, Outbox, Shared, Work,
@@ -68,6 +71,7 @@ pub struct Connection {
     pub(crate) next_request: u32,
     submits: Bucket,
     requests: Bucket,
+    repeats: Bucket,
     /// When the phase ends badly; `u64::MAX` while a channel is open.
     pub(crate) phase_deadline_ms: u64,
     /// No channel has a deadline before this.
@@ -99,6 +103,7 @@ impl Connection {
             next_request: 1,
             submits: Bucket::full(limits.submits_burst, now.mono_ms),
             requests: Bucket::full(limits.requests_burst, now.mono_ms),
+            repeats: Bucket::full(limits.requests_burst, now.mono_ms),
             phase_deadline_ms: now.mono_ms + limits.setup_deadline_ms,
             channel_wake_ms: u64::MAX,
             held: None,
@@ -186,8 +191,8 @@ impl Connection {
             return;
         }
         match command {
-            Command::OpenChannel { request, owner, exponent } => {
-                self.open_channel(request, owner, exponent, now, out);
+            Command::OpenChannel { request, owner, exponent, tail } => {
+                self.open_channel(request, owner, exponent, &tail, now, out);
             }
             Command::RefuseChannel { request, code } => {
                 self.refuse_channel(request, wire_text(&code), out);
@@ -195,8 +200,11 @@ impl Connection {
             Command::Acknowledge { channel, last_sequence, count, sum } => {
                 self.acknowledge(channel, last_sequence, count, sum, out);
             }
-            Command::RejectShare { channel, sequence, code } => {
-                self.send_submit_error(channel, sequence, wire_text(&code), out);
+            Command::RejectShare { channel, sequence, code, by } => {
+                // Nothing may be sent about a channel that is closed.
+                if self.channel_index(channel).is_some() {
+                    self.send_submit_error(channel, sequence, wire_text(&code), by, out);
+                }
             }
             Command::CloseChannel { channel, reason } => {
                 self.close_by_pool(channel, &reason, now, out);
@@ -255,7 +263,7 @@ impl Connection {
     fn on_request(&mut self, message: Message<'_>, now: Now, out: &mut Outbox) {
         match message {
             Message::OpenStandardMiningChannel(open) => self.on_open_standard(open, out),
-            Message::OpenExtendedMiningChannel(open) => self.on_open_extended(open, out),
+            Message::OpenExtendedMiningChannel(open) => self.on_open_extended(open, None, out),
             Message::UpdateChannel(update) => self.on_update(&update, now, out),
             Message::CloseChannel(close) => self.on_close(&close, now, out),
             Message::SetCustomMiningJob(job) => self.on_custom_job(&job, out),
@@ -272,6 +280,13 @@ impl Connection {
             self.close(CloseReason::RequestRate, now, out);
         }
         granted
+    }
+
+    /// Takes a token for a share that came before.
+    pub(crate) fn repeat_is_granted(&mut self, now: Now) -> bool {
+        let limits = &self.shared.settings.limits;
+        let (rate, burst) = (limits.requests_per_second, limits.requests_burst);
+        self.repeats.take(rate, burst, now.mono_ms) == Grant::Yes
     }
 
     /// Takes a token for a share.
@@ -318,6 +333,21 @@ impl Drop for Connection {
 /// Appends a message as a plain frame.
 pub(crate) fn send(message: &Message<'_>, out: &mut Outbox) {
     message.encode(&mut out.frames).expect("the lengths of our own messages are bounded");
+}
+
+/// Appends a core message as a frame of an extension, given as extension type and message type, with
+/// something behind its fields.
+pub(crate) fn send_by(by: (u16, u8), message: &Message<'_>, tail: &[u8], out: &mut Outbox) {
+    let start = out.frames.len();
+    send(message, out);
+    out.frames.extend_from_slice(tail);
+    let header = FrameHeader {
+        extension_type: by.0,
+        channel_msg: message.channel_msg(),
+        msg_type: by.1,
+        payload_len: (out.frames.len() - start - HEADER_LEN) as u32,
+    };
+    out.frames[start..start + HEADER_LEN].copy_from_slice(&header.to_bytes());
 }
 
 /// Text of the pool as the wire takes it: at most 255 bytes, printable ASCII.

@@ -18,6 +18,7 @@ pub struct Counters {
     pub retargets: AtomicU64,
     pub frames_ignored: AtomicU64,
     pub extension_frames: AtomicU64,
+    pub shares_repeated: AtomicU64,
 }
 
 impl Counters {

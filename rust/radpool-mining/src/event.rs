@@ -1,6 +1,6 @@
 //! What a connection tells the pool, besides shares.
 
-use radpool_units::{Exponent, Work};
+use radpool_units::{Exponent, Hash256, Work};
 
 use crate::{CloseReason, HeldBytes, reject::REJECT_CODES};
 
@@ -28,6 +28,39 @@ pub struct ChannelReport {
     pub exponent: Exponent,
 }
 
+/// A valid share that was submitted before and now brings something for an extension. It is counted
+/// already; the extension answers it once everything that was handed up before is durable.
+#[derive(Debug)]
+pub struct RepeatedShare {
+    pub channel: u32,
+    /// The sequence number of the repeat.
+    pub sequence: u32,
+    pub extension_type: u16,
+    /// The frame's message type: that of SubmitSharesExtended for TLVs.
+    pub msg_type: u8,
+    /// The message that refuses it; `None` for TLVs, which the core message refuses.
+    pub error_type: Option<u8>,
+    pub hash: Hash256,
+    /// Step of the job's tag.
+    pub exponent: Exponent,
+    /// Account of the job's tag.
+    pub account: u64,
+    /// Epoch of the job's tag.
+    pub epoch: u32,
+    /// Height of the job's block.
+    pub height: u32,
+    /// The extension's own TLVs, or what followed the share's fields in its message.
+    pub data: HeldBytes,
+}
+
+/// What an extension's message brings along that asks for a channel.
+#[derive(Debug)]
+pub struct OpenTail {
+    pub extension_type: u16,
+    /// What follows the fields of OpenExtendedMiningChannel.
+    pub bytes: HeldBytes,
+}
+
 /// Something that the pool decides on or keeps count of.
 #[derive(Debug)]
 pub enum Event {
@@ -53,6 +86,10 @@ pub enum Event {
         max_target: [u8; 32],
         /// 0 for a standard channel.
         min_extranonce_size: u16,
+        /// The message that asks.
+        msg_type: u8,
+        /// For a message of an extension.
+        tail: Option<OpenTail>,
     },
     /// A channel is open.
     ChannelOpened {
@@ -63,6 +100,8 @@ pub enum Event {
         exponent: Exponent,
         extranonce_prefix: Vec<u8>,
         rollable: u16,
+        /// The extension by whose message it was asked for; 0 is core.
+        extension_type: u16,
     },
     /// A channel could not be opened although the pool wanted to.
     ChannelFailed { request: u32, code: &'static str },
@@ -76,6 +115,8 @@ pub enum Event {
     WorkerNamed { channel: u32, worker: u32, name: Vec<u8> },
     /// A frame of a negotiated extension.
     ExtensionFrame { extension_type: u16, msg_type: u8, channel_msg: bool, payload: HeldBytes },
+    /// A share came again, with something for an extension.
+    RepeatedShare(Box<RepeatedShare>),
     /// A channel was closed, by the client if `by_client`. Its last report precedes this.
     ChannelClosed { channel: u32, by_client: bool, reason: Vec<u8> },
     /// The connection is over, and with it its channels: the last event, exactly once.

@@ -9,13 +9,15 @@ use radpool_wire::{
         Message, RequestExtensions, RequestExtensionsError, RequestExtensionsSuccess,
         SubmitSharesExtended,
     },
-    tlv::{TLV_HEADER_LEN, Tlvs, WORKER_IDENTITY_EXTENSION},
+    tlv::{TLV_HEADER_LEN, Tlv, Tlvs, WORKER_IDENTITY_EXTENSION},
 };
 
 use crate::{
-    Attachment, CloseReason, Connection, Event, HeldBytes, Outbox, Reject,
+    Attachment, CloseReason, Connection, Event, HeldBytes, OpenMessage, Outbox, Reject,
+    ShareMessage,
     connection::{Phase, send},
     counters::count,
+    open::MSG_OPEN_EXTENDED,
 };
 
 /// Message type of SubmitSharesExtended, which TLVs follow.
@@ -27,17 +29,24 @@ pub(crate) enum Tail<'frame> {
     /// TLVs of any extension.
     Tlvs(&'frame [u8]),
     /// The rest of an extension's own share message.
-    Message { extension_type: u16, msg_type: u8, rest: &'frame [u8] },
+    Message { source: ShareMessage, rest: &'frame [u8] },
 }
 
 /// What a tail says, still borrowed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Attached<'frame> {
     pub(crate) worker: Option<&'frame [u8]>,
-    source: Option<(u16, u8)>,
+    source: Option<Source>,
     tail: &'frame [u8],
-    /// Whether the tail is of TLVs, some of which may be nobody's.
-    tlvs: bool,
+}
+
+/// For whom something is attached, and how it came.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// By TLVs, of which the first is of this extension; others may be nobody's.
+    Tlvs(u16),
+    /// By a message of an extension.
+    Message(ShareMessage),
 }
 
 impl Connection {
@@ -107,22 +116,11 @@ impl Connection {
         if !self.extensions.contains(&extension_type) {
             return self.ignore();
         }
-        if self.shared.settings.share_messages.contains(&(extension_type, msg_type)) {
-            // Its first fields are those of SubmitSharesExtended, so that is how it is read.
-            let core = FrameHeader {
-                extension_type: 0,
-                msg_type: MSG_SUBMIT_SHARES_EXTENDED,
-                channel_msg: true,
-                ..header
-            };
-            return match Message::decode(core, payload) {
-                Ok(Message::SubmitSharesExtended(share)) => {
-                    let tail = Tail::Message { extension_type, msg_type, rest: share.tail };
-                    let share = SubmitSharesExtended { tail: &[], ..share };
-                    self.on_share_with_tail(&share, tail, now, out);
-                }
-                _ => self.close(CloseReason::MalformedMessage, now, out),
-            };
+        if let Some(source) = self.shared.settings.share_message(extension_type, msg_type) {
+            return self.on_share_message(source, header, payload, now, out);
+        }
+        if let Some(by) = self.shared.settings.open_message(extension_type, msg_type) {
+            return self.on_open_message(by, payload, now, out);
         }
         match self.hold(payload) {
             Some(payload) => {
@@ -138,18 +136,66 @@ impl Connection {
         }
     }
 
+    /// Reads a message whose first fields are those of SubmitSharesExtended as that.
+    fn on_share_message(
+        &mut self,
+        source: ShareMessage,
+        header: FrameHeader,
+        payload: &mut [u8],
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let core = FrameHeader {
+            extension_type: 0,
+            msg_type: MSG_SUBMIT_SHARES_EXTENDED,
+            channel_msg: true,
+            ..header
+        };
+        match Message::decode(core, payload) {
+            Ok(Message::SubmitSharesExtended(share)) => {
+                let tail = Tail::Message { source, rest: share.tail };
+                let share = SubmitSharesExtended { tail: &[], ..share };
+                self.on_share_with_tail(&share, tail, now, out);
+            }
+            _ => self.close(CloseReason::MalformedMessage, now, out),
+        }
+    }
+
+    /// Reads a message whose first fields are those of OpenExtendedMiningChannel as that.
+    fn on_open_message(&mut self, by: OpenMessage, payload: &mut [u8], now: Now, out: &mut Outbox) {
+        if !self.request_is_granted(now, out) {
+            return;
+        }
+        let Some((core, tail)) = split_open(payload) else {
+            return self.close(CloseReason::MalformedMessage, now, out);
+        };
+        let header = FrameHeader {
+            extension_type: 0,
+            msg_type: MSG_OPEN_EXTENDED,
+            channel_msg: false,
+            payload_len: core.len() as u32,
+        };
+        let Ok(Message::OpenExtendedMiningChannel(open)) = Message::decode(header, core) else {
+            return self.close(CloseReason::MalformedMessage, now, out);
+        };
+        match self.hold(tail) {
+            Some(tail) => self.on_open_extended(open, Some((by, tail)), out),
+            None => self.close(CloseReason::ExtensionBytes, now, out),
+        }
+    }
+
     /// Reads what is attached to a share.
     pub(crate) fn read_tail<'frame>(&self, tail: Tail<'frame>) -> Result<Attached<'frame>, Reject> {
         let bytes = match tail {
-            Tail::Message { extension_type, msg_type, rest } => {
-                let source = Some((extension_type, msg_type));
-                return Ok(Attached { worker: None, source, tail: rest, tlvs: false });
+            Tail::Message { source, rest } => {
+                let source = Some(Source::Message(source));
+                return Ok(Attached { worker: None, source, tail: rest });
             }
             // Without extensions whatever follows the last field means nothing.
             Tail::Tlvs(_) if self.extensions.is_empty() => &[],
             Tail::Tlvs(bytes) => bytes,
         };
-        let mut attached = Attached { tail: bytes, tlvs: true, ..Attached::default() };
+        let mut attached = Attached { tail: bytes, ..Attached::default() };
         for tlv in Tlvs::new(bytes) {
             let tlv = tlv.map_err(|_| Reject::InvalidShare)?;
             if !self.extensions.contains(&tlv.extension_type) {
@@ -158,7 +204,7 @@ impl Connection {
             if tlv.is_worker_identity() {
                 attached.worker = Some(tlv.value);
             } else if attached.source.is_none() {
-                attached.source = Some((tlv.extension_type, MSG_SUBMIT_SHARES_EXTENDED));
+                attached.source = Some(Source::Tlvs(tlv.extension_type));
             }
         }
         Ok(attached)
@@ -169,32 +215,26 @@ impl Connection {
         &mut self,
         attached: &Attached<'_>,
     ) -> Result<Option<Box<Attachment>>, CloseReason> {
-        let Some((extension_type, msg_type)) = attached.source else { return Ok(None) };
-        let bytes = if attached.tlvs {
-            let tlvs = self.negotiated_tlvs(attached.tail);
-            self.hold(&tlvs)
-        } else {
-            self.hold(attached.tail)
+        let Some(source) = attached.source else { return Ok(None) };
+        let bytes = match source {
+            Source::Tlvs(_) => {
+                let negotiated = |tlv: &Tlv<'_>| {
+                    self.extensions.contains(&tlv.extension_type) && !tlv.is_worker_identity()
+                };
+                let tlvs = tlvs_where(attached.tail, negotiated);
+                self.hold(&tlvs)
+            }
+            Source::Message(_) => self.hold(attached.tail),
         };
         let bytes = bytes.ok_or(CloseReason::ExtensionBytes)?;
-        Ok(Some(Box::new(Attachment { extension_type, msg_type, bytes })))
+        let (extension_type, msg_type, error_type) = match source {
+            Source::Tlvs(extension_type) => (extension_type, MSG_SUBMIT_SHARES_EXTENDED, None),
+            Source::Message(by) => (by.extension_type, by.msg_type, Some(by.error_type)),
+        };
+        Ok(Some(Box::new(Attachment { extension_type, msg_type, error_type, bytes })))
     }
 
-    /// The TLVs of negotiated extensions in a tail that was read, but for the worker's name.
-    fn negotiated_tlvs(&self, tail: &[u8]) -> Vec<u8> {
-        let mut offset = 0;
-        let mut kept = Vec::with_capacity(tail.len());
-        for tlv in Tlvs::new(tail).flatten() {
-            let end = offset + TLV_HEADER_LEN + tlv.value.len();
-            if self.extensions.contains(&tlv.extension_type) && !tlv.is_worker_identity() {
-                kept.extend_from_slice(&tail[offset..end]);
-            }
-            offset = end;
-        }
-        kept
-    }
-
-    fn hold(&mut self, bytes: &[u8]) -> Option<HeldBytes> {
+    pub(crate) fn hold(&mut self, bytes: &[u8]) -> Option<HeldBytes> {
         let held = self.held.get_or_insert_with(Arc::default);
         HeldBytes::hold(bytes, held, self.shared.settings.limits.extension_bytes_pending)
     }
@@ -215,4 +255,27 @@ impl Connection {
         out.events.push(Event::WorkerNamed { channel, worker, name: name.to_vec() });
         worker
     }
+}
+
+/// The TLVs that `keep` picks out of a tail that was read, whole and in order.
+pub(crate) fn tlvs_where(tail: &[u8], keep: impl Fn(&Tlv<'_>) -> bool) -> Vec<u8> {
+    let mut offset = 0;
+    let mut kept = Vec::with_capacity(tail.len());
+    for tlv in Tlvs::new(tail).flatten() {
+        let end = offset + TLV_HEADER_LEN + tlv.value.len();
+        if keep(&tlv) {
+            kept.extend_from_slice(&tail[offset..end]);
+        }
+        offset = end;
+    }
+    kept
+}
+
+/// Cuts a payload behind the fields of OpenExtendedMiningChannel; `None` when it ends before.
+fn split_open(payload: &mut [u8]) -> Option<(&mut [u8], &[u8])> {
+    /// request_id, the length of user_identity, nominal_hash_rate, max_target, min_extranonce_size.
+    const FIXED_LEN: usize = 4 + 1 + 4 + 32 + 2;
+    let identity_len = usize::from(*payload.get(4)?);
+    let (core, tail) = payload.split_at_mut_checked(FIXED_LEN + identity_len)?;
+    Some((core, tail))
 }

@@ -11,12 +11,15 @@ use radpool_wire::{
 };
 
 use crate::{
-    ChannelKind, ChannelOwner, Connection, Event, Outbox,
+    ChannelKind, ChannelOwner, Connection, Event, HeldBytes, OpenMessage, OpenTail, Outbox,
     channel::{Bounds, Channel, NewChannel, is_hash_rate},
-    connection::{send, wire_text},
+    connection::{send, send_by, wire_text},
     counters::count,
     settings::{ROLLABLE_DEFAULT, ROLLABLE_MAX},
 };
+
+const MSG_OPEN_STANDARD: u8 = 0x10;
+pub(crate) const MSG_OPEN_EXTENDED: u8 = 0x13;
 
 /// A channel that the pool has not decided about yet.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +32,11 @@ pub(crate) struct PendingOpen {
     rollable: u8,
     hash_rate: f32,
     bounds: Bounds,
+    /// The message of an extension that asked, whose answers it gets.
+    by: Option<OpenMessage>,
 }
 
-/// What both kinds of requests have.
+/// What all requests have.
 struct OpenRequest {
     request_id: u32,
     user_identity: Vec<u8>,
@@ -39,6 +44,9 @@ struct OpenRequest {
     max_target: [u8; 32],
     min_extranonce_size: u16,
     kind: ChannelKind,
+    msg_type: u8,
+    by: Option<OpenMessage>,
+    tail: Option<OpenTail>,
 }
 
 impl Connection {
@@ -50,11 +58,26 @@ impl Connection {
             max_target: open.max_target,
             min_extranonce_size: 0,
             kind: ChannelKind::Standard,
+            msg_type: MSG_OPEN_STANDARD,
+            by: None,
+            tail: None,
         };
         self.on_open(request, out);
     }
 
-    pub(crate) fn on_open_extended(&mut self, open: OpenExtendedMiningChannel, out: &mut Outbox) {
+    /// Asks the pool for an extended channel, which an extension's message may want instead of the
+    /// core one: that message, and what follows the core fields in it.
+    pub(crate) fn on_open_extended(
+        &mut self,
+        open: OpenExtendedMiningChannel,
+        by: Option<(OpenMessage, HeldBytes)>,
+        out: &mut Outbox,
+    ) {
+        let (by, tail) = by.unzip();
+        let tail = by.zip(tail).map(|(by, bytes)| {
+            let extension_type = by.extension_type;
+            OpenTail { extension_type, bytes }
+        });
         let request = OpenRequest {
             request_id: open.request_id,
             user_identity: open.user_identity,
@@ -62,6 +85,9 @@ impl Connection {
             max_target: open.max_target,
             min_extranonce_size: open.min_extranonce_size,
             kind: ChannelKind::Extended,
+            msg_type: by.map_or(MSG_OPEN_EXTENDED, |by| by.msg_type),
+            by,
+            tail,
         };
         self.on_open(request, out);
     }
@@ -69,7 +95,7 @@ impl Connection {
     fn on_open(&mut self, open: OpenRequest, out: &mut Outbox) {
         let bounds = match self.check_open(&open) {
             Ok(bounds) => bounds,
-            Err(code) => return send_open_error(open.request_id, code.into(), out),
+            Err(code) => return send_open_error(open.request_id, code.into(), open.by, out),
         };
         let request = self.next_request;
         self.next_request = self.next_request.wrapping_add(1);
@@ -81,6 +107,7 @@ impl Connection {
             rollable: open.min_extranonce_size.max(ROLLABLE_DEFAULT) as u8,
             hash_rate: open.hash_rate,
             bounds,
+            by: open.by,
         });
         out.events.push(Event::ChannelRequested {
             request,
@@ -89,6 +116,8 @@ impl Connection {
             nominal_hash_rate: open.hash_rate,
             max_target: open.max_target,
             min_extranonce_size: open.min_extranonce_size,
+            msg_type: open.msg_type,
+            tail: open.tail,
         });
     }
 
@@ -114,7 +143,7 @@ impl Connection {
 
     pub(crate) fn refuse_channel(&mut self, request: u32, code: Vec<u8>, out: &mut Outbox) {
         if let Some(pending) = self.take_pending(request) {
-            send_open_error(pending.request_id, code, out);
+            send_open_error(pending.request_id, code, pending.by, out);
         }
     }
 
@@ -123,6 +152,7 @@ impl Connection {
         request: u32,
         owner: ChannelOwner,
         exponent: Option<Exponent>,
+        tail: &[u8],
         now: Now,
         out: &mut Outbox,
     ) {
@@ -130,7 +160,7 @@ impl Connection {
         let Some(prefix) = self.shared.prefixes.take() else {
             let code = error_code::CHANNEL_CAPACITY_EXHAUSTED;
             out.events.push(Event::ChannelFailed { request, code });
-            return send_open_error(pending.request_id, code.into(), out);
+            return send_open_error(pending.request_id, code.into(), pending.by, out);
         };
         // The first job must be what everyone else works on.
         self.follow_work(now, out);
@@ -148,8 +178,8 @@ impl Connection {
             first_job: self.next_job,
         };
         let index = self.add_channel(new, now);
-        send_open_success(&self.channels[index], pending.request_id, out);
-        self.announce_opened(index, request, out);
+        send_open_success(&self.channels[index], &pending, tail, out);
+        self.announce_opened(index, &pending, out);
         self.send_first_jobs(index, now, out);
     }
 
@@ -177,16 +207,17 @@ impl Connection {
         index
     }
 
-    fn announce_opened(&self, index: usize, request: u32, out: &mut Outbox) {
+    fn announce_opened(&self, index: usize, pending: &PendingOpen, out: &mut Outbox) {
         let channel = &self.channels[index];
         out.events.push(Event::ChannelOpened {
-            request,
+            request: pending.request,
             channel: channel.id,
             group: channel.group,
             kind: channel.kind,
             exponent: channel.exponent,
             extranonce_prefix: channel.wire_prefix(),
             rollable: channel.rolled_len() as u16,
+            extension_type: pending.by.map_or(0, |by| by.extension_type),
         });
     }
 
@@ -239,7 +270,8 @@ impl Connection {
     }
 }
 
-fn send_open_success(channel: &Channel, request_id: u32, out: &mut Outbox) {
+fn send_open_success(channel: &Channel, pending: &PendingOpen, tail: &[u8], out: &mut Outbox) {
+    let request_id = pending.request_id;
     let target = channel.exponent.target().to_le_bytes();
     let message = match channel.kind {
         ChannelKind::Standard => {
@@ -262,9 +294,25 @@ fn send_open_success(channel: &Channel, request_id: u32, out: &mut Outbox) {
             })
         }
     };
-    send(&message, out);
+    let core = (message.extension_type(), message.msg_type());
+    send_by(
+        pending.by.map_or(core, |by| (by.extension_type, by.success_type)),
+        &message,
+        tail,
+        out,
+    );
 }
 
-fn send_open_error(request_id: u32, error_code: Vec<u8>, out: &mut Outbox) {
-    send(&Message::OpenMiningChannelError(OpenMiningChannelError { request_id, error_code }), out);
+fn send_open_error(
+    request_id: u32,
+    error_code: Vec<u8>,
+    by: Option<OpenMessage>,
+    out: &mut Outbox,
+) {
+    let message =
+        Message::OpenMiningChannelError(OpenMiningChannelError { request_id, error_code });
+    match by {
+        Some(by) => send_by((by.extension_type, by.error_type), &message, &[], out),
+        None => send(&message, out),
+    }
 }

@@ -51,6 +51,9 @@ pub struct Attachment {
     pub extension_type: u16,
     /// The frame's message type: that of SubmitSharesExtended for TLVs.
     pub msg_type: u8,
+    /// The extension's message that refuses such a share. `None` for TLVs: the core messages answer
+    /// them. Otherwise the extension answers accepted shares, and the engine says nothing.
+    pub error_type: Option<u8>,
     /// The TLVs of negotiated extensions, raw and in order, but for the worker identity; or whatever
     /// follows the fields of SubmitSharesExtended in the extension message.
     pub bytes: HeldBytes,

@@ -3,7 +3,7 @@
 use radpool_units::Exponent;
 use thiserror::Error;
 
-use crate::seen::SeenLimits;
+use crate::{extension::MSG_SUBMIT_SHARES_EXTENDED, seen::SeenLimits};
 
 /// The rollable bits of the header's version: 5 to 28.
 ///
@@ -29,6 +29,29 @@ pub(crate) const POOL_TEXT_MAX: usize = 70;
 
 /// The least time for which a replaced job stays valid: what real miners need to deliver shares.
 pub(crate) const JOB_PAST_MS_MIN: u64 = 30_000;
+
+/// A message of an extension whose first fields are those of SubmitSharesExtended: it is validated as
+/// a share, and what follows is the share's attachment. The extension answers accepted shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareMessage {
+    pub extension_type: u16,
+    /// Its number; not that of SubmitSharesExtended, which marks attachments by TLV.
+    pub msg_type: u8,
+    /// The message that refuses one of its shares, with the fields of SubmitShares.Error.
+    pub error_type: u8,
+}
+
+/// A message of an extension whose first fields are those of OpenExtendedMiningChannel, and its
+/// answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenMessage {
+    pub extension_type: u16,
+    pub msg_type: u8,
+    /// Begins with the fields of OpenExtendedMiningChannel.Success.
+    pub success_type: u8,
+    /// Has the fields of OpenMiningChannel.Error.
+    pub error_type: u8,
+}
 
 /// What holds for all connections of a pool.
 #[derive(Clone, Debug)]
@@ -61,9 +84,10 @@ pub struct Settings {
     pub supported_extensions: Vec<u16>,
     /// Extensions that a client must negotiate; all of them are supported ones.
     pub required_extensions: Vec<u16>,
-    /// Extension messages, as (extension type, message type), whose first fields are those of
-    /// SubmitSharesExtended: they are validated as shares, what follows is their attachment.
-    pub share_messages: Vec<(u16, u8)>,
+    /// Messages of extensions that carry a share.
+    pub share_messages: Vec<ShareMessage>,
+    /// Messages of extensions that open a channel.
+    pub open_messages: Vec<OpenMessage>,
     /// Bounds that each connection keeps.
     pub limits: Limits,
 }
@@ -90,10 +114,11 @@ pub struct Limits {
     /// Other messages that make the pool work (open, update, close) a second in the long run; the
     /// connection is closed above rate and burst.
     pub requests_per_second: u32,
-    /// Such messages at once.
+    /// Such messages at once. Rate and burst also bound repeated shares, apart from the others: what
+    /// exceeds them is refused with `submit-rate-exceeded`.
     pub requests_burst: u32,
-    /// Bytes of extension frames and attachments handed up and not yet taken; above it the
-    /// connection is closed.
+    /// Bytes of extension frames, attachments and tails of open messages handed up and not yet
+    /// taken; above it the connection is closed.
     pub extension_bytes_pending: usize,
     /// Payload of SetupConnection; a longer frame closes the connection.
     pub setup_frame_bytes: u32,
@@ -128,6 +153,15 @@ pub enum SettingsError {
     /// A share message of an extension that cannot be negotiated.
     #[error("share message {0:#06x}/{1:#04x} belongs to no extension in supported_extensions")]
     ShareMessage(u16, u8),
+    /// An open message of an extension that cannot be negotiated.
+    #[error("open message {0:#06x}/{1:#04x} belongs to no extension in supported_extensions")]
+    OpenMessage(u16, u8),
+    /// A share message whose number means something else.
+    #[error("share message {0:#06x}/0x1b: that number marks TLVs, take another")]
+    ShareMessageNumber(u16),
+    /// Two meanings of one message.
+    #[error("message {0:#06x}/{1:#04x} stands twice in share_messages and open_messages")]
+    MessageTwice(u16, u8),
     /// Too few tips for a share to be remembered across a switch.
     #[error("seen.tips = {0} is too few: give at least 2, or a switch forgets the last tip")]
     SeenTips(u32),
@@ -160,12 +194,42 @@ impl Settings {
                 return Err(SettingsError::RequiredExtension(*extension));
             }
         }
-        for (extension, message) in &self.share_messages {
-            if !self.supported_extensions.contains(extension) {
-                return Err(SettingsError::ShareMessage(*extension, *message));
+        self.check_messages()?;
+        self.limits.check()
+    }
+
+    fn check_messages(&self) -> Result<(), SettingsError> {
+        let mut known = Vec::new();
+        let mut add = |extension_type: u16, msg_type: u8, unsupported: SettingsError| {
+            if !self.supported_extensions.contains(&extension_type) {
+                return Err(unsupported);
+            }
+            if known.contains(&(extension_type, msg_type)) {
+                return Err(SettingsError::MessageTwice(extension_type, msg_type));
+            }
+            known.push((extension_type, msg_type));
+            Ok(())
+        };
+        for ShareMessage { extension_type, msg_type, .. } in self.share_messages.iter().copied() {
+            add(extension_type, msg_type, SettingsError::ShareMessage(extension_type, msg_type))?;
+            if msg_type == MSG_SUBMIT_SHARES_EXTENDED {
+                return Err(SettingsError::ShareMessageNumber(extension_type));
             }
         }
-        self.limits.check()
+        for OpenMessage { extension_type, msg_type, .. } in self.open_messages.iter().copied() {
+            add(extension_type, msg_type, SettingsError::OpenMessage(extension_type, msg_type))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn share_message(&self, extension_type: u16, msg_type: u8) -> Option<ShareMessage> {
+        let mut messages = self.share_messages.iter().copied();
+        messages.find(|known| (known.extension_type, known.msg_type) == (extension_type, msg_type))
+    }
+
+    pub(crate) fn open_message(&self, extension_type: u16, msg_type: u8) -> Option<OpenMessage> {
+        let mut messages = self.open_messages.iter().copied();
+        messages.find(|known| (known.extension_type, known.msg_type) == (extension_type, msg_type))
     }
 }
 

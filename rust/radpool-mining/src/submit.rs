@@ -1,5 +1,7 @@
 //! Shares: from the message to a record, or to the error that the client is told.
 
+use std::sync::Arc;
+
 use radpool_units::Now;
 use radpool_wire::{
     error_code,
@@ -13,10 +15,11 @@ use crate::{
     ChannelKind, CloseReason, Connection, Outbox, Reject, Seen, ShareRecord, Solution,
     bucket::Grant,
     channel::Channel,
-    connection::send,
+    connection::{send, send_by},
     counters::count,
     extension::{Attached, Tail},
     job::Job,
+    repeat::Repeat,
     validate::{Attempt, Proof, check_state, coinbase_with_witness, prove},
 };
 
@@ -36,7 +39,7 @@ struct Share<'frame> {
 }
 
 /// Why a share leads to nothing.
-enum Refusal {
+pub(crate) enum Refusal {
     Reject(Reject),
     Close(CloseReason),
 }
@@ -141,7 +144,10 @@ impl Connection {
             if proof.is_share { self.attachment(&attached).map_err(Refusal::Close)? } else { None };
         let job = self.jobs.get(share.job).expect("it was there a moment ago");
         if self.shared.seen.insert(&job.source.body.prev_hash, &proof.hash) == Seen::Before {
-            return Err(Reject::DuplicateShare.into());
+            let Some(attachment) = attachment else { return Err(Reject::DuplicateShare.into()) };
+            let (tag, height) = (Arc::clone(&job.tag), job.source.body.height);
+            let repeat = Repeat { sequence: share.sequence, channel: share.channel, height };
+            return self.repeat(&repeat, &tag, proof.hash, *attachment, now, out);
         }
         if proof.solves_block {
             out.solutions.push(self.solution(share, job, &attempt, &proof));
@@ -231,7 +237,11 @@ impl Connection {
             let report_ms = channel.count_rejected(reject, now.mono_ms, interval_ms);
             self.wake_by(report_ms);
         }
-        self.send_submit_error(share.channel, share.sequence, reject.code().into(), out);
+        let by = match share.tail {
+            Tail::Message { source, .. } => Some((source.extension_type, source.error_type)),
+            Tail::Tlvs(_) => None,
+        };
+        self.send_submit_error(share.channel, share.sequence, reject.code().into(), by, out);
     }
 
     pub(crate) fn send_submit_error(
@@ -239,10 +249,15 @@ impl Connection {
         channel_id: u32,
         sequence_number: u32,
         error_code: Vec<u8>,
+        by: Option<(u16, u8)>,
         out: &mut Outbox,
     ) {
         let error = SubmitSharesError { channel_id, sequence_number, error_code };
-        send(&Message::SubmitSharesError(error), out);
+        let message = Message::SubmitSharesError(error);
+        match by {
+            Some(by) => send_by(by, &message, &[], out),
+            None => send(&message, out),
+        }
     }
 
     pub(crate) fn acknowledge(

@@ -77,7 +77,8 @@ fn an_idle_connection_with_a_channel_takes_little_memory() {
             let header = FrameHeader::of_frame(&frame).unwrap();
             connection.handle_frame(header, &mut frame[HEADER_LEN..], START, &mut out);
         }
-        let open = Command::OpenChannel { request: 1, owner: owner(1), exponent: None };
+        let open =
+            Command::OpenChannel { request: 1, owner: owner(1), exponent: None, tail: vec![] };
         connection.handle_command(open, START, &mut out);
         assert_eq!((connection.channel_count(), out.close), (1, None));
         out.clear();

@@ -17,6 +17,7 @@ use pyo3::{
 };
 use radpool_ledger::{Link, ShareView};
 use radpool_mining::ShareRecord;
+use radpool_wire::tlv::Tlvs;
 
 use crate::{
     argument::Int,
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Length of a packed record.
-pub(crate) const RECORD_LEN: usize = 4 * 8 + 7 * 4 + 4 + 32 + 32;
+pub(crate) const RECORD_LEN: usize = 4 * 8 + 8 * 4 + 4 + 32 + 32;
 
 /// Validated shares that are neither durable nor acknowledged yet.
 #[pyclass(frozen, module = "radpool_sv2._native.engine")]
@@ -73,6 +74,27 @@ impl ShareBatch {
                 (index, attachment.extension_type, attachment.msg_type, bytes)
             })
             .collect()
+    }
+
+    fn attachment_types(&self, py: Python<'_>) -> Vec<u16> {
+        py.detach(|| {
+            let mut types = Vec::new();
+            for attachment in self.shares.iter().filter_map(|share| share.attachment.as_ref()) {
+                let first = attachment.extension_type;
+                if !types.contains(&first) {
+                    types.push(first);
+                }
+                if attachment.error_type.is_none() {
+                    for tlv in Tlvs::new(&attachment.bytes).flatten() {
+                        if !types.contains(&tlv.extension_type) {
+                            types.push(tlv.extension_type);
+                        }
+                    }
+                }
+            }
+            types.sort_unstable();
+            types
+        })
     }
 
     #[pyo3(
@@ -221,7 +243,7 @@ fn pack(shares: &[ShareRecord]) -> Box<[u8]> {
         let (epoch, rail) = (share.owner.epoch, share.owner.rail as u8);
         let (channel, sequence) = (share.channel_id, share.sequence);
         let numbers = [channel, sequence, share.version, share.ntime, share.nonce, epoch];
-        for number in numbers.into_iter().chain([share.worker]) {
+        for number in numbers.into_iter().chain([share.worker, share.body.height]) {
             packed.extend_from_slice(&number.to_le_bytes());
         }
         let flags = u8::from(share.attachment.is_some());

@@ -10,7 +10,7 @@ use crate::{
     argument::{self, Int, code, owner},
     batch::ShareBatch,
     error::{config_error, internal_error, local_error},
-    event::to_python,
+    event::{RepeatedShare, to_python},
     keys::ServerIdentity,
     setting::EngineSettings,
     work::{Template, Tip},
@@ -31,6 +31,9 @@ fn engine_error(error: engine::EngineError) -> PyErr {
         EngineError::System { .. } | EngineError::Forked { .. } => internal_error(error),
     }
 }
+
+/// Longest tail of a channel's Success: it leaves in one frame with the core fields.
+const TAIL_LEN_MAX: usize = 0xffff;
 
 /// What one call of `Engine.drain` took out.
 #[pyclass(frozen, get_all, module = "radpool_sv2._native.engine")]
@@ -146,7 +149,12 @@ impl Engine {
         py.detach(|| self.0.preload_seen(hashes)).map_err(engine_error)
     }
 
-    #[pyo3(signature = (connection, request, *, account, commitment, rail, exponent))]
+    #[pyo3(
+        signature = (connection, request, *, account, commitment, rail, exponent, tail = b"".as_slice()),
+        text_signature =
+            "($self, connection, request, *, account, commitment, rail, exponent, tail=b'')"
+    )]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn open_channel(
         &self,
         connection: Int<u64>,
@@ -155,10 +163,19 @@ impl Engine {
         commitment: &[u8],
         rail: Int<u8>,
         exponent: Option<Int<u32>>,
+        tail: &[u8],
     ) -> PyResult<u64> {
+        if tail.len() > TAIL_LEN_MAX {
+            return Err(local_error(format!(
+                "a tail of {} bytes: give at most {TAIL_LEN_MAX}",
+                tail.len()
+            )));
+        }
         let owner = owner(account.0, commitment, rail.0)?;
         let exponent = exponent.map(|zeros| argument::exponent(zeros.0)).transpose()?;
-        self.command(connection, Command::OpenChannel { request: request.0, owner, exponent })
+        let open =
+            Command::OpenChannel { request: request.0, owner, exponent, tail: tail.to_vec() };
+        self.command(connection, open)
     }
 
     fn refuse_channel(
@@ -232,6 +249,14 @@ impl Engine {
         let (msg_type, payload) = (msg_type.0, payload.to_vec());
         let command = Command::SendExtension { extension_type, msg_type, channel_msg, payload };
         self.command(connection, command)
+    }
+
+    fn reject_repeated(&self, share: &RepeatedShare, error_code: &str) -> PyResult<u64> {
+        let code = code(error_code, 1)?;
+        let (channel, sequence) = (share.channel, share.sequence);
+        let by = share.error_type.map(|error_type| (share.extension_type, error_type));
+        let reject = Command::RejectShare { channel, sequence, code, by };
+        self.command(Int(share.connection), reject)
     }
 
     fn reconnect(&self, connection: Int<u64>, host: &str, port: Int<u16>) -> PyResult<u64> {

@@ -51,6 +51,9 @@ event! {
         nominal_hash_rate: f32,
         max_target: [u8; 32],
         min_extranonce_size: u16,
+        extension_type: u16,
+        msg_type: u8,
+        tail: Vec<u8>,
     }
 }
 
@@ -65,6 +68,7 @@ event! {
         exponent: u8,
         extranonce_prefix: Vec<u8>,
         rollable: u16,
+        extension_type: u16,
     }
 }
 
@@ -113,6 +117,48 @@ event! {
         msg_type: u8,
         channel_msg: bool,
         payload: Vec<u8>,
+    }
+}
+
+/// A share came again, with something for an extension.
+#[pyclass(frozen, module = "radpool_sv2._native.engine")]
+#[derive(Debug)]
+pub struct RepeatedShare {
+    #[pyo3(get)]
+    pub(crate) connection: u64,
+    #[pyo3(get)]
+    pub(crate) channel: u32,
+    #[pyo3(get)]
+    pub(crate) sequence: u32,
+    #[pyo3(get)]
+    pub(crate) extension_type: u16,
+    #[pyo3(get)]
+    msg_type: u8,
+    /// The message that refuses it, if it did not come as a core message.
+    pub(crate) error_type: Option<u8>,
+    #[pyo3(get)]
+    hash: [u8; 32],
+    #[pyo3(get)]
+    exponent: u8,
+    #[pyo3(get)]
+    account: u64,
+    #[pyo3(get)]
+    epoch: u32,
+    #[pyo3(get)]
+    height: u32,
+    #[pyo3(get)]
+    data: Vec<u8>,
+}
+
+#[pymethods]
+impl RepeatedShare {
+    #[getter]
+    fn tlvs(&self) -> bool {
+        self.error_type.is_none()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{self:?}")
     }
 }
 
@@ -165,6 +211,7 @@ pub(crate) fn add_union(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "ChannelReport",
         "WorkerNamed",
         "ExtensionFrame",
+        "RepeatedShare",
         "ChannelClosed",
         "Disconnected",
         "BlockFound",
@@ -221,25 +268,7 @@ fn mining_event(
         Event::ExtensionsNegotiated { extensions } => {
             object(py, ExtensionsNegotiated { connection, extensions })
         }
-        Event::ChannelRequested {
-            request,
-            kind,
-            user_identity,
-            nominal_hash_rate,
-            max_target,
-            min_extranonce_size,
-        } => object(
-            py,
-            ChannelRequested {
-                connection,
-                request,
-                kind: kind_name(kind),
-                user_identity,
-                nominal_hash_rate,
-                max_target,
-                min_extranonce_size,
-            },
-        ),
+        event @ Event::ChannelRequested { .. } => channel_requested(py, connection, event),
         event @ Event::ChannelOpened { .. } => channel_opened(py, connection, event),
         Event::ChannelFailed { request, code } => {
             object(py, ChannelFailed { connection, request, code })
@@ -261,10 +290,70 @@ fn mining_event(
                 ExtensionFrame { connection, extension_type, msg_type, channel_msg, payload },
             )
         }
+        Event::RepeatedShare(share) => repeated_share(py, connection, *share),
         Event::ChannelClosed { channel, by_client, reason } => {
             object(py, ChannelClosed { connection, channel, by_client, reason })
         }
     }
+}
+
+fn channel_requested(
+    py: Python<'_>,
+    connection: u64,
+    event: mining::Event,
+) -> PyResult<Bound<'_, PyAny>> {
+    let mining::Event::ChannelRequested {
+        request,
+        kind,
+        user_identity,
+        nominal_hash_rate,
+        max_target,
+        min_extranonce_size,
+        msg_type,
+        tail,
+    } = event
+    else {
+        unreachable!("mining_event() calls this for no other event");
+    };
+    object(
+        py,
+        ChannelRequested {
+            connection,
+            request,
+            kind: kind_name(kind),
+            user_identity,
+            nominal_hash_rate,
+            max_target,
+            min_extranonce_size,
+            extension_type: tail.as_ref().map_or(0, |tail| tail.extension_type),
+            msg_type,
+            tail: tail.map_or_else(Vec::new, |tail| tail.bytes.to_vec()),
+        },
+    )
+}
+
+fn repeated_share(
+    py: Python<'_>,
+    connection: u64,
+    share: mining::RepeatedShare,
+) -> PyResult<Bound<'_, PyAny>> {
+    object(
+        py,
+        RepeatedShare {
+            connection,
+            channel: share.channel,
+            sequence: share.sequence,
+            extension_type: share.extension_type,
+            msg_type: share.msg_type,
+            error_type: share.error_type,
+            hash: share.hash.0,
+            exponent: share.exponent.get(),
+            account: share.account,
+            epoch: share.epoch,
+            height: share.height,
+            data: share.data.to_vec(),
+        },
+    )
 }
 
 fn channel_opened(
@@ -280,6 +369,7 @@ fn channel_opened(
         exponent,
         extranonce_prefix,
         rollable,
+        extension_type,
     } = event
     else {
         unreachable!("mining_event() calls this for no other event");
@@ -295,6 +385,7 @@ fn channel_opened(
             exponent: exponent.get(),
             extranonce_prefix,
             rollable,
+            extension_type,
         },
     )
 }

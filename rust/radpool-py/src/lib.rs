@@ -45,7 +45,8 @@ mod _native {
             event::{
                 BlockFound, ChannelClosed, ChannelFailed, ChannelOpened, ChannelReport,
                 ChannelRequested, ChannelUpdated, Disconnected, EngineFailed, ExponentChanged,
-                ExtensionFrame, ExtensionsNegotiated, PrefixesLow, SetUp, WorkerNamed,
+                ExtensionFrame, ExtensionsNegotiated, PrefixesLow, RepeatedShare, SetUp,
+                WorkerNamed,
             },
             setting::EngineSettings,
             work::{Template, Tip},

@@ -7,7 +7,7 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyString},
 };
-use radpool_mining::{Limits, SeenLimits, Settings};
+use radpool_mining::{Limits, OpenMessage, SeenLimits, Settings, ShareMessage};
 use radpool_units::Exponent;
 
 use crate::error::config_error;
@@ -24,8 +24,8 @@ impl EngineSettings {
         signature = (**settings),
         text_signature = "(*, msp_key, pool_text, shares_per_minute, exponent_min, exponent_max, \
 version_rolling, group_jobs, job_past_ms, job_stale_ms, ntime_slack_s, report_interval_ms, \
-supported_extensions, required_extensions, share_messages, setup_deadline_ms, \
-channel_deadline_ms, extension_retry_ms, channels_per_connection_max, \
+supported_extensions, required_extensions, share_messages, open_messages, \
+setup_deadline_ms, channel_deadline_ms, extension_retry_ms, channels_per_connection_max, \
 workers_per_connection_max, submits_per_second_max, submits_burst_max, \
 requests_per_second_max, requests_burst_max, extension_bytes_pending_max, \
 setup_frame_bytes_max, mining_frame_bytes_max, extension_frame_bytes_max, \
@@ -87,9 +87,28 @@ fn mining(keys: &mut Keys<'_>) -> PyResult<Settings> {
         report_interval_ms: keys.take("report_interval_ms")?,
         supported_extensions: keys.take("supported_extensions")?,
         required_extensions: keys.take("required_extensions")?,
-        share_messages: keys.take("share_messages")?,
+        share_messages: share_messages(keys)?,
+        open_messages: open_messages(keys)?,
         limits: limits(keys)?,
     })
+}
+
+fn share_messages(keys: &mut Keys<'_>) -> PyResult<Vec<ShareMessage>> {
+    let given: Vec<(u16, u8, u8)> = keys.take("share_messages")?;
+    let messages = given.into_iter().map(|(extension_type, msg_type, error_type)| ShareMessage {
+        extension_type,
+        msg_type,
+        error_type,
+    });
+    Ok(messages.collect())
+}
+
+fn open_messages(keys: &mut Keys<'_>) -> PyResult<Vec<OpenMessage>> {
+    let given: Vec<(u16, u8, u8, u8)> = keys.take("open_messages")?;
+    let messages = given.into_iter().map(|(extension_type, msg_type, success_type, error_type)| {
+        OpenMessage { extension_type, msg_type, success_type, error_type }
+    });
+    Ok(messages.collect())
 }
 
 fn limits(keys: &mut Keys<'_>) -> PyResult<Limits> {

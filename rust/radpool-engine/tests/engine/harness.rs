@@ -49,6 +49,7 @@ pub(crate) fn settings() -> EngineSettings {
             supported_extensions: vec![0x4e45],
             required_extensions: vec![],
             share_messages: vec![],
+            open_messages: vec![],
             limits: Limits {
                 setup_deadline_ms: 10_000,
                 channel_deadline_ms: 10_000,
@@ -174,7 +175,8 @@ impl Pool {
             } = event
             {
                 let owner = ChannelOwner { account: 1, commitment: [1; 32], rail: Rail::Account };
-                let command = Command::OpenChannel { request: *request, owner, exponent: None };
+                let (request, tail) = (*request, vec![]);
+                let command = Command::OpenChannel { request, owner, exponent: None, tail };
                 self.engine.command(*connection, command).unwrap();
             }
         }

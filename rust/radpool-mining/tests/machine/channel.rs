@@ -96,6 +96,7 @@ fn the_first_step_follows_hash_rate_hint_and_max_target() {
             request: 1,
             owner: owner(1),
             exponent: Some(z(hint)),
+            tail: vec![],
         });
         client.channels.values().next().unwrap().exponent()
     };
@@ -129,7 +130,7 @@ fn without_prefixes_no_channel_opens() {
     while pool.shared.prefixes.take().is_some() {}
     let mut client = pool.set_up(0);
     client.send(&open_extended(1.0, [0xff; 32], 0));
-    let open = Command::OpenChannel { request: 1, owner: owner(1), exponent: None };
+    let open = Command::OpenChannel { request: 1, owner: owner(1), exponent: None, tail: vec![] };
     let replies = client.command(open);
     assert_eq!(names(&replies), ["OpenMiningChannel.Error"]);
     assert!(matches!(client.events.last(), Some(Event::ChannelFailed { request: 1, .. })));

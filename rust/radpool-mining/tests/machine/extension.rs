@@ -18,20 +18,20 @@ fn requiring(extension: u16) -> Pool {
     Pool::new(Settings { required_extensions: vec![extension], ..settings() })
 }
 
-fn negotiated(pool: &mut Pool) -> (Client, u32) {
+pub(crate) fn negotiated(pool: &mut Pool) -> (Client, u32) {
     let mut client = pool.set_up(0);
     client.send(&request(&[2, 0x4e45]));
     let (id, _) = client.open(&open_extended(RATE_Z8, [0xff; 32], 0), owner(1));
     (client, id)
 }
 
-fn tlv(extension_type: u16, field: u8, value: &[u8]) -> Vec<u8> {
+pub(crate) fn tlv(extension_type: u16, field: u8, value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![];
     Tlv { extension_type, field, value }.encode(&mut bytes).unwrap();
     bytes
 }
 
-fn worker_name(name: &[u8]) -> Vec<u8> {
+pub(crate) fn worker_name(name: &[u8]) -> Vec<u8> {
     tlv(WORKER_IDENTITY_EXTENSION, WORKER_IDENTITY_FIELD, name)
 }
 
@@ -168,11 +168,12 @@ fn tlvs_of_negotiated_extensions_are_attached_untouched() {
     let record = &client.shares[0];
     let attachment = record.attachment.as_ref().unwrap();
     assert_eq!((attachment.extension_type, attachment.msg_type, record.worker), (0x4e45, 0x1b, 1));
+    assert_eq!(attachment.error_type, None);
     assert_eq!(attachment.bytes[..], ours.concat());
 }
 
 /// The frame of an extension's own share message: the fields of SubmitSharesExtended and a rest.
-fn share_frame(share: &MinedShare, rest: &[u8]) -> Vec<u8> {
+pub(crate) fn share_frame(share: &MinedShare, rest: &[u8]) -> Vec<u8> {
     let mut frame = vec![];
     share.message().encode(&mut frame).unwrap();
     frame.extend_from_slice(rest);
@@ -193,11 +194,15 @@ fn an_extensions_share_message_is_a_share_with_an_attachment() {
     let share = client.mine(id);
     let mut bad = share.clone();
     bad.job = 99;
-    let replies = client.send_frame(&share_frame(&bad, b"blinded"));
-    assert_eq!(error_code(&replies).as_deref(), Some("invalid-job-id"));
+    assert_eq!(client.send_frame(&share_frame(&bad, b"blinded")), []);
+    // The extension's own message says so, with the fields of the core's.
+    assert_eq!(error_code(&client.by_extension).as_deref(), Some("invalid-job-id"));
+    let [Message::SubmitSharesError(error)] = &client.by_extension[..] else { panic!() };
+    assert_eq!((error.channel_id, error.sequence_number), (id, bad.sequence));
     assert_eq!(client.send_frame(&share_frame(&share, b"blinded")), []);
     let attachment = client.shares[0].attachment.as_ref().unwrap();
     assert_eq!((attachment.extension_type, attachment.msg_type), (0x4e45, 0));
+    assert_eq!(attachment.error_type, Some(EXTENSION_SHARE_ERROR));
     assert_eq!(attachment.bytes[..], *b"blinded");
     // It is the same share as the core message.
     assert_eq!(client.verdict(&share).as_deref(), Some("duplicate-share"));

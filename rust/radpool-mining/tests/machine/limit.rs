@@ -1,6 +1,6 @@
 //! Bounds on rates and sizes, each at both sides.
 
-use radpool_mining::{CloseReason, Limits, Settings, SettingsError};
+use radpool_mining::{CloseReason, Limits, OpenMessage, Settings, SettingsError, ShareMessage};
 use radpool_wire::{frame::FrameHeader, message::*};
 
 use crate::harness::*;
@@ -111,7 +111,27 @@ fn settings_that_no_pool_can_run_with_are_refused() {
         check(&|s| s.required_extensions = vec![9]),
         Err(SettingsError::RequiredExtension(9))
     );
-    assert_eq!(check(&|s| s.share_messages = vec![(9, 1)]), Err(SettingsError::ShareMessage(9, 1)));
+    let share = |extension_type, msg_type| ShareMessage { extension_type, msg_type, error_type: 1 };
+    let open = |extension_type, msg_type| OpenMessage {
+        extension_type,
+        msg_type,
+        success_type: 1,
+        error_type: 2,
+    };
+    let messages = |shares: &[ShareMessage], opens: &[OpenMessage]| {
+        check(&|s| (s.share_messages, s.open_messages) = (shares.to_vec(), opens.to_vec()))
+    };
+    let number = 0x4e45;
+    assert_eq!(messages(&[share(number, 1)], &[open(number, 2)]), Ok(()));
+    assert_eq!(messages(&[share(9, 1)], &[]), Err(SettingsError::ShareMessage(9, 1)));
+    assert_eq!(messages(&[], &[open(9, 1)]), Err(SettingsError::OpenMessage(9, 1)));
+    let twice = Err(SettingsError::MessageTwice(number, 1));
+    assert_eq!(messages(&[share(number, 1), share(number, 1)], &[]), twice);
+    assert_eq!(messages(&[share(number, 1)], &[open(number, 1)]), twice);
+    // That number marks TLVs.
+    let marked = Err(SettingsError::ShareMessageNumber(number));
+    assert_eq!(messages(&[share(number, 0x1b)], &[]), marked);
+    assert_eq!(messages(&[], &[open(number, 0x1b)]), Ok(()));
     assert_eq!(check(&|s| s.limits.seen.tips = 2), Ok(()));
     assert_eq!(check(&|s| s.limits.seen.tips = 1), Err(SettingsError::SeenTips(1)));
     assert_eq!(check(&|s| s.limits.channels = 0), Err(SettingsError::ZeroLimit("channels")));

@@ -217,8 +217,12 @@ fn acknowledgements_carry_their_counters() {
         new_shares_sum: 768,
     };
     assert_eq!(client.command(command), [Message::SubmitSharesSuccess(success)]);
-    let command =
-        Command::RejectShare { channel: id, sequence: 10, code: "duplicate-share".into() };
+    let command = Command::RejectShare {
+        channel: id,
+        sequence: 10,
+        code: "duplicate-share".into(),
+        by: None,
+    };
     assert_eq!(error_code(&client.command(command)).as_deref(), Some("duplicate-share"));
 }
 

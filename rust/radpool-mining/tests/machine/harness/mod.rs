@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use radpool_ledger::{OWNER_SCRIPT_LEN, OwnerTag, Rail};
 use radpool_mining::{
-    ChannelOwner, CloseReason, Command, Connection, Event, Limits, Outbox, SeenLimits, Settings,
-    ShareRecord, Shared, Template, Tip,
+    ChannelOwner, CloseReason, Command, Connection, Event, Limits, OpenMessage, Outbox, SeenLimits,
+    Settings, ShareMessage, ShareRecord, Shared, Template, Tip,
 };
 use radpool_units::{Exponent, Hash256, Now, Target, merkle_root_from_path, sha256d};
 use radpool_wire::{
@@ -17,6 +17,14 @@ pub(crate) const REGTEST_NBITS: u32 = 0x207f_ffff;
 pub(crate) const START: Now = Now { mono_ms: 1_000_000, unix_ms: 1_700_000_000_000 };
 /// A hash rate that asks for exponent 8 at six shares a minute.
 pub(crate) const RATE_Z8: f32 = 25.6;
+
+/// The extension of the tests and its messages.
+pub(crate) const EXTENSION: u16 = 0x4e45;
+pub(crate) const EXTENSION_SHARE: u8 = 0x00;
+pub(crate) const EXTENSION_SHARE_ERROR: u8 = 0x05;
+pub(crate) const EXTENSION_OPEN: u8 = 0x50;
+pub(crate) const EXTENSION_OPEN_SUCCESS: u8 = 0x51;
+pub(crate) const EXTENSION_OPEN_ERROR: u8 = 0x52;
 
 pub(crate) fn z(zeros: u32) -> Exponent {
     Exponent::new(zeros).unwrap()
@@ -41,7 +49,17 @@ pub(crate) fn settings() -> Settings {
         report_interval_ms: 10_000,
         supported_extensions: vec![2, 0x4e45],
         required_extensions: vec![],
-        share_messages: vec![(0x4e45, 0)],
+        share_messages: vec![ShareMessage {
+            extension_type: EXTENSION,
+            msg_type: EXTENSION_SHARE,
+            error_type: EXTENSION_SHARE_ERROR,
+        }],
+        open_messages: vec![OpenMessage {
+            extension_type: EXTENSION,
+            msg_type: EXTENSION_OPEN,
+            success_type: EXTENSION_OPEN_SUCCESS,
+            error_type: EXTENSION_OPEN_ERROR,
+        }],
         limits: Limits {
             setup_deadline_ms: 5_000,
             channel_deadline_ms: 20_000,
@@ -226,6 +244,12 @@ pub(crate) struct Client {
     pub(crate) shares: Vec<ShareRecord>,
     pub(crate) closed: Option<CloseReason>,
     pub(crate) sequence: u32,
+    /// All frames that came, as extension type and message type.
+    pub(crate) order: Vec<(u16, u8)>,
+    /// The frames of extensions.
+    pub(crate) extension_frames: Vec<(FrameHeader, Vec<u8>)>,
+    /// Those that begin with the fields of a core message, as that message.
+    pub(crate) by_extension: Vec<Message<'static>>,
 }
 
 impl Client {
@@ -240,6 +264,9 @@ impl Client {
             shares: vec![],
             closed: None,
             sequence: 0,
+            order: vec![],
+            extension_frames: vec![],
+            by_extension: vec![],
         }
     }
 
@@ -307,7 +334,8 @@ impl Client {
                 _ => None,
             })
             .expect("a request event");
-        let replies = self.command(Command::OpenChannel { request, owner, exponent: None });
+        let replies =
+            self.command(Command::OpenChannel { request, owner, exponent: None, tail: vec![] });
         let id = replies.iter().find_map(|reply| match reply {
             Message::OpenExtendedMiningChannelSuccess(success) => Some(success.channel_id),
             Message::OpenStandardMiningChannelSuccess(success) => Some(success.channel_id),
@@ -323,7 +351,9 @@ impl Client {
         let mut cut = Frames::new(&frames);
         for (header, payload) in &mut cut {
             let payload = Box::leak(payload.to_vec().into_boxed_slice());
+            self.order.push((header.extension_type, header.msg_type));
             if header.extension_type > 1 {
+                self.follow_extension(header, payload);
                 continue;
             }
             let message = Message::decode(header, payload).unwrap();
@@ -335,6 +365,23 @@ impl Client {
         self.shares.append(&mut self.out.shares);
         self.closed = self.closed.or(self.out.close.take());
         messages
+    }
+
+    /// Reads the extension's answers as what they begin with in core.
+    fn follow_extension(&mut self, header: FrameHeader, payload: &mut [u8]) {
+        self.extension_frames.push((header, payload.to_vec()));
+        let msg_type = match header.msg_type {
+            EXTENSION_OPEN_SUCCESS => 0x14,
+            EXTENSION_OPEN_ERROR => 0x12,
+            EXTENSION_SHARE_ERROR => 0x1d,
+            _ => return,
+        };
+        let core = FrameHeader { extension_type: 0, msg_type, ..header };
+        let message =
+            Message::decode(core, Box::leak(payload.to_vec().into_boxed_slice())).unwrap();
+        assert_eq!(message.channel_msg(), header.channel_msg, "{message:?}");
+        self.follow(&message);
+        self.by_extension.push(message);
     }
 
     fn follow(&mut self, message: &Message<'_>) {
