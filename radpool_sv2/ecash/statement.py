@@ -7,7 +7,7 @@ same epochs anyone recomputes all of it; with a path, a miner finds an own claim
 A keyset has one statement from the moment its price is final until it expires; the one at expiry
 adds what was issued and what is carried on.
 
-Source: `spec/07-epochs-and-settlement.md`, "Statement".
+Source: `spec/07-ecash-epochs.md`, "Statement".
 """
 
 from __future__ import annotations

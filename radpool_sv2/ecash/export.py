@@ -1,0 +1,69 @@
+"""Writes what a mint publishes about the keysets of an exported epoch.
+
+For each keyset there is its signed statement, `ecash/KEYSET.json`, and the list of its claims,
+`ecash/KEYSET.claims`. The shares are in the epoch's batches, which `radpool verify export` writes.
+
+Source: `spec/07-ecash-epochs.md`, "Export".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from radpool_sv2.ecash.statement import claim_record
+from radpool_sv2.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from radpool_sv2.ecash.statement import ClaimRow
+
+__all__ = ["PublishedKeyset", "claimed_batches", "export_keysets"]
+
+DIRECTORY = "ecash"
+
+
+class PublishedKeyset(NamedTuple):
+    """Is a keyset with what the mint publishes about it.
+
+    Attributes:
+        id: The keyset id, 33 bytes.
+        document: Its signed statement.
+        claims: Its claims, ascending by sequence and place.
+    """
+
+    id: bytes
+    document: bytes
+    claims: Sequence[ClaimRow]
+
+
+def claimed_batches(keysets: Sequence[PublishedKeyset]) -> tuple[int, int] | None:
+    """Returns the first and the last batch that hold shares of these keysets; None for none."""
+    sequences = [
+        claim.sequence
+        for keyset in keysets
+        if keyset.claims
+        for claim in (keyset.claims[0], keyset.claims[-1])
+    ]
+    return (min(sequences), max(sequences)) if sequences else None
+
+
+def export_keysets(directory: Path, keysets: Sequence[PublishedKeyset]) -> None:
+    """Adds keysets to the export of an epoch; without any, nothing is added.
+
+    Raises:
+        StoreError: The directory cannot be written.
+    """
+    if not keysets:
+        return
+    place = directory / DIRECTORY
+    try:
+        place.mkdir()
+        for keyset in keysets:
+            name = keyset.id.hex()
+            (place / f"{name}.json").write_bytes(keyset.document)
+            records = b"".join(map(claim_record, keyset.claims))
+            (place / f"{name}.claims").write_bytes(records)
+    except OSError as error:
+        raise StoreError(f"{place}: cannot be written: {error.strerror}.") from error
