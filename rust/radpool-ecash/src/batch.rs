@@ -2,11 +2,12 @@
 
 use std::{num::NonZero, thread};
 
-/// Fewest items that are worth a thread of their own: starting one costs about what a signature does.
+/// Fewest items that are worth a thread of their own: starting one costs about what a signature
+/// does.
 const ITEMS_PER_THREAD_MIN: usize = 16;
 
-/// Applies `work` to each item, on as many threads as the machine has cores and the items are worth;
-/// the results are in the order of the items.
+/// Applies `work` to each item, on as many threads as the machine has cores and the items are
+/// worth; the results are in the order of the items.
 pub fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = cores.min(items.len() / ITEMS_PER_THREAD_MIN).max(1);

@@ -1,8 +1,9 @@
 //! Claims: the blinded messages that shares bring along, and which of them earn a token.
 //!
-//! Only shares reach this module, and a share is a proof of work that was checked: no multiplication
-//! on the curve is done for anything that did not pass the channel's target. A claim is read, admitted
-//! to the keyset that it names, handed out once to be made durable, and only then signed:
+//! Only shares reach this module, and a share is a proof of work that was checked: no
+//! multiplication on the curve is done for anything that did not pass the channel's target. A claim
+//! is read, admitted to the keyset that it names, handed out once to be made durable, and only then
+//! signed:
 //!
 //! `read` → `rows` (for the transaction; again when it is tried again) → `sign` → `replies`
 //!

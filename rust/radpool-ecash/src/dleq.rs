@@ -1,4 +1,5 @@
-//! Proofs that two points have the same logarithm to two bases: the mint signed with its public key.
+//! Proofs that two points have the same logarithm to two bases: the mint signed with its public
+//! key.
 //!
 //! Source: NUT-12.
 
@@ -22,8 +23,16 @@ pub struct Dleq {
 
 type Uncompressed = [u8; UNCOMPRESSED_LEN];
 
+/// The challenge over both commitments, the public key and the signature.
+#[must_use]
+pub fn dleq_challenge(r1: &Point, r2: &Point, public: &Point, signature: &Point) -> [u8; 32] {
+    let [r1, r2, public, signature] =
+        [r1, r2, public, signature].map(|point| point.to_uncompressed());
+    challenge([&r1, &r2, &public, &signature])
+}
+
 /// SHA-256 of the hexadecimal digits of four uncompressed points.
-pub(crate) fn challenge(points: [&Uncompressed; 4]) -> [u8; 32] {
+fn challenge(points: [&Uncompressed; 4]) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 4 * 2 * UNCOMPRESSED_LEN];
     let bytes = points.into_iter().flatten();
@@ -78,7 +87,6 @@ impl Dleq {
         let s = PublicScalar::from_be_bytes(self.s).ok().filter(|s| *s != PublicScalar::ZERO)?;
         let r1 = public.times_public(&e)?.negated().plus_generator_times_public(&s)?;
         let r2 = blinded.times_public(&s)?.plus(&signature.times_public(&e)?.negated())?;
-        let [r1, r2] = [r1, r2].map(Point::to_uncompressed);
-        Some(challenge([&r1, &r2, &public.to_uncompressed(), &signature.to_uncompressed()]))
+        Some(dleq_challenge(&r1, &r2, public, signature))
     }
 }

@@ -50,7 +50,8 @@ impl AmountKey {
 
     /// Whether `signature` is this key's unblinded signature of `message`: `C = a * Y`.
     ///
-    /// The comparison takes the same time wherever the bytes differ: `a * Y` is what a forger wants.
+    /// The comparison takes the same time wherever the bytes differ: `a * Y` is what a forger
+    /// wants.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &Point) -> bool {
         let expected = hash_to_curve(message).times(&self.secret);
@@ -77,8 +78,8 @@ pub fn unblind(signature: &Point, factor: &Scalar, public: &Point) -> Option<Poi
     signature.plus(&Point::from_product(&public.times(factor)).negated())
 }
 
-/// Whether an unblinded signature is the mint's, told by whoever knows the blinding factor and needs
-/// no mint for it.
+/// Whether an unblinded signature is the mint's, told by whoever knows the blinding factor and
+/// needs no mint for it.
 #[must_use]
 pub fn verify_proof_dleq(
     message: &[u8],

@@ -1,10 +1,11 @@
-//! Blind signatures over work: points, DLEQ proofs, keysets, wallets' secrets and claims, in batches.
+//! Blind signatures over work: points, DLEQ proofs, keysets, wallets' secrets and claims, in
+//! batches.
 //!
-//! The scheme is Cashu's blind Diffie-Hellmann exchange over secp256k1 (NUT-00) with proofs of equal
-//! logarithms (NUT-12), keyset ids of version 2 (NUT-02) and deterministic secrets (NUT-13). Points
-//! are read strictly, multiplications by secrets take the same time whatever the secret is, and
-//! secrets are wiped when they are dropped. Nothing here draws randomness: the same input has the
-//! same output, byte by byte, on every machine and after every crash.
+//! The scheme is Cashu's blind Diffie-Hellmann exchange over secp256k1 (NUT-00) with proofs of
+//! equal logarithms (NUT-12), keyset ids of version 2 (NUT-02) and deterministic secrets (NUT-13).
+//! Points are read strictly, multiplications by secrets take the same time whatever the secret is,
+//! and secrets are wiped when they are dropped. Nothing here draws randomness: the same input has
+//! the same output, byte by byte, on every machine and after every crash.
 
 mod batch;
 mod claim;
@@ -24,7 +25,7 @@ pub use claim::{
     AdmittedClaim, Claim, ClaimBatch, ClaimBatchError, ClaimError, ClaimRow, ClaimSlot,
     ClaimedShare, SlotState,
 };
-pub use dleq::Dleq;
+pub use dleq::{Dleq, dleq_challenge};
 pub use key::{AmountKey, BlindSignature, blind, unblind, verify_proof_dleq};
 pub use keyset::{
     KEYSET_ID_LEN, KEYSET_SHORT_LEN, KeysetError, KeysetId, KeysetIdError, KeysetKeys, MintSeed,
@@ -32,7 +33,7 @@ pub use keyset::{
 };
 pub use point::{POINT_LEN, Point, PointError, hash_to_curve};
 pub use receipt::{NO_TOKEN, RECEIPTS_MAX, ReceiptRoot, Reply, extend_root, sign_root};
-pub use residue::{ResidueError, Token, denominate};
+pub use residue::{ResidueError, Token, denominate, largest_exponent};
 pub use scalar::{Scalar, ScalarError};
 pub use tree::{CLAIM_LEAF_LEN, claim_leaf, claims_path, claims_root};
 pub use wallet::{DerivedOutput, SignedOutput, WALLET_SEED_LEN, WalletSeed};

@@ -36,7 +36,8 @@ pub enum PointError {
 }
 
 impl Point {
-    /// Reads a compressed point: 33 bytes, 02 or 03 first, x below the field's prime and on the curve.
+    /// Reads a compressed point: 33 bytes, 02 or 03 first, x below the field's prime and on the
+    /// curve.
     ///
     /// # Errors
     /// [`PointError`] says which of that is not so.

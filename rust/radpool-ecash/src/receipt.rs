@@ -76,8 +76,8 @@ impl ClaimBatch {
     /// Writes the receipts of all claims that are durable: of each channel in the order of its
     /// shares, at most 600 in a message.
     ///
-    /// Shares of the extension's own message are counted, and summed up in hashes; those of the core
-    /// message are counted by its answer, and have messages of their own here. `roots` has the
+    /// Shares of the extension's own message are counted, and summed up in hashes; those of the
+    /// core message are counted by its answer, and have messages of their own here. `roots` has the
     /// running hashes of lazy channels, which are carried on; their receipts bear no signatures.
     ///
     /// # Errors

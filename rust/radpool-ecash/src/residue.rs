@@ -30,6 +30,12 @@ pub enum ResidueError {
     Unit(u8),
 }
 
+/// The step of the largest token: 63 above the unit, or where the ladder ends.
+#[must_use]
+pub fn largest_exponent(unit_exponent: u8) -> u8 {
+    unit_exponent.saturating_add(STEPS_MAX).min(EXPONENT_MAX)
+}
+
 /// Splits `residue + value` hashes into one token and a rest; the unit is `2^unit_exponent` hashes.
 ///
 /// # Errors
@@ -39,7 +45,7 @@ pub fn denominate(residue: u128, value: u128, unit_exponent: u8) -> Result<Token
         return Err(ResidueError::Unit(unit_exponent));
     }
     let sum = residue.checked_add(value).ok_or(ResidueError::Overflow { residue, value })?;
-    let largest = (unit_exponent + STEPS_MAX).min(EXPONENT_MAX);
+    let largest = largest_exponent(unit_exponent);
     // ilog2 of a u128 is at most 127.
     let exponent = sum.checked_ilog2().map(|log| (log as u8).min(largest));
     let exponent = exponent.filter(|exponent| *exponent >= unit_exponent);

@@ -1,0 +1,88 @@
+//! The vectors of `spec/05-ecash-messages.md` and `spec/07-ecash-epochs.md` that the mint's batches
+//! write and read, which Python reads too.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(dead_code, reason = "each file of vectors needs only some of the readers")]
+
+mod case;
+
+use case::*;
+use radpool_ecash::{
+    CLAIM_LEAF_LEN, Claim, claim_leaf, claims_path, claims_root, extend_root, sign_root,
+};
+use radpool_ledger::{MspKey, Node, SumTree};
+use radpool_units::Work;
+use serde_json::Value;
+
+const MESSAGES: &str = "05-ecash-messages.json";
+const EPOCHS: &str = "07-ecash-epochs.json";
+
+/// attack: A4. Every malformed blinded message has one and the same code.
+#[test]
+fn claims_are_read_strictly() {
+    for (id, case) in cases(MESSAGES, "claims") {
+        let tail = Claim::from_tail(&bytes(&case["inputs"]["tail"]));
+        let Some(code) = case["expected_error"].as_str() else {
+            let claim = tail.unwrap();
+            assert_eq!(claim.blinded, point(&case["expected"]["B_"]), "{id}");
+            assert_eq!(claim.keyset_short, array(&case["expected"]["keyset_short"]), "{id}");
+            // Extension type, field and length take five bytes.
+            let value = &bytes(&case["inputs"]["tlv"])[5..];
+            assert_eq!(Claim::from_value(value), Ok(claim), "{id}");
+            continue;
+        };
+        assert_eq!(tail.unwrap_err().to_string(), code, "{id}");
+    }
+}
+
+#[test]
+fn lazy_receipts_are_a_signed_chain() {
+    for (id, case) in cases(MESSAGES, "receipts") {
+        let (inputs, expected) = (&case["inputs"], &case["expected"]);
+        let mut root = [0; 32];
+        for (claim, expected) in list(&inputs["claims"]).iter().zip(list(&expected["roots"])) {
+            let (blinded, hash) = (array(&claim["B_"]), array(&claim["share_hash"]));
+            root = extend_root(&root, &blinded, number(&claim["z"]), &hash);
+            assert_eq!(root, array(expected), "{id}");
+        }
+        assert_eq!(root, array(&expected["root"]), "{id}");
+        let key = MspKey::from_secret(&array(&inputs["msp_secret"])).unwrap();
+        let (channel, last) =
+            (number(&inputs["channel_id"]), number(&inputs["last_sequence_number"]));
+        let signature = sign_root(&key, channel, last, &root);
+        assert_eq!(signature, array(&expected["receipt_sig"]), "{id}");
+    }
+}
+
+fn packed(claim: &Value, z0: u8) -> [u8; CLAIM_LEAF_LEN] {
+    let z: u8 = number(&claim["z"]);
+    let units = 1u64 << (z - z0);
+    let parts = [bytes(&claim["share_hash"]), bytes(&claim["B_"]), units.to_le_bytes().to_vec()];
+    parts.concat().try_into().unwrap()
+}
+
+#[test]
+fn claims_of_a_keyset_are_summed_up_in_a_tree() {
+    for (id, case) in cases(EPOCHS, "trees") {
+        let (inputs, expected) = (&case["inputs"], &case["expected"]);
+        let z0 = number(&inputs["z0"]);
+        let leaves: Vec<_> =
+            list(&inputs["claims"]).iter().map(|claim| packed(claim, z0)).collect();
+        let root = claims_root(&leaves);
+        assert_eq!(root.hash, array(&expected["root"]), "{id}");
+        assert_eq!(root.work.0, number::<u128>(&expected["work"]), "{id}");
+        for (index, path) in list(&expected["paths"]).iter().enumerate() {
+            let node = |node: &Value| Node {
+                hash: array(&node["hash"]),
+                work: Work(number(&node["units"])),
+            };
+            let path: Vec<_> = list(path).iter().map(node).collect();
+            assert_eq!(claims_path(&leaves, index), Some(path.clone()), "{id}");
+            let leaf = claim_leaf(&leaves[index]);
+            assert_eq!(leaf.hash, array(&list(&expected["leaves"])[index]), "{id}");
+            let led = SumTree::default().root_of_path(leaf, index, leaves.len(), &path);
+            assert_eq!(led, Some(root), "{id}");
+        }
+        assert_eq!(claims_path(&leaves, leaves.len()), None, "{id}");
+    }
+}
