@@ -1,14 +1,18 @@
 """Blinds, signs, proves and verifies tokens, in batches.
 
-Points are 33 bytes, compressed; scalars are 32 bytes, big-endian, above 0 and below the order of the
-curve. Every batch runs without the GIL, on as many cores as it is worth. Nothing here draws
+Points are 33 bytes, compressed; scalars are 32 bytes, big-endian, above 0 and below the curve's
+order. Every batch runs without the GIL, on as many cores as it is worth. Nothing here draws
 randomness but `MintSeed.generate`: the same input has the same output, byte by byte.
 
 Source: NUT-00, NUT-02, NUT-12, NUT-13; `spec/06-work-tokens.md`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import final
+
+from radpool_sv2._native.engine import ShareBatch
+from radpool_sv2._native.ledger import MspKey
 
 def hash_to_curve(messages: Sequence[bytes]) -> list[bytes]:
     """Maps each message to a point whose logarithm nobody knows.
@@ -64,10 +68,11 @@ def unblind(items: Sequence[tuple[bytes, bytes, bytes]]) -> list[bytes]:
 def verify_signature_dleqs(
     items: Sequence[tuple[bytes, bytes, bytes, bytes, bytes]],
 ) -> list[bool]:
-    """Tells of each blind signature whether its proof shows the announced key; malformed ones do not.
+    """Tells of each blind signature whether its proof holds; malformed ones do not.
 
     Args:
-        items: Public key `A`, blinded message `B_`, blind signature `C_`, challenge `e`, response `s`.
+        items: The announced key `A`, blinded message `B_`, blind signature `C_`, challenge `e`,
+            response `s`.
 
     Source: NUT-12, "Alice verifies".
     """
@@ -75,10 +80,11 @@ def verify_signature_dleqs(
 def verify_proof_dleqs(
     items: Sequence[tuple[str, bytes, bytes, bytes, bytes, bytes]],
 ) -> list[bool]:
-    """Tells of each unblinded token whether its proof shows the announced key; malformed ones do not.
+    """Tells of each unblinded token whether its proof holds; malformed ones do not.
 
     Args:
-        items: Secret, signature `C`, challenge `e`, response `s`, blinding factor `r`, public key `A`.
+        items: Secret, signature `C`, challenge `e`, response `s`, blinding factor `r`, and the
+            announced key `A`.
 
     Source: NUT-12, "Carol verifies".
     """
@@ -207,7 +213,7 @@ class WalletSeed:
         The counters must be durably reserved before a blinded message leaves the machine.
 
         Raises:
-            LocalProtocolError: If the keyset id is not of version 2, or the counters exceed 64 bits.
+            LocalProtocolError: If the keyset id is not of version 2, or a counter exceeds 64 bits.
 
         Source: NUT-13.
         """
@@ -230,10 +236,172 @@ class WalletSeed:
         """
 
     def expose_blinding_factors(self, keyset_id: bytes, counters: Sequence[int]) -> list[bytes]:
-        """Returns the blinding factors of counters: they go with a token that a third party verifies.
+        """Returns the blinding factors of counters, which let a third party verify a token.
 
         Never to the mint, which could tell by them which signature the token was.
 
         Raises:
             LocalProtocolError: If the keyset id is not of version 2.
         """
+
+@final
+class ClaimSlot:
+    """Is what a claim is admitted by: one keyset that claims may name."""
+
+    def __new__(
+        cls,
+        short: bytes,
+        number: int,
+        account: int,
+        epoch: int,
+        height: int | None,
+        z0: int,
+        state: str,
+    ) -> ClaimSlot:
+        """Describes a keyset.
+
+        Args:
+            short: The first 8 bytes of its id.
+            number: Its number.
+            account: The account of its policy: shares of other accounts have no such keyset.
+            epoch: Its epoch.
+            height: Its height, where it belongs to one (policy `network`); it decides then, and
+                the epoch does not.
+            z0: Its unit is `2^z0` hashes.
+            state: `open`: it takes shares of its epoch (height) and of earlier ones; `closed`: of
+                its own only, for the time of grace; `stale`: none any more.
+
+        Raises:
+            LocalProtocolError: If an argument is out of range.
+        """
+
+@final
+class ClaimBatch:
+    """Is the claims of a batch of shares, from the wire to their receipts.
+
+    The order is: make it, `rows` inside the transaction, `sign` once that is durable, `replies`.
+    Only shares are in a batch, and they are proofs of work that were checked: nothing is multiplied
+    for less. What `rows` did not hand out is never signed.
+    """
+
+    def __new__(
+        cls,
+        batch: ShareBatch,
+        *,
+        extension_type: int,
+        submit_type: int,
+        slots: Sequence[ClaimSlot],
+    ) -> ClaimBatch:
+        """Reads and admits the claims of all shares, in one call.
+
+        A claim is what follows the fields of the extension's own message `submit_type`, or the one
+        TLV of the extension (field 1) behind the core message. Of two shares with one blinded
+        message the first has it.
+
+        Raises:
+            LocalProtocolError: If two slots have the same short id.
+        """
+
+    def __len__(self) -> int:
+        """Returns how many shares brought a claim, whatever became of it."""
+
+    @property
+    def indices(self) -> list[int]:
+        """The indices in the batch of the shares that brought a claim, ascending."""
+
+    @property
+    def statuses(self) -> list[tuple[int, str]]:
+        """Index and error code of the claims that were refused, ascending.
+
+        Shares that `rows` left out are not among them: the ledger refuses those. The others are
+        good shares: whoever submits one again, with a sound claim, gets its token.
+        """
+
+    @property
+    def residues(self) -> list[tuple[int, int]]:
+        """Index of each claim that `rows` handed out and what its share is worth beyond its token.
+
+        In hashes; shares that are worth exactly their token are not among them.
+        """
+
+    def rows(self, excluded: Sequence[int]) -> list[tuple[bytes, int, int, int, int]]:
+        """Hands out the claims to be made durable; called again when a transaction starts anew.
+
+        What `refuse` said before is forgotten.
+
+        Args:
+            excluded: Indices of the shares that the batch is sealed without.
+
+        Returns:
+            Blinded message, keyset number, z of the token, the share's place in the sealed batch,
+            and its index in this batch. Shares that are worth less than a unit have no row.
+        """
+
+    def refuse(self, indices: Sequence[int], code: str) -> None:
+        """Refuses claims that `rows` handed out, by their index.
+
+        Raises:
+            LocalProtocolError: If a share has no claim that was handed out, or nothing is refused
+                by that code. Nothing is refused then.
+        """
+
+    def sign(
+        self,
+        keys: Mapping[int, KeysetKeys],
+        *,
+        lazy: AbstractSet[tuple[int, int]] | None = None,
+    ) -> None:
+        """Signs every claim that was handed out and not refused.
+
+        To be called once they are durable. The same claims have the same signatures for ever.
+
+        Args:
+            keys: The keys by the keyset's number; those that the claims need.
+            lazy: `(connection, channel)` of channels whose claims are signed when they are fetched.
+
+        Raises:
+            LocalProtocolError: If keys are missing. Nothing is signed then.
+        """
+
+    def replies(
+        self, key: MspKey, roots: Mapping[tuple[int, int], bytes] | None = None
+    ) -> tuple[list[tuple[int, bytes]], list[tuple[tuple[int, int], bytes]]]:
+        """Writes the receipts: payloads of SubmitSharesEcashExtended.Success.
+
+        Each has up to 600 receipts of one channel, in the order of its shares. Shares that came by
+        the core message are counted by the core answer, and have payloads of their own with a
+        count of 0.
+
+        Args:
+            key: Signs the running hashes of lazy channels.
+            roots: `(connection, channel)` of lazy channels, and where their running hash stands: 32
+                zero bytes before the first receipt.
+
+        Returns:
+            Connection and payload, in order; and the roots as they stand now.
+
+        Raises:
+            LocalProtocolError: If a claim of another channel is not signed, or a root has not 32
+                bytes.
+        """
+
+def claims_root(packed: bytes) -> tuple[bytes, int]:
+    """Computes the root of the Merkle-sum tree over a keyset's claims, and the sum of their units.
+
+    Args:
+        packed: 73 bytes for each claim, in order: share hash (internal order), blinded message,
+            units (u64, little-endian).
+
+    Returns:
+        The 32-byte root, zeros without claims, and the units.
+
+    Raises:
+        LocalProtocolError: If the length is no multiple of 73.
+    """
+
+def claims_path(packed: bytes, index: int) -> list[tuple[bytes, int]]:
+    """Returns the siblings of a claim from the leaves up: hash and units of each.
+
+    Raises:
+        LocalProtocolError: If there is no such claim, or the length is no multiple of 73.
+    """

@@ -72,12 +72,12 @@ impl WalletSeed {
         count: Int<u32>,
     ) -> PyResult<DerivedOutputs> {
         let keyset = id(keyset_id)?;
-        let start = start.0;
-        let end = start.checked_add(u64::from(count.0)).ok_or_else(|| {
-            local_error(format!("{} counters from {start} on exceed 2^64 - 1", count.0))
-        })?;
+        let (start, count) = (start.0, u64::from(count.0));
+        if start.checked_add(count.saturating_sub(1)).is_none() {
+            return Err(local_error(format!("{count} counters from {start} on exceed 2^64 - 1")));
+        }
         py.detach(|| {
-            let counters: Vec<u64> = (start..end).collect();
+            let counters: Vec<u64> = (0..count).map(|offset| start + offset).collect();
             let outputs = in_parallel(&counters, |counter| self.0.output(&keyset, *counter));
             outputs.into_iter().collect::<Option<_>>().map(DerivedOutputs)
         })

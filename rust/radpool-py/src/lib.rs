@@ -5,6 +5,7 @@
 mod argument;
 mod batch;
 mod ecash;
+mod ecash_claim;
 mod ecash_wallet;
 mod engine;
 mod error;
@@ -32,6 +33,7 @@ mod _native {
                 KeysetKeys, MintSeed, blind, check_points, denominate, hash_to_curve, keyset_id,
                 unblind, verify_proof_dleqs, verify_signature_dleqs,
             },
+            ecash_claim::{ClaimBatch, ClaimSlot, claims_path, claims_root},
             ecash_wallet::{DerivedOutputs, WalletSeed},
         };
     }
