@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
+from radpool_sv2.cli.claim import claim
 from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
 from radpool_sv2.verify import EpochReport, verify_export
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 app = App(name="verify")
+app.command(claim)
 
 RAILS = ("account", "ecash", "contract")
 
@@ -158,6 +160,18 @@ def _fields(report: EpochReport) -> dict[str, object]:
             {"commitment": commitment.hex(), "rail": rail, "sats": sats}
             for (commitment, rail), sats in sorted(report.payouts.items())
         ],
+        "keysets": [
+            {
+                "keyset": keyset.keyset.hex(),
+                "policy": keyset.policy,
+                "state": keyset.state,
+                "claims": keyset.claims,
+                "work": keyset.work,
+                "theta_msat": keyset.theta_msat,
+                "issued_msat": keyset.issued_msat,
+            }
+            for keyset in report.keysets
+        ],
         "notes": list(report.notes),
     }
 
@@ -175,6 +189,13 @@ def _words(report: EpochReport) -> str:
         lines += [
             f"  {commitment.hex()}  {RAILS[rail]:8}  {sats:>16,} sats"
             for (commitment, rail), sats in sorted(report.payouts.items())
+        ]
+    if report.keysets:
+        lines.append("Its ecash keysets are as their statements say, to the millisat:")
+        lines += [
+            f"  {keyset.keyset.hex()}  {keyset.policy} ({keyset.state}): {keyset.claims:,} shares, "
+            f"{keyset.work:,} units, {keyset.theta_msat:,} msat"
+            for keyset in report.keysets
         ]
     lines += [f"Note: {note}." for note in report.notes]
     return "\n".join(lines)

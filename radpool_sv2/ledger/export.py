@@ -10,6 +10,7 @@ Source: `spec/04-epoch-accounting.md`, "Export".
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from radpool_sv2.ledger.books import BatchKey
     from radpool_sv2.store import BlockRow, EpochRow, SettlementRow, Store
 
-__all__ = ["Export", "export_epoch"]
+__all__ = ["Export", "Reach", "export_epoch"]
+
+Reach = Callable[["Sequence[int]"], tuple[int, int] | None]
+"""Says which batches an export of some epochs is to cover besides: the first and the last."""
 
 FORMAT = "radpool-epoch/1"
 
@@ -49,7 +53,9 @@ class Export:
     shares_epochs: tuple[int, ...]
 
 
-def export_epoch(store: Store, key: BatchKey, directory: Path, epoch: int) -> Export:
+def export_epoch(
+    store: Store, key: BatchKey, directory: Path, epoch: int, reach: Reach | None = None
+) -> Export:
     """Writes an epoch into a directory; see `Ledger.export`."""
     total, _ = store.epochs(0, 0)
     if not 1 <= epoch <= total:
@@ -64,9 +70,13 @@ def export_epoch(store: Store, key: BatchKey, directory: Path, epoch: int) -> Ex
     last = -1 if head is None else head[0]
     if highest.frozen_sequence is not None:
         last = highest.frozen_sequence
+    first = lowest.opened_sequence
+    also = None if reach is None else reach(scope)
+    if also is not None:
+        first, last = min(first, also[0]), max(last, also[1])
     try:
         _make_empty(directory)
-        batches, digests = _write_batches(store, directory, lowest.opened_sequence, last)
+        batches, digests = _write_batches(store, directory, first, last)
         for digest in digests:
             body = store.body(digest)
             if body is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from radpool_sv2.ledger.books import BatchKey, Books, Reconciled, Sealable
-from radpool_sv2.ledger.export import Export, export_epoch
+from radpool_sv2.ledger.export import Export, Reach, export_epoch
 from radpool_sv2.ledger.page import epoch_page
 from radpool_sv2.store import SqliteStore
 
@@ -214,18 +214,20 @@ class Ledger:
         """Returns who has earned what in some epochs."""
         return await self._read(self._store.sums, epochs)
 
-    async def export(self, directory: Path, epoch: int) -> Export:
+    async def export(self, directory: Path, epoch: int, reach: Reach | None = None) -> Export:
         """Writes an epoch's batches, template bodies and claims for anyone to verify.
 
         Args:
             directory: An empty directory, or one that does not exist yet.
             epoch: The epoch's number.
+            reach: Says which batches are to be in it besides those of the epochs, if any.
 
         Raises:
             LocalProtocolError: There is no such epoch, or the directory has something in it.
             StoreError: It cannot be read or written.
         """
-        return await self._read(export_epoch, self._store, self._books.key, directory, epoch)
+        key = self._books.key
+        return await self._read(export_epoch, self._store, key, directory, epoch, reach)
 
     @property
     def _store(self) -> Store:

@@ -1,4 +1,4 @@
-"""Verifies BIP340 signatures with Python's integers alone.
+"""Verifies BIP340 signatures, and points of their curve, with Python's integers alone.
 
 A verification takes some milliseconds: fine for one per batch. Nothing here is secret, so nothing
 needs to take constant time.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from radpool_sv2.units import tagged_hash
 
-__all__ = ["is_signed_by"]
+__all__ = ["is_point", "is_signed_by"]
 
 FIELD = 2**256 - 2**32 - 977
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -51,6 +51,13 @@ def is_signed_by(public_key: bytes, message: bytes, signature: bytes) -> bool:
     x = point[0] * inverse * inverse % FIELD
     y = point[1] * inverse * inverse * inverse % FIELD
     return y % 2 == 0 and x == r
+
+
+def is_point(compressed: bytes) -> bool:
+    """Says whether 33 bytes are a point of the curve in compressed form."""
+    if len(compressed) != 1 + PUBLIC_KEY_LEN or compressed[0] not in (2, 3):
+        return False
+    return _lift_x(int.from_bytes(compressed[1:], "big")) is not None
 
 
 def _lift_x(x: int) -> Point | None:

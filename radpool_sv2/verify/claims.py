@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from radpool_sv2.errors import FaultyMSPError
 from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify.bip340 import is_signed_by
+from radpool_sv2.verify.field import block_hash, canonical, decimal, integer, natural, octets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,14 +73,14 @@ def read_claims(document: bytes) -> Claims:
     """
     try:
         outer = json.loads(document)
-        canonical = _canonical(outer)
+        form = canonical(outer)
         signature, claims = outer["signature"], outer["claims"]
-        msp_key, signed = _bytes(claims["msp_key"], 32), _bytes(signature, 64)
+        msp_key, signed = octets(claims["msp_key"], 32), octets(signature, 64)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FaultyMSPError(f"epoch.json cannot be read: {error!r}") from error
-    if canonical != document:
+    if form != document:
         raise FaultyMSPError("epoch.json is not in the form that is signed: it has been altered")
-    digest = tagged_hash("radpool/epoch", _canonical(claims))
+    digest = tagged_hash("radpool/epoch", canonical(claims))
     if not is_signed_by(msp_key, digest, signed):
         raise FaultyMSPError("the signature of epoch.json is not that of its MSP: it was altered")
     try:
@@ -90,11 +91,6 @@ def read_claims(document: bytes) -> Claims:
         ) from error
 
 
-def _canonical(value: object) -> bytes:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return text.encode()
-
-
 def _claims(claims: Mapping[str, Any], msp_key: bytes) -> Claims:
     if claims["format"] != FORMAT:
         raise ValueError(f"format {claims['format']!r}: this program knows {FORMAT}")
@@ -102,28 +98,28 @@ def _claims(claims: Mapping[str, Any], msp_key: bytes) -> Claims:
         raise ValueError(f"state {claims['state']!r}")
     blocks = [
         Block(
-            _hash(row["hash"]),
-            _natural(row["height"]),
-            _natural(row["epoch"]),
-            _natural(row["value_sats"]),
+            block_hash(row["hash"]),
+            natural(row["height"]),
+            natural(row["epoch"]),
+            natural(row["value_sats"]),
         )
         for row in claims["blocks"]
     ]
     sums = {
-        (_natural(row["epoch"]), _owner(row)): (_natural(row["count"]), _decimal(row["work"]))
+        (natural(row["epoch"]), _owner(row)): (natural(row["count"]), decimal(row["work"]))
         for row in claims["sums"]
     }
-    batches = {_natural(row["sequence"]): _bytes(row["hash"], 32) for row in claims["batches"]}
+    batches = {natural(row["sequence"]): octets(row["hash"], 32) for row in claims["batches"]}
     by_hash = {block.hash: block for block in blocks}
     for name, read in (("blocks", by_hash), ("sums", sums), ("batches", batches)):
         if len(read) != len(claims[name]):
             raise ValueError(f"{name} has the same entry twice")
     return Claims(
         msp_key=msp_key,
-        epoch=_natural(claims["epoch"]),
+        epoch=natural(claims["epoch"]),
         state=claims["state"],
         batches=batches,
-        templates=tuple(_bytes(digest, 32) for digest in claims["templates"]),
+        templates=tuple(octets(digest, 32) for digest in claims["templates"]),
         sums=sums,
         blocks=by_hash,
         settlements=tuple(_settlement(row) for row in claims["settlements"]),
@@ -131,56 +127,24 @@ def _claims(claims: Mapping[str, Any], msp_key: bytes) -> Claims:
 
 
 def _settlement(row: Mapping[str, Any]) -> Settlement:
-    payouts = {_owner(payout): _integer(payout["sats"]) for payout in row["payouts"]}
+    payouts = {_owner(payout): integer(payout["sats"]) for payout in row["payouts"]}
     if len(payouts) != len(row["payouts"]):
         raise ValueError("payouts names the same owner twice")
-    epochs = tuple(_natural(epoch) for epoch in row["epochs"])
+    epochs = tuple(natural(epoch) for epoch in row["epochs"])
     if not epochs or list(epochs) != sorted(set(epochs)):
         raise ValueError("epochs of a settlement")
     return Settlement(
-        id=_natural(row["id"]),
-        block=_hash(row["block"]),
-        reverses=None if row["reverses"] is None else _natural(row["reverses"]),
+        id=natural(row["id"]),
+        block=block_hash(row["block"]),
+        reverses=None if row["reverses"] is None else natural(row["reverses"]),
         epochs=epochs,
-        sequence=_integer(row["sequence"]),
-        value_sats=_integer(row["value_sats"]),
-        carry_in=_integer(row["carry_in"]),
-        carry_out=_integer(row["carry_out"]),
+        sequence=integer(row["sequence"]),
+        value_sats=integer(row["value_sats"]),
+        carry_in=integer(row["carry_in"]),
+        carry_out=integer(row["carry_out"]),
         payouts=payouts,
     )
 
 
 def _owner(row: Mapping[str, Any]) -> Owner:
-    return _bytes(row["commitment"], 32), _natural(row["rail"])
-
-
-def _integer(value: object) -> int:
-    # JSON has true and 1.0, which Python would take for integers.
-    if type(value) is not int:
-        raise ValueError(f"{value!r} is no integer")
-    return value
-
-
-def _natural(value: object) -> int:
-    number = _integer(value)
-    if number < 0:
-        raise ValueError(f"{number} is negative")
-    return number
-
-
-def _decimal(value: object) -> int:
-    number = int(value) if isinstance(value, str) else -1
-    if number < 0 or str(number) != value:
-        raise ValueError(f"{value!r} is no decimal number")
-    return number
-
-
-def _bytes(value: object, length: int) -> bytes:
-    data = bytes.fromhex(value) if isinstance(value, str) else b""
-    if len(data) != length or data.hex() != value:
-        raise ValueError(f"{value!r} is not {length} bytes in lower-case hex")
-    return data
-
-
-def _hash(value: object) -> bytes:
-    return _bytes(value, 32)[::-1]
+    return octets(row["commitment"], 32), natural(row["rail"])

@@ -8,7 +8,13 @@ from __future__ import annotations
 from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify.reader import Reader, TruncatedError
 
-__all__ = ["CoinbaseFault", "check_coinbase", "coinbase_value_sats", "owner_script"]
+__all__ = [
+    "CoinbaseFault",
+    "check_coinbase",
+    "coinbase_largest_output",
+    "coinbase_value_sats",
+    "owner_script",
+]
 
 SCRIPT_SIG_MIN = 2
 SCRIPT_SIG_MAX = 100
@@ -62,6 +68,12 @@ def check_coinbase(
 def coinbase_value_sats(coinbase: bytes) -> int:
     """Sums what the outputs of a checked coinbase pay."""
     return sum(value for value, _ in _parse(coinbase)[1])
+
+
+def coinbase_largest_output(coinbase: bytes) -> int:
+    """Returns the index of the output of a checked coinbase that pays most, the first of equals."""
+    values = [value for value, _ in _parse(coinbase)[1]]
+    return values.index(max(values))
 
 
 def _parse(coinbase: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:

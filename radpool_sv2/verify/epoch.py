@@ -19,10 +19,11 @@ from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
 from radpool_sv2.verify.batch import EVIDENCE, BatchFault, VerifiedShare, verify_batch
 from radpool_sv2.verify.claims import Claims, Settlement, read_claims
 from radpool_sv2.verify.coinbase import coinbase_value_sats
+from radpool_sv2.verify.ecash import ClaimFound, KeysetAudit, KeysetReport
 from radpool_sv2.verify.payout import payouts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
 __all__ = ["EpochReport", "verify_export"]
@@ -47,6 +48,8 @@ class EpochReport:
         payouts: What the epoch's standing settlements pay, sats, by commitment and rail.
         value_sats: What the blocks of these settlements bring.
         notes: What could not be checked from the export alone, in plain words.
+        keysets: The ecash keysets whose statements were recomputed.
+        found: Those of the claims asked for that are in one of them, by their `B_`.
     """
 
     msp_key: bytes
@@ -58,6 +61,8 @@ class EpochReport:
     payouts: dict[Owner, int]
     value_sats: int
     notes: tuple[str, ...]
+    keysets: tuple[KeysetReport, ...] = ()
+    found: Mapping[bytes, ClaimFound] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,13 +78,16 @@ class _Totals:
 
 
 def verify_export(
-    directory: Path, progress: Callable[[int, int], None] = lambda _done, _all: None
+    directory: Path,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    find: Collection[bytes] = (),
 ) -> EpochReport:
     """Recomputes an export.
 
     Args:
         directory: The export.
         progress: Is called with the batches done and all batches.
+        find: The `B_` of ecash claims to look for.
 
     Raises:
         FaultyMSPError: Something is not as the MSP claims, or the export was altered.
@@ -92,11 +100,14 @@ def verify_export(
     except OSError as error:
         raise LocalProtocolError(f"{directory}: cannot be read: {error.strerror}") from error
     try:
-        _check_files(directory, claims)
-        totals = _verify_batches(directory, claims, progress)
+        audit = KeysetAudit.read(directory, claims.msp_key)
+        _check_files(directory, claims, audit.files)
+        totals = _verify_batches(directory, claims, audit, progress)
         _check_sums(claims, totals)
         notes = _check_blocks(claims, totals)
         _check_settlements(claims)
+        keysets, more = audit.finish(claims, totals.solved)
+        notes += more
     except OSError as error:
         raise LocalProtocolError(f"{error.filename}: cannot be read: {error.strerror}") from error
     standing = _standing(claims)
@@ -119,14 +130,16 @@ def verify_export(
         payouts=dict(payouts),
         value_sats=sum(settlement.value_sats for settlement in standing),
         notes=tuple(notes),
+        keysets=keysets,
+        found=audit.find(find),
     )
 
 
-def _check_files(directory: Path, claims: Claims) -> None:
+def _check_files(directory: Path, claims: Claims, keyset_files: set[str]) -> None:
     """Compares the names in the directory with the claims: nothing may be missing or unclaimed."""
     wanted = {f"batches/{sequence:010d}.bin" for sequence in claims.batches}
     wanted |= {f"templates/{digest.hex()}.bin" for digest in claims.templates}
-    wanted |= {"batches", "templates", "epoch.json"}
+    wanted |= {"batches", "templates", "epoch.json"} | keyset_files
     found = {path.relative_to(directory).as_posix() for path in directory.rglob("*")}
     for name in sorted(wanted ^ found):
         what = "is missing" if name in wanted else "is not part of what was signed"
@@ -134,7 +147,7 @@ def _check_files(directory: Path, claims: Claims) -> None:
 
 
 def _verify_batches(
-    directory: Path, claims: Claims, progress: Callable[[int, int], None]
+    directory: Path, claims: Claims, audit: KeysetAudit, progress: Callable[[int, int], None]
 ) -> _Totals:
     bodies = {
         digest: (directory / "templates" / f"{digest.hex()}.bin").read_bytes()
@@ -167,6 +180,7 @@ def _verify_batches(
         used.update(batch.templates)
         _check_frozen(claims, sequence, epoch_min, name)
         _count(claims, totals, shares, block_hashes, name)
+        audit.see(sequence, shares)
         progress(done + 1, len(claims.batches))
     if used != set(claims.templates) or len(used) != len(claims.templates):
         raise _fault(claims, "templates: a template body is claimed that no batch refers to")
