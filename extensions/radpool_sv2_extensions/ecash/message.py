@@ -87,8 +87,13 @@ PROTOCOL_VERSION = 1
 
 POLICY_MAX = 3
 STATE_MAX = 5
-MODE_MAX = 1
 SIGN_MODE_MAX = 2
+
+MODE_FETCH = 0
+MODE_SPEND = 1
+
+AMOUNTS = 64
+"""A keyset has a key for each power of two that 64 bits hold."""
 
 NO_TOKEN = 255
 """The exponent in a receipt of a share that brought no token: its value went to the residue."""
@@ -115,6 +120,11 @@ class Message(Record):
 
     msg_type: ClassVar[int]
     channel_msg: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """What Stratum V2 calls it, without the dot."""
+        return type(self).__name__
 
 
 class SignedMessage(Message):
@@ -345,7 +355,7 @@ class RedeemSharesEcash(Message):
     msg_type: ClassVar[int] = 0x06
 
     request_id: U32
-    mode: Annotated[int, Unsigned(1, MODE_MAX)]
+    mode: Annotated[int, Unsigned(1, MODE_SPEND)]
     keyset_id: Annotated[bytes, Octets(KEYSET_LEN, code="unknown-epoch")]
     claims: Annotated[tuple[bytes, ...], Items(Blinded, LONG_COUNT, CLAIMS_MAX, code=TOO_MANY)]
     inputs: Annotated[
@@ -393,7 +403,7 @@ class RedeemSharesEcashSuccess(Message):
     msg_type: ClassVar[int] = 0x07
 
     request_id: U32
-    mode: Annotated[int, Unsigned(1, MODE_MAX)]
+    mode: Annotated[int, Unsigned(1, MODE_SPEND)]
     signatures: Annotated[
         tuple[RedeemSignature, ...], Items(Nested(RedeemSignature), LONG_COUNT, CLAIMS_MAX)
     ]
