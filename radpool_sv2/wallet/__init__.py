@@ -5,7 +5,7 @@ are formats and formulas; `file`, `schema` and `store` are the disk; `purse` is 
 reserves, verifies and keeps; `mint` speaks with a mint over HTTP; `exchange`, `redemption`,
 `payment` and `recovery` are what both do together; `view` is what people are shown.
 
-Source: `spec/06-work-tokens.md`, `spec/08-recovery.md`.
+Source: `spec/06-work-tokens.md`, `spec/08-wallet-recovery.md`.
 """
 
 from radpool_sv2.wallet.purse import Output, Receipt, Received, Trusted

@@ -4,7 +4,7 @@ Nothing in here is believed because a connection delivered it. A keyset's id is 
 its keys, so that a mint cannot show one id and different keys to different miners; everything else
 stands under the mint's signature.
 
-Source: `spec/05-ecash-wire.md`, EcashKeysetAnnounce and EcashEpochUpdate; NUT-02.
+Source: `spec/05-ecash-messages.md`, EcashKeysetAnnounce and EcashEpochUpdate; NUT-02.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Computes what tokens are worth and which tokens make up an amount; integers only.
 
-Source: `spec/07-epochs-and-settlement.md`.
+Source: `spec/07-ecash-epochs.md`.
 """
 
 from __future__ import annotations

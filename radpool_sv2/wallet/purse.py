@@ -34,7 +34,7 @@ from radpool_sv2.errors import LocalProtocolError, RadpoolError, RemoteProtocolE
 from radpool_sv2.wallet.announcement import WORK_UNIT, Announcement, EpochUpdate, Policy
 from radpool_sv2.wallet.file import WalletFile
 from radpool_sv2.wallet.seed import seed_of
-from radpool_sv2.wallet.store import Keyset, Mint, Token, WalletStore
+from radpool_sv2.wallet.store import Keyset, Mint, Token, TokenState, WalletStore
 
 if TYPE_CHECKING:
     import sqlite3
@@ -60,6 +60,8 @@ BLOCK_MAX: Final = 256
 RESERVE_MAX: Final = 10_000
 SKIP: Final = 100
 """How far to go beyond a counter that proved to be used already."""
+COUNTERS: Final = 1 << 62
+"""Far more than will ever be used, and few enough for the file."""
 SLICES_PER_TIP: Final = 64
 """A mint that opens more keysets than this on one tip, for one policy, sorts its miners into small
 crowds: slices have an eighth of a block's expected work, so even a pool that is the whole network
@@ -247,14 +249,23 @@ class Purse:
         )
         return (warning,)
 
-    def take_update(self, payload: bytes) -> Keyset:
+    def take_update(self, payload: bytes, expected: bytes | None = None) -> Keyset:
         """Keeps what a mint signed about the epoch of a keyset that the wallet trusts.
 
+        Args:
+            payload: The mint's EcashEpochUpdate.
+            expected: The keyset that it must be about, if one was asked for.
+
         Raises:
-            RemoteProtocolError: It is malformed, of an unknown keyset, or not signed by its mint.
+            RemoteProtocolError: It is malformed, of another keyset, or not signed by its mint.
         """
+        about = EpochUpdate.parse(payload).keyset_id
+        if expected is not None and about != expected:
+            raise RemoteProtocolError(
+                f"the mint gave the update of keyset {about.hex()}, not of {expected.hex()}"
+            )
         with self.file.write() as connection:
-            keyset = self._require(connection, EpochUpdate.parse(payload).keyset_id)
+            keyset = self._require(connection, about)
             if keyset.update is not None and keyset.update.payload == payload:
                 return keyset
             update = EpochUpdate.read(payload, keyset.mint.public_key)
@@ -351,6 +362,8 @@ class Purse:
             keyset = self._require(connection, identifier)
             self._blocks.pop(keyset.number, None)
             beyond = max(keyset.next_counter, counter + 1 + SKIP)
+            if counter < 0 or beyond >= COUNTERS:
+                raise LocalProtocolError(f"counter {counter} is out of range")
             self.store.set_next_counter(connection, keyset.number, beyond)
             self.store.add_event(
                 connection,
@@ -360,6 +373,14 @@ class Purse:
                 note=f"the mint had seen counter {counter} before: this file was an old copy",
             )
             return beyond
+
+    def advance(self, identifier: bytes, highest: int) -> None:
+        """Goes beyond the highest counter that restoring found."""
+        with self._lock, self.file.write() as connection:
+            keyset = self._require(connection, identifier)
+            self._blocks.pop(keyset.number, None)
+            beyond = max(keyset.next_counter, highest + 1 + SKIP)
+            self.store.set_next_counter(connection, keyset.number, beyond)
 
     # Tokens
 
@@ -410,6 +431,11 @@ class Purse:
         }
         bad = dict.fromkeys(counter for counter, *_ in receipts if counter not in tokens)
         return list(tokens.values()), list(bad)
+
+    def forget(self, keyset: int, counters: Sequence[int]) -> None:
+        """Notes that tokens which the file believed ours are spent."""
+        with self.file.write() as connection:
+            self.store.move_tokens(connection, keyset, counters, TokenState.SPENT)
 
     def missing(self, identifier: bytes) -> list[Output]:
         """Returns the outputs that were reserved and never came back as tokens.

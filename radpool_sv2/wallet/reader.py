@@ -3,7 +3,7 @@
 The wallet reads what mints sign with code of its own: it must judge what a pool's software writes,
 and so shares none of it.
 
-Source: SV2, section 3.1, "Data Types Mapping"; `spec/05-ecash-wire.md`.
+Source: SV2, section 3.1, "Data Types Mapping"; `spec/05-ecash-messages.md`.
 """
 
 from __future__ import annotations

@@ -287,17 +287,39 @@ class WalletStore:
         )
         return [_token(row) for row in rows]
 
-    def tokens_of(
-        self, connection: sqlite3.Connection, *, exchange: int | None = None, transfer: int = 0
-    ) -> list[Token]:
-        """Returns the tokens given to an exchange, or handed over by a transfer."""
-        column, value = ("transfer", transfer) if exchange is None else ("exchange", exchange)
+    def tokens_of(self, connection: sqlite3.Connection, exchange: int) -> list[Token]:
+        """Returns the tokens that were given to an exchange."""
         rows = connection.execute(
-            f"SELECT counter, exponent, signature, mined FROM token WHERE {column} = ? "  # noqa: S608
-            "ORDER BY keyset, counter",
-            (value,),
+            "SELECT counter, exponent, signature, mined FROM token WHERE exchange = ? "
+            "ORDER BY counter",
+            (exchange,),
         )
         return [_token(row) for row in rows]
+
+    def sent_tokens(
+        self, connection: sqlite3.Connection, keyset: int, transfer: int
+    ) -> list[Token]:
+        """Returns the tokens of a keyset that were handed over by a transfer."""
+        rows = connection.execute(
+            "SELECT counter, exponent, signature, mined FROM token "
+            "WHERE transfer = ? AND keyset = ? AND state = ? ORDER BY counter",
+            (transfer, keyset, TokenState.SENT),
+        )
+        return [_token(row) for row in rows]
+
+    def send_tokens(
+        self,
+        connection: sqlite3.Connection,
+        keyset: int,
+        counters: Sequence[int],
+        transfer: int,
+    ) -> None:
+        """Hands tokens over by a transfer."""
+        self.move_tokens(connection, keyset, counters, TokenState.SENT)
+        connection.executemany(
+            "UPDATE token SET transfer = ? WHERE keyset = ? AND counter = ?",
+            ((transfer, keyset, counter) for counter in counters),
+        )
 
     def sums(self, connection: sqlite3.Connection) -> dict[tuple[int, TokenState], tuple[int, int]]:
         """Returns how many tokens of each keyset are in each state, and their amount."""
@@ -373,6 +395,12 @@ class WalletStore:
         )
         if cursor.rowcount != len(counters):
             raise InternalError(f"{len(counters) - cursor.rowcount} tokens are not in the wallet")
+
+    def spend_tokens(self, connection: sqlite3.Connection, exchange: int) -> None:
+        """Notes that the mint took what an exchange gave it."""
+        connection.execute(
+            "UPDATE token SET state = ? WHERE exchange = ?", (TokenState.SPENT, exchange)
+        )
 
     # Exchanges
 
