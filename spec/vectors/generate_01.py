@@ -23,6 +23,7 @@ TAGS = [
     "radpool/epoch-update",
     "radpool/claim",
     "radpool/statement",
+    "radpool/redemption",
 ]
 
 GENESIS = bytes.fromhex(

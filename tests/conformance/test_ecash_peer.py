@@ -1,0 +1,221 @@
+"""A second client at a real pool: the peer, which knows the specification and nothing of ours."""
+
+import hashlib
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from ecash_pool import COINBASE_MATURITY, MATURITY, ecash_pool
+from peer import ecash_message as wire
+from peer.ecash import Seed, worth_msat
+from peer.ecash_session import (
+    LAZY,
+    NETWORK,
+    POOL,
+    WINDOW,
+    EcashSession,
+    RefusedError,
+    powers_of_two,
+)
+from peer.message import Message
+
+FINAL = 3
+
+
+def wallet(name):
+    return Seed(hashlib.sha512(name.encode()).digest())
+
+
+@asynccontextmanager
+async def visiting(pool, seed, *, number=0):
+    """Connects a peer that has negotiated the extension."""
+    client = await pool.connect()
+    assert (await client.set_up()).name == "SetupConnectionSuccess"
+    wanted = [wire.EXTENSION]
+    await client.send(Message("RequestExtensions", request_id=1, requested_extensions=wanted))
+    await client.expect("RequestExtensionsSuccess")
+    try:
+        yield EcashSession(client, pool.msp_key, seed, seed=number)
+    finally:
+        await client.aclose()
+
+
+async def earn(peer, channel, count, *, by_tlv=False):
+    """Mines shares one by one; each must bring its token or its receipt."""
+    for _ in range(count):
+        share = peer.mine(channel)
+        await peer.claim(share, by_tlv=by_tlv)
+        await peer.answered(share)
+        while any(each[0] == share.message.sequence_number for each in channel.outstanding):
+            await peer.receive()
+
+
+async def find_block(pool, peer, channel):
+    """The peer's next share is a block."""
+    height, zeros = pool.chain.height, pool.chain.block_zeros
+    await pool.chain.ask_for(channel.z)
+    before = channel.active
+    while channel.active == before:
+        await peer.receive()
+    share = peer.mine(channel)
+    await peer.claim(share)
+    await peer.answered(share)
+    await pool.until(lambda: pool.chain.height > height)
+    await pool.until(lambda: pool.ledger.current_epoch > 1)
+    await pool.chain.ask_for(zeros)
+    return share.hash
+
+
+async def final(pool, peer, keyset):
+    """The chain goes on until the keyset has its price; returns its last update."""
+    await pool.until(lambda: pool.state(keyset) != 0)
+    await pool.chain.extend(MATURITY - 1)
+    await pool.until(lambda: pool.state(keyset) == FINAL)
+    while peer.updates.get(keyset, {}).get("state") != FINAL:
+        await peer.receive()
+    return peer.updates[keyset]
+
+
+def test_the_peer_knows_nothing_of_ours():
+    """What judges the pool imports nothing of it: an error cannot hide behind its twin."""
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] == "peer" and module.__file__:
+            text = Path(module.__file__).read_text(encoding="utf-8")
+            assert "import radpool_sv2" not in text, name
+            assert "from radpool_sv2" not in text, name
+
+
+@pytest.mark.parametrize("by_tlv", [False, True], ids=["message", "tlv"])
+async def test_shares_earn_tokens_in_both_forms(tmp_path, by_tlv):
+    """spec: EW-1, EW-5, EW-6, EW-7, EW-8, EW-9, EW-14, EW-15, EW-17, EW-26, EW-27"""
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("alice")) as peer:
+        channel = await peer.open_ecash(WINDOW)
+        await earn(peer, channel, 4, by_tlv=by_tlv)
+        assert [token.z for token in peer.tokens] == [channel.z] * 4
+        assert len({token.signature for token in peer.tokens}) == 4
+        assert channel.accepted == 4
+        assert channel.work == 4 * 2**channel.z
+        assert await pool.shares() == 4
+
+
+async def test_a_claim_that_was_never_answered_is_fetched_later(tmp_path):
+    """spec: EW-21, EW-22, EW-28, RC-11, RC-16
+
+    attack: A25
+    """
+    seed = wallet("bob")
+    async with ecash_pool(tmp_path) as pool:
+        async with visiting(pool, seed) as peer:
+            channel = await peer.open_ecash(POOL)
+            await earn(peer, channel, 2)
+            known, keyset = list(peer.tokens), peer.terms[channel.id].keyset
+            await peer.claim(peer.mine(channel))
+            await pool.until(lambda: pool.mint.keyset(keyset).work == 3 * 2 ** (channel.z - 4))
+        async with visiting(pool, seed, number=1) as again:
+            await again.send_extended("EcashKeysetRequest", keyset_id=keyset)
+            await again.hear("EcashKeysetAnnounce")
+            outputs = [again.output(keyset) for _ in range(5)]
+            answer = await again.fetch(keyset, outputs)
+            assert [row["index"] for row in answer["signatures"]] == [0, 1, 2]
+            assert (answer["pending"], answer["unknown"]) == ([], [3, 4])
+            assert again.tokens[:2] == known
+            assert await again.fetch(keyset, outputs) == {**answer, "request_id": 2}
+
+
+async def test_a_lazy_channel_owes_by_a_signed_root(tmp_path):
+    """spec: EW-15, EW-18, RC-15
+
+    attack: A8
+    """
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("carol")) as peer:
+        channel = await peer.open_ecash(WINDOW, sign_modes=2)
+        terms = peer.terms[channel.id]
+        assert terms.sign_mode == LAZY
+        await earn(peer, channel, 3)
+        await earn(peer, channel, 2, by_tlv=True)
+        assert peer.tokens == []
+        await peer.fetch(terms.keyset, terms.owed)
+        assert len(peer.tokens) == 5
+
+
+async def test_tokens_are_swapped_and_redeemed_after_a_block(tmp_path):
+    """spec: EW-23, EW-24, EW-29, ES-3, ES-8, ES-11, ES-12, ES-13, WT-21, WT-23"""
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("dora")) as peer:
+        channel = await peer.open_ecash(POOL)
+        keyset = peer.terms[channel.id].keyset
+        await earn(peer, channel, 4)
+        await earn(peer, channel, 2, by_tlv=True)
+        block = await find_block(pool, peer, channel)
+        units = sum(peer.keysets[keyset].units(token.z) for token in peer.tokens)
+        assert len(peer.tokens) == 7
+
+        # Many small tokens become few before they are worth anything.
+        await peer.spend(peer.tokens, keyset, powers_of_two(units))
+        assert len(peer.tokens) == len(powers_of_two(units))
+        sat_keyset = await peer.learn_keysets()
+        with pytest.raises(RefusedError, match="epoch-open"):
+            await peer.spend(peer.tokens, sat_keyset, [1])
+
+        update = await final(pool, peer, keyset)
+        assert update["block_hash"] == block
+        # The swap did not change what the price is divided by.
+        assert update["work_total"] == units
+        assert update["redeem_after_height"] == update["height"] + COINBASE_MATURITY - 1
+        sats = worth_msat(update["theta_msat"], update["work_total"], units) // 1000
+        with pytest.raises(RefusedError, match="immature"):
+            await peer.spend(peer.tokens, sat_keyset, powers_of_two(sats))
+        await pool.chain.extend(COINBASE_MATURITY)
+        await pool.until(lambda: pool.ledger.tip_height >= update["redeem_after_height"])
+        work = list(peer.tokens)
+        with pytest.raises(RefusedError, match="amount-mismatch"):
+            await peer.spend(work, sat_keyset, powers_of_two(sats + 1))
+        answer = await peer.spend(work, sat_keyset, powers_of_two(sats))
+        assert (answer["price_num"], answer["price_den"]) == (update["theta_msat"], units)
+        assert sum(2**token.z for token in peer.tokens) == sats
+        with pytest.raises(RefusedError, match="already-spent"):
+            await peer.spend(work, sat_keyset, powers_of_two(sats))
+        assert {token.keyset for token in peer.tokens} == {sat_keyset}
+
+
+async def test_a_refused_claim_is_claimed_again(tmp_path):
+    """spec: EW-12, EW-19, EW-20, WT-16, WT-17, WT-19
+
+    attack: A2, A3
+    """
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("erin")) as peer:
+        channel = await peer.open_ecash(WINDOW)
+        first, second = peer.mine(channel), peer.mine(channel)
+        output = await peer.claim(first)
+        await peer.answered(first)
+        await peer.claim(second, output=output)
+        with pytest.raises(RefusedError, match="blinded-message-reused"):
+            await peer.answered(second)
+        assert await pool.shares() == 2
+        await peer.claim(second)
+        answer = await peer.answered(second)
+        assert answer.fields["new_submits_accepted_count"] == 0
+        # The very same share and claim: the very same receipt.
+        channel.outstanding.clear()
+        await peer.claim(first, output=output)
+        await peer.answered(first)
+        assert peer.tokens[0] == peer.tokens[2] != peer.tokens[1]
+        # The same share for another token: refused.
+        channel.outstanding.clear()
+        await peer.claim(first)
+        with pytest.raises(RefusedError, match="duplicate-share"):
+            await peer.answered(first)
+        assert await pool.shares() == 2
+
+
+async def test_two_policies_on_one_connection(tmp_path):
+    """spec: ES-1, ES-2, EW-28"""
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("faye")) as peer:
+        channels = [await peer.open_ecash(policy) for policy in (NETWORK, POOL)]
+        for channel in channels:
+            await earn(peer, channel, 1)
+        assert len({token.keyset for token in peer.tokens}) == 2
+        sat_keyset = await peer.learn_keysets()
+        units = {peer.keysets[token.keyset].fields["unit"] for token in peer.tokens}
+        assert units == {"work"}
+        assert peer.keysets[sat_keyset].fields["unit"] == "sat"
