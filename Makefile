@@ -33,6 +33,14 @@ $(VENV)/.synced: requirements/dev.txt $(UV)
 	@$(UV) pip sync --quiet --python $(PYTHON) --require-hashes requirements/dev.txt
 	@touch $@
 
+# Cashu's reference mint, which tests compare ours with: its pins cannot live beside ours.
+NUTSHELL := .venv-nutshell
+$(NUTSHELL)/.synced: requirements/nutshell.txt $(UV)
+	@echo "==> nutshell into $(NUTSHELL)"
+	@[ -x $(NUTSHELL)/bin/python ] || $(UV) venv --quiet --python python3 $(NUTSHELL)
+	@$(UV) pip sync --quiet --python $(NUTSHELL)/bin/python --require-hashes requirements/nutshell.txt
+	@touch $@
+
 # A deleted shared object is not noticed by the installer's cache, so the package is always offered
 # again and cargo decides what there is to do.
 .PHONY: build native
@@ -52,7 +60,7 @@ test-rust: $(VENV)/.synced
 	@echo "==> Rust tests"
 	@$(CARGO) test --quiet $(MANIFEST) --workspace
 
-test-python: build load
+test-python: build load $(NUTSHELL)/.synced
 	@echo "==> Python tests"
 	@$(PYTHON) -m pytest
 
@@ -88,7 +96,9 @@ interop: build ## Lets SRI's mining device mine on the pool (installs it first; 
 lock: $(UV) ## Pins Python packages again.
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-header --no-annotate requirements/dev.in -o requirements/dev.txt
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-header --no-annotate requirements/nutshell.in -o requirements/nutshell.txt
 
 .PHONY: clean
 clean: ## Removes what was built and installed into the checkout.
-	@rm -rf $(VENV) .tools build rust/target radpool_sv2/*.so
+	@rm -rf $(VENV) $(NUTSHELL) .tools build rust/target radpool_sv2/*.so
