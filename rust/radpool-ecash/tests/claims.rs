@@ -130,6 +130,7 @@ fn replies(batch: &ClaimBatch) -> Vec<Accepted> {
     replies.iter().map(|reply| decode(&reply.payload)).collect()
 }
 
+/// spec: EW-14, EW-15
 #[test]
 fn a_claim_goes_from_the_wire_to_its_receipt() {
     let mut batch = ClaimBatch::read([share(0), share(1)], &[slot()]).unwrap();
@@ -152,6 +153,7 @@ fn a_claim_goes_from_the_wire_to_its_receipt() {
 }
 
 /// attack: A3. Of two shares with one blinded message, one gets a signature.
+/// spec: WT-17
 #[test]
 fn a_blinded_message_is_signed_once_in_a_batch() {
     let mut second = share(1);
@@ -167,6 +169,7 @@ fn a_blinded_message_is_signed_once_in_a_batch() {
 
 /// attack: A25. What no transaction took is neither signed nor answered, and a signature that is
 /// made again is the same.
+/// spec: WT-18, WT-9
 #[test]
 fn only_what_was_handed_out_is_signed() {
     let mut batch = ClaimBatch::read([share(0), share(1), share(2)], &[slot()]).unwrap();
@@ -248,6 +251,7 @@ fn keys_that_are_missing_sign_nothing() {
     assert_eq!(batch.replies(&msp(), &mut HashMap::new()), Err(ClaimBatchError::Unsigned(0)));
 }
 
+/// spec: EW-16
 #[test]
 fn shares_beside_the_ladder_of_the_keyset_leave_a_residue() {
     let at =
@@ -266,6 +270,7 @@ fn shares_beside_the_ladder_of_the_keyset_leave_a_residue() {
     assert!(accepted.receipts[1..].iter().all(|receipt| receipt.signature.is_some()));
 }
 
+/// spec: EW-17
 #[test]
 fn each_channel_and_message_is_answered_apart() {
     let shares = (0..6).map(|index| ClaimedShare {
@@ -312,6 +317,7 @@ fn a_message_has_at_most_600_receipts() {
 }
 
 /// attack: A8. A lazy channel's receipts are a signed chain, which is carried on.
+/// spec: EW-18
 #[test]
 fn lazy_channels_get_a_signed_chain_and_no_signatures() {
     let other = |index| ClaimedShare { channel: 3, ..share(index) };

@@ -97,6 +97,7 @@ fn scalar(byte: u8) -> Scalar {
 
 /// attack: A5. Nothing on the way to a signature draws randomness: two of the same message are the
 /// same bytes, and those of other messages and other keys share no nonce.
+/// spec: WT-9
 #[test]
 fn signatures_are_the_same_each_time() {
     let (key, other) = (AmountKey::new(scalar(7)), AmountKey::new(scalar(8)));

@@ -18,6 +18,7 @@ const MESSAGES: &str = "05-ecash-messages.json";
 const EPOCHS: &str = "07-ecash-epochs.json";
 
 /// attack: A4. Every malformed blinded message has one and the same code.
+/// spec: WT-1, EW-13
 #[test]
 fn claims_are_read_strictly() {
     for (id, case) in cases(MESSAGES, "claims") {
@@ -35,6 +36,7 @@ fn claims_are_read_strictly() {
     }
 }
 
+/// spec: EW-18
 #[test]
 fn lazy_receipts_are_a_signed_chain() {
     for (id, case) in cases(MESSAGES, "receipts") {
@@ -61,6 +63,7 @@ fn packed(claim: &Value, z0: u8) -> [u8; CLAIM_LEAF_LEN] {
     parts.concat().try_into().unwrap()
 }
 
+/// spec: ES-21
 #[test]
 fn claims_of_a_keyset_are_summed_up_in_a_tree() {
     for (id, case) in cases(EPOCHS, "trees") {

@@ -17,6 +17,7 @@ fn seed(inputs: &Value) -> (WalletSeed, KeysetId) {
     (WalletSeed::new(Zeroizing::new(array(&inputs["seed"]))), keyset)
 }
 
+/// spec: RC-2, RC-3
 #[test]
 fn outputs_come_of_seed_keyset_and_counter() {
     for (id, case) in cases(FILE, "outputs") {
@@ -46,6 +47,7 @@ fn unblinded(inputs: &Value) -> Option<Point> {
 }
 
 /// attack: A7. A wallet keeps nothing that the announced key did not provably sign.
+/// spec: RC-12
 #[test]
 fn only_proved_receipts_become_tokens() {
     for (id, case) in cases(FILE, "receipts") {

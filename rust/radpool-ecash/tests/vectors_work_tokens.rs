@@ -27,6 +27,7 @@ fn keys(inputs: &Value) -> KeysetKeys {
     KeysetKeys::derive(&seed, text(&inputs["unit"]), number(&inputs["number"]), 0, count).unwrap()
 }
 
+/// spec: WT-3, WT-4, WT-5, WT-6
 #[test]
 fn keysets_come_of_the_seed() {
     for (id, case) in cases(FILE, "keysets") {
@@ -44,6 +45,7 @@ fn keysets_come_of_the_seed() {
     }
 }
 
+/// spec: WT-5
 #[test]
 fn ids_cover_keys_and_terms() {
     for (id, case) in cases(FILE, "keyset_ids") {
@@ -57,6 +59,7 @@ fn ids_cover_keys_and_terms() {
     }
 }
 
+/// spec: WT-3
 #[test]
 fn denominations_end_at_63_steps_or_at_the_ladder() {
     for (id, case) in cases(FILE, "denominations") {
@@ -66,6 +69,7 @@ fn denominations_end_at_63_steps_or_at_the_ladder() {
     }
 }
 
+/// spec: WT-2
 #[test]
 fn messages_are_hashed_to_the_curve() {
     for (id, case) in cases(FILE, "curve_points") {
@@ -74,6 +78,7 @@ fn messages_are_hashed_to_the_curve() {
     }
 }
 
+/// spec: WT-7, WT-8, WT-9
 #[test]
 fn tokens_are_blinded_signed_unblinded_and_verified() {
     for (id, case) in cases(FILE, "tokens") {
@@ -104,6 +109,7 @@ fn tokens_are_blinded_signed_unblinded_and_verified() {
     }
 }
 
+/// spec: WT-8
 #[test]
 fn challenges_hash_four_points() {
     for (id, case) in cases(FILE, "challenges") {
@@ -123,6 +129,7 @@ fn proves(inputs: &Value) -> Option<bool> {
 }
 
 /// attack: A7. A signature by any other key than the announced one has no proof.
+/// spec: WT-10
 #[test]
 fn a_proof_that_is_wrong_in_any_way_proves_nothing() {
     for (id, case) in cases(FILE, "proofs") {
@@ -131,6 +138,7 @@ fn a_proof_that_is_wrong_in_any_way_proves_nothing() {
     }
 }
 
+/// spec: WT-10
 #[test]
 fn receivers_verify_with_the_blinding_factor() {
     for (id, case) in cases(FILE, "carol_proofs") {
@@ -144,6 +152,7 @@ fn receivers_verify_with_the_blinding_factor() {
     }
 }
 
+/// spec: WT-13
 #[test]
 fn residues_are_exact() {
     for (id, case) in cases(FILE, "residues") {
@@ -160,6 +169,8 @@ fn short(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
 
+/// spec: WT-15, WT-16
+/// attack: A23
 #[test]
 fn claims_are_admitted_by_the_rule() {
     for (id, case) in cases(FILE, "claim_rule") {
