@@ -1,11 +1,19 @@
 """The vectors of page 07, which Rust reads too."""
 
 import json
+from types import SimpleNamespace
 
+import pytest
 from vector_file import cases
 
 from radpool_sv2._native.ledger import MspKey
+from radpool_sv2.config.ecash import EcashSection
+from radpool_sv2.ecash import redemption
+from radpool_sv2.ecash.policy import KeysetState
 from radpool_sv2.ecash.price import fee_of, share_out, value_of, value_of_each
+from radpool_sv2.ecash.redemption import Teller
+from radpool_sv2.ecash.refusal import RefusedError
+from radpool_sv2.ecash.settlement import Slice, window_of
 from radpool_sv2.ecash.statement import ClaimRow, ClaimTree, Leaf, claim_record
 from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify.bip340 import is_signed_by
@@ -117,3 +125,40 @@ def test_work_of_a_block(case):
     """spec: ES-5"""
     target = int(case["inputs"]["target"], 16)
     assert 2**256 // (target + 1) == int(case["expected"]["work"])
+
+
+@cases(FILE, "windows")
+def test_window(case):
+    """spec: ES-5"""
+    inputs = case["inputs"]
+    slices = [
+        Slice(row["number"], row["epoch"], int(row["work"]) << inputs["z0"], KeysetState.CLOSED)
+        for row in reversed(inputs["keysets"])
+    ]
+    span = inputs["window_difficulties"] * int(inputs["network_work"])
+    assert sorted(window_of(slices, inputs["epoch"], span)) == case["expected"]["numbers"]
+
+
+@cases(FILE, "gates")
+def test_gate(case, monkeypatch):
+    """spec: ES-13
+
+    attack: A12, A20
+    """
+    inputs = case["inputs"]
+    confirmations = min(inputs["tip_height"] - height + 1 for height in inputs["heights"])
+    table = redemption.table
+    monkeypatch.setattr(table, "least_confirmations", lambda *_: confirmations)
+    monkeypatch.setattr(table, "immature_advance", lambda *_: inputs["advanced_msat"])
+    settings = EcashSection(
+        coinbase_maturity=inputs["coinbase_maturity"],
+        advance_cap_sats=inputs["advance_cap_msat"] // 1000,
+    )
+    teller = Teller(None, None, settings, 0)
+    row = SimpleNamespace(number=1)
+    if "expected_error" in case:
+        with pytest.raises(RefusedError) as caught:
+            teller._check_mature(None, row, inputs["asked_msat"])
+        assert caught.value.error_code == case["expected_error"]
+    else:
+        teller._check_mature(None, row, inputs["asked_msat"])

@@ -3,6 +3,7 @@
 from vector_file import cases
 
 from radpool_sv2._native.ecash import WalletSeed, verify_signature_dleqs
+from radpool_sv2.wallet.recovery import Scan
 from radpool_sv2.wallet.seed import seed_of
 
 FILE = "08-wallet-recovery.json"
@@ -49,3 +50,20 @@ def test_receipt(case):
     else:
         assert token.hex() == case["expected"]["C"]
         assert verify_signature_dleqs([(public, blinded, *fields)]) == [True]
+
+
+@cases(FILE, "scans")
+def test_scan(case):
+    """spec: RC-9"""
+    inputs, expected = case["inputs"], case["expected"]
+    known = set(inputs["known"])
+    scan = Scan(0, inputs["batch"], inputs["gap"])
+    found, requests = [], 0
+    while starts := scan.wanted():
+        for start in starts:
+            requests += 1
+            batch = [counter for counter in range(start, start + scan.batch) if counter in known]
+            found += batch
+            scan.record(start, max(batch, default=-1))
+    assert (found, scan.highest + 1) == (expected["found"], expected["next_counter"])
+    assert requests == expected["requests"]

@@ -4,6 +4,8 @@ import pytest
 from vector_file import cases
 
 from radpool_sv2._native import ecash
+from radpool_sv2.ecash.claim import Slot
+from radpool_sv2.ecash.policy import Policy
 from radpool_sv2.errors import LocalProtocolError
 
 FILE = "06-work-tokens.json"
@@ -112,3 +114,25 @@ def test_residue(case):
     inputs = case["inputs"]
     found = ecash.denominate(int(inputs["residue"]), int(inputs["value"]), inputs["z0"])
     assert found == (case["expected"]["z"], int(case["expected"]["residue"]))
+
+
+@cases(FILE, "claim_rule")
+def test_claim_rule(case):
+    """spec: WT-15, WT-16"""
+    share, known = case["inputs"]["share"], case["inputs"]["keyset"]
+    slot = Slot(
+        number=known["number"],
+        short=bytes(8),
+        policy=Policy(known["policy"]),
+        account=known["policy"],
+        epoch=known["epoch"],
+        height=known["height"],
+        z0=32,
+        open=known["state"] == "open",
+        grace_until_ms=1_000 if known["state"] == "closed" else 0,
+    )
+    named = share["names"] == slot.number and share["policy"] == slot.account
+    taken = named and slot.takes(share["epoch"], share["height"], 500)
+    assert taken == ("expected" in case)
+    if not taken:
+        assert case["expected_error"] == ("stale-keyset" if named else "unknown-keyset")
