@@ -45,7 +45,7 @@ EVENTS_SHOWN = 6
 WALLET_EXTENSION = "ecash"
 """The extension that fills wallets."""
 UNSIGNED_MAX = 3
-"""Shares without a token that a pool may owe by default. Source: `spec/08-recovery.md`."""
+"""Shares without a token that a pool may owe by default. Source: `spec/08-wallet-recovery.md`."""
 
 
 @app.default
@@ -62,7 +62,7 @@ def miner(  # noqa: PLR0913 - one argument for each option
     wallet: Path | None = None,
     policy: Literal["network", "pool", "window", "fixed"] | None = None,
     sign_mode: Literal["eager", "lazy"] = "eager",
-    unsigned_max: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = UNSIGNED_MAX,
+    unsigned_max: Annotated[int, Parameter(validator=Number(gte=1, lte=32))] = UNSIGNED_MAX,
     mint_url: str | None = None,
 ) -> None:
     """Mines on a pool with this CPU. Good for trying a pool out; it earns nothing on a real chain.
