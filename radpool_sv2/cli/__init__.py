@@ -30,6 +30,7 @@ app.command("radpool_sv2.cli.init:app", name="init", help="Makes the directory o
 app.command("radpool_sv2.cli.certify:app", name="certify", help="Signs the listener's key again.")
 app.command("radpool_sv2.cli.msp:app", name="msp", help="Runs a Mining Service Provider.")
 app.command("radpool_sv2.cli.miner:app", name="miner", help="Mines on a pool with this CPU.")
+app.command("radpool_sv2.cli.wallet:app", name="wallet", help="Keeps what a miner earns.")
 app.command("radpool_sv2.cli.status:app", name="status", help="Shows how a running node fares.")
 app.command("radpool_sv2.cli.verify:app", name="verify", help="Recomputes an exported epoch.")
 app.command("radpool_sv2.cli.chain:app", name="chain", help="Drives a running embedded chain.")

@@ -41,6 +41,7 @@ __all__ = [
     "MintRefusedError",
     "MintUnreachableError",
     "check_url",
+    "plain",
 ]
 
 T = TypeVar("T")
@@ -336,7 +337,7 @@ class MintClient:
             return msgspec.json.decode(raw, type=kind)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise self._wrong(
-                f"something that is no answer to {path} ({_plain(str(error))})"
+                f"something that is no answer to {path} ({plain(str(error))})"
             ) from error
 
     async def _transmit(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
@@ -356,7 +357,7 @@ class MintClient:
                             raise self._wrong(f"more than {BODY_MAX} bytes to {path}")
                     return response.status_code, bytes(raw)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError) as error:
-            why = _plain(str(error)) or type(error).__name__
+            why = plain(str(error)) or type(error).__name__
             raise MintUnreachableError(f"the mint at {self.url} does not answer: {why}") from error
         except trio.TooSlowError as error:
             raise MintUnreachableError(
@@ -376,8 +377,8 @@ class MintClient:
             )
         wait = said.retry_after_s
         return MintRefusedError(
-            f"the mint at {self.url} refused: {_plain(code)} {_plain(said.detail)}".rstrip(),
-            _plain(code),
+            f"the mint at {self.url} refused: {plain(code)} {plain(said.detail)}".rstrip(),
+            plain(code),
             self.url,
             wait if wait is not None and 0 <= wait <= INTEGER_MAX else None,
         )
@@ -417,11 +418,11 @@ def _unhex(text: str, length: int | None = None) -> bytes:
     if not HEX.fullmatch(text) or (length is not None and len(text) != 2 * length):
         what = "bytes" if length is None else f"{length} bytes"
         raise RemoteProtocolError(
-            f"the mint wrote {_plain(text)[:80]!r} where {what} as lower-case hexadecimal belong"
+            f"the mint wrote {plain(text)[:80]!r} where {what} as lower-case hexadecimal belong"
         )
     return bytes.fromhex(text)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Returns a stranger's text so that a terminal shows it and does nothing else."""
     return UNPRINTABLE.sub("?", text)[:DETAIL_MAX]

@@ -354,14 +354,6 @@ async def _row(mint: MintClient, keyset: Keyset, notes: list[str]) -> KeysetRow 
     return row
 
 
-async def _sweep(
-    purse: Purse, mint: MintClient, keyset: Keyset, limit: trio.CapacityLimiter
-) -> Found:
-    """Asks for the signatures of outputs that were reserved and never came back."""
-    outputs = await trio.to_thread.run_sync(purse.missing, keyset.id)
-    return await _fetch(purse, mint, keyset, outputs, limit)
-
-
 async def _scan(
     purse: Purse, mint: MintClient, keyset: Keyset, scan: Scan, limit: trio.CapacityLimiter
 ) -> Found:
@@ -371,7 +363,8 @@ async def _scan(
     async def ask(start: int) -> None:
         async with limit:
             outputs = await trio.to_thread.run_sync(purse.derive, keyset.id, start, scan.batch)
-            found = await _fetch_batch(purse, mint, keyset, outputs)
+            # Which of these were shares and which outputs of a merge, nobody can tell.
+            found = await _fetch_batch(purse, mint, keyset, outputs, mined=False)
         total.add(found)
         scan.record(start, found.highest)
 
@@ -382,19 +375,16 @@ async def _scan(
     return total
 
 
-async def _fetch(
-    purse: Purse,
-    mint: MintClient,
-    keyset: Keyset,
-    outputs: Sequence[Output],
-    limit: trio.CapacityLimiter,
+async def _sweep(
+    purse: Purse, mint: MintClient, keyset: Keyset, limit: trio.CapacityLimiter
 ) -> Found:
-    """Asks for the signatures of outputs, some at a time."""
+    """Asks for the signatures of outputs that were reserved and never came back."""
+    outputs = await trio.to_thread.run_sync(purse.missing, keyset.id)
     total = Found()
 
     async def fetch_batch(batch: Sequence[Output]) -> None:
         async with limit:
-            total.add(await _fetch_batch(purse, mint, keyset, batch))
+            total.add(await _fetch_batch(purse, mint, keyset, batch, mined=True))
 
     async with _together() as nursery:
         for at in range(0, len(outputs), BATCH):
@@ -403,14 +393,14 @@ async def _fetch(
 
 
 async def _fetch_batch(
-    purse: Purse, mint: MintClient, keyset: Keyset, outputs: Sequence[Output]
+    purse: Purse, mint: MintClient, keyset: Keyset, outputs: Sequence[Output], *, mined: bool
 ) -> Found:
     known = {output.blinded: output for output in outputs}
     signed = await mint.signed(keyset.id, keyset.unit, list(known))
     if not signed:
         return Found()
     receipts = [(known[blinded].counter, *answer) for blinded, answer in signed.items()]
-    verify = partial(purse.verify, keyset, receipts, mined=keyset.unit == WORK_UNIT)
+    verify = partial(purse.verify, keyset, receipts, mined=mined)
     tokens, bad = await trio.to_thread.run_sync(verify)
     secrets = {output.counter: output.secret for output in outputs}
     ys = KeysetKeys.ys([secrets[token.counter] for token in tokens])

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from radpool_sv2.wallet.announcement import SAT_UNIT, EpochState
 from radpool_sv2.wallet.price import price_of
 from radpool_sv2.wallet.redemption import why_not
-from radpool_sv2.wallet.store import TokenState
+from radpool_sv2.wallet.store import Event, TokenState
 
 if TYPE_CHECKING:
     from radpool_sv2.wallet.purse import Purse
-    from radpool_sv2.wallet.store import Event, Keyset
+    from radpool_sv2.wallet.store import Keyset
 
 __all__ = ["Balance", "EpochLine", "SatLine", "history", "look"]
 
@@ -108,8 +108,11 @@ class Balance:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
-        """Returns it as JSON shows it."""
-        return asdict(self)
+        """Returns it as JSON shows it; work in hashes is text, as it may pass 2^64."""
+        fields = asdict(self)
+        for line in fields["epochs"]:
+            line["hashes"] = str(line["hashes"])
+        return fields
 
 
 Sums = dict[tuple[int, TokenState], tuple[int, int]]
@@ -170,8 +173,8 @@ def _epoch(keyset: Keyset, sums: Sums, tip: int | None) -> EpochLine:
     formula = "nothing pays it yet"
     if price is not None:
         formula = (
-            f"floor({price.num} msat x {units} / {price.den}) = {price.msat(units)} msat, "
-            f"so {price.sats(units)} sat"
+            f"floor({price.num:,} msat x {units:,} / {price.den:,}) = {price.msat(units):,} msat, "
+            f"so {price.sats(units):,} sat"
         )
     return EpochLine(
         keyset=keyset.id.hex(),
@@ -199,6 +202,18 @@ def _epoch(keyset: Keyset, sums: Sums, tip: int | None) -> EpochLine:
 
 
 def history(purse: Purse) -> list[Event]:
-    """Returns what happened, oldest first."""
+    """Returns what happened, oldest first; the shares of a keyset are one event."""
     with purse.file.read() as connection:
-        return purse.store.events(connection)
+        events = purse.store.events(connection)
+        mined = purse.store.mined(connection)
+        keysets = purse.store.keysets(connection)
+    earned = [
+        Event(keyset.seen_ms, "earn", keyset.id, mined[keyset.number][1], 0, _shares(keyset, mined))
+        for keyset in keysets
+        if keyset.number in mined
+    ]
+    return sorted([*events, *earned], key=lambda event: event.time_ms)
+
+
+def _shares(keyset: Keyset, mined: dict[int, tuple[int, int]]) -> str:
+    return f"{mined[keyset.number][0]} shares, from then on"

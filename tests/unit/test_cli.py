@@ -23,6 +23,7 @@ COMMANDS = [
     "msp",
     "status",
     "verify",
+    "wallet",
 ]
 
 

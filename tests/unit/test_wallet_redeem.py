@@ -1,10 +1,9 @@
 """A wallet and a mint: what shares earn becomes sats, exactly, whatever breaks on the way."""
 
 import pytest
-import trio
+from wallet_rig.mint import URL, FakeMint
 
 from radpool_sv2.wallet import Wallet
-from wallet_rig.mint import URL, FakeMint
 
 
 @pytest.fixture
