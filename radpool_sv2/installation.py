@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from coincurve import PrivateKey, PublicKeyXOnly
 
+from radpool_sv2._native.ecash import MintSeed
 from radpool_sv2._native.keys import AuthoritySecretKey, StaticKey
 from radpool_sv2._native.ledger import MspKey
 from radpool_sv2.chain.address import address_from_script
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["CONFIG_NAME", "Installation", "install_msp"]
+__all__ = ["CONFIG_NAME", "ECASH", "Installation", "install_msp"]
 
 CONFIG_NAME: Final = "msp.toml"
 
 CERTIFICATE_DAYS: Final = 90
+
+ECASH: Final = "ecash"
+"""The name of the extension that makes the node a mint, where it is installed."""
+
+EXTENSIONS_GROUP: Final = "radpool_sv2.extensions"
 
 EMBEDDED_EXPONENT_MIN: Final = 16
 """The easiest share on the embedded chain: CPU miners find one of 2^16 hashes within a second."""
@@ -84,6 +91,7 @@ def install_msp(
     write_text(keys / "server.key", static_key.expose_text(), secret=True)
     write_text(keys / "server.cert", certificate.to_bytes().hex(), secret=False)
     write_text(keys / "msp.key", msp.expose_secret().hex(), secret=True)
+    write_text(keys / "mint.key", MintSeed.generate().expose_secret().hex(), secret=True)
     payout_key = None
     if payout_address is None:
         payout_key = keys / "payout.key"
@@ -94,11 +102,20 @@ def install_msp(
         "keys.authority_public_key": public,
         "templates.payout_address": payout_address,
         "mining.exponent_min": EMBEDDED_EXPONENT_MIN,
+        "ecash.unit_exponent": EMBEDDED_EXPONENT_MIN,
+        **_mint_settings(),
         **(settings or {}),
     }
     # Last: whoever sees the configuration may rely on everything that it names.
     write_text(config, render(MspConfig, values), secret=False)
     return Installation(directory, config, public, msp.public, payout_address, payout_key)
+
+
+def _mint_settings() -> Mapping[str, object]:
+    """Makes the node a mint where the extension is there that miners need for it."""
+    if not any(entry.name == ECASH for entry in entry_points(group=EXTENSIONS_GROUP)):
+        return {}
+    return {"ecash.enabled": True, "extensions.enabled": [ECASH]}
 
 
 def _payout() -> tuple[bytes, str]:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from radpool_sv2._native.ecash import MintSeed
 from radpool_sv2._native.keys import (
     AuthorityPublicKey,
     AuthoritySecretKey,
@@ -38,6 +39,7 @@ __all__ = [
     "KeyRing",
     "load_authority_key",
     "load_keys",
+    "load_mint_seed",
     "read_text",
     "sign_certificate",
     "write_text",
@@ -157,6 +159,23 @@ def load_keys(keys: Keys) -> KeyRing:
     return KeyRing(authority, static_key, certificate, msp)
 
 
+def load_mint_seed(keys: Keys) -> MintSeed:
+    """Reads the seed of the mint's keysets.
+
+    Raises:
+        ConfigError: Names the file and what to do.
+    """
+    file = keys.mint_key_file
+    if not file.exists():
+        raise ConfigError(
+            "the mint's key is not there. Put it back from your copy, or, if this node was never a "
+            "mint, make one: `openssl rand -hex 32`, in a file of mode 0600",
+            file=file,
+            key="keys.mint_key_file",
+        )
+    return _named(file, _mint_seed, read_text(file, "the mint's key", secret=True))
+
+
 def load_certificate(file: Path) -> Certificate:
     """Reads a certificate: 74 bytes as hex digits.
 
@@ -205,6 +224,14 @@ def _msp_key(text: str) -> MspKey:
     except ValueError as error:
         raise ConfigError("is not an MSP key: 64 hex digits expected") from error
     return MspKey.from_secret(raw)
+
+
+def _mint_seed(text: str) -> MintSeed:
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError as error:
+        raise ConfigError("is not a mint's key: 64 hex digits expected") from error
+    return MintSeed.from_secret(raw)
 
 
 def _named(file: Path, read: Callable[[A], T], value: A) -> T:

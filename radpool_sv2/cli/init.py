@@ -35,6 +35,7 @@ def _tell(made: Installation) -> None:
     console.print("  keys/authority.key   vouches for the listener; miners pin its public half")
     console.print("  keys/server.key      the listener's key, and keys/server.cert for it")
     console.print("  keys/msp.key         signs the share log")
+    console.print("  keys/mint.key        makes the mint's money: keep a copy in a safe place")
     if made.payout_key is not None:
         console.print("  keys/payout.key      owns the address that blocks pay")
     console.print(f"\nAuthority public key, for miners: [bold]{made.authority_public_key}[/]")

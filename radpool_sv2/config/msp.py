@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - the reader resolves the annotations at run time
 
+from radpool_sv2.config.ecash import EcashSection  # noqa: TC001 - as above
 from radpool_sv2.config.limit import HOUR_MS, MINUTE_MS, Limits
 from radpool_sv2.config.setting import (
     REQUIRED,
@@ -23,6 +24,7 @@ from radpool_sv2.config.setting import (
     path,
     text,
 )
+from radpool_sv2.errors import ConfigError
 from radpool_sv2.units import EXPONENT_MAX
 
 
@@ -80,6 +82,12 @@ class Keys:
     msp_key_file: Path = path(
         "keys/msp.key",
         about="The secret key that signs the share log and names the MSP in every owner tag.",
+        why="Where `radpool init msp` writes it.",
+    )
+    mint_key_file: Path = path(
+        "keys/mint.key",
+        about="The secret seed of all keysets of the mint. Whoever has it can make money: keep a "
+        "copy in a safe place, since tokens cannot be redeemed without it.",
         why="Where `radpool init msp` writes it.",
     )
     certificate_days: int = integer(
@@ -374,3 +382,27 @@ class MspConfig:
     templates: Templates
     http: Http
     extensions: Extensions
+    ecash: EcashSection
+
+    def __post_init__(self) -> None:
+        """Checks what concerns several keys.
+
+        Raises:
+            ConfigError: The mint is enabled with settings that do not fit each other.
+        """
+        if not self.ecash.enabled:
+            return
+        if self.ecash.unit_exponent > self.mining.exponent_min:
+            raise ConfigError(
+                "the easiest share must be worth at least one unit",
+                key="ecash.unit_exponent",
+                value=str(self.ecash.unit_exponent),
+                allowed=f"at most mining.exponent_min, which is {self.mining.exponent_min}",
+            )
+        if "fixed" in self.ecash.policies and not self.ecash.fixed_price_msat:
+            raise ConfigError(
+                "the policy fixed needs a price",
+                key="ecash.fixed_price_msat",
+                value="0",
+                allowed="at least 1, or ecash.policies without fixed",
+            )

@@ -83,7 +83,18 @@ def loads(config: type[T], content: str, file: Path) -> T:
         if not isinstance(given, dict):
             raise place.fault(name, given, f"is a section: write [{name}]", "a section")
         values[name] = _section(section, name, given, place)
-    return config(**values)
+    try:
+        return config(**values)
+    except ConfigError as error:
+        # What concerns several keys is checked by the configuration itself, which knows no file.
+        raise ConfigError(
+            error.message,
+            file=file,
+            line=place.lines.get(error.key or ""),
+            key=error.key,
+            value=error.value,
+            allowed=error.allowed,
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -179,6 +179,23 @@ def names(default: object, *, about: str, why: str) -> Any:
     return _field(Setting(read, default, about, why, "a list of names, which may be empty"))
 
 
+def selection(default: object, choices: Sequence[str], *, about: str, why: str) -> Any:
+    """Declares a list of some words out of a few, in an order that matters."""
+    words = ", ".join(choices)
+
+    def read(value: object, _base: Path) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value:
+            raise ValueError(f'give a list: ["{choices[0]}"]')
+        for item in value:
+            if item not in choices:
+                raise ValueError(f"there is only: {words}")
+        if len(set(value)) != len(value):
+            raise ValueError("a word stands in it twice")
+        return tuple(value)
+
+    return _field(Setting(read, default, about, why, f"a list of some of {words}"))
+
+
 def setting_of(field: dataclasses.Field[Any]) -> Setting:
     """Gives the description that a field was declared with."""
     setting = field.metadata["setting"]

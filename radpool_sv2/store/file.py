@@ -67,6 +67,14 @@ class SqliteFile:
             _close(self._reader)
             self._reader = None
 
+    def change(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Runs the block as one durable transaction, for tables that others keep in this file."""
+        return self._write()
+
+    def look(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Runs the block, which only reads, on one unchanging state of the file."""
+        return self._read()
+
     def _write(self) -> AbstractContextManager[sqlite3.Connection]:
         """Runs the block as one durable transaction."""
         return self._on_writer("BEGIN IMMEDIATE")
@@ -183,6 +191,14 @@ class SqliteFile:
                 raise StoreError(
                     f"{self._file}: damaged: settlement {unbalanced[0][0]} does not sum to zero. "
                     "Restore it from a backup."
+                )
+            unbalanced = connection.execute(
+                "SELECT event FROM mint_entry GROUP BY event HAVING SUM(msat) <> 0"
+            ).fetchall()
+            if unbalanced:
+                raise StoreError(
+                    f"{self._file}: damaged: event {unbalanced[0][0]} of the mint does not sum to "
+                    "zero. Restore it from a backup."
                 )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from radpool_sv2.store.ecash_schema import create_mint
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
@@ -17,11 +19,11 @@ __all__ = ["APPLICATION_ID", "LIMB_BITS", "MIGRATIONS", "VERSION", "create"]
 APPLICATION_ID = 0x52505332
 """Marks the file as ours ("RPS2"), so that another program's database is never written to."""
 
-VERSION = 1
+VERSION = 2
 
 LIMB_BITS = 40
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: create_mint}
 """What turns a file of the version that is the key into one of the next version."""
 
 STATEMENTS = (
@@ -160,5 +162,6 @@ def create(connection: sqlite3.Connection) -> None:
                 f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
+    create_mint(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -1,0 +1,425 @@
+"""Books the claims of shares: one token for one share and one blinded message, for ever.
+
+Theory of operation. The claims of a batch are read before it is committed, and stored in the
+transaction that makes its shares durable: neither is there without the other. Signatures are made
+afterwards, whenever somebody asks; they are always the same, so none is stored.
+
+A claim may be refused although its share is good. The share is noted then, and whoever submits it
+once more can claim it with a fresh blinded message. What was claimed before with the same message
+is answered again.
+
+Which keysets take claims is looked up before, in memory, and once more in the transaction: a price
+that was fixed meanwhile counts all claims there are, and no other comes in behind it.
+
+Source: `spec/06-work-tokens.md`.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from radpool_sv2._native.ecash import ClaimBatch, ClaimSlot, check_points
+from radpool_sv2.ecash import refusal
+from radpool_sv2.ecash.policy import KeysetState, Policy
+from radpool_sv2.ecash.price import WORK_MAX
+from radpool_sv2.ecash.redemption import cover_of
+from radpool_sv2.ecash.refusal import RefusedError
+from radpool_sv2.store import ecash as table
+from radpool_sv2.store import ecash_token as tokens
+from radpool_sv2.units import HASH_LEN
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from radpool_sv2._native.engine import RepeatedShare, ShareBatch
+    from radpool_sv2.config.ecash import EcashSection
+    from radpool_sv2.ecash.archive import Archive
+    from radpool_sv2.store import SqliteStore
+    from radpool_sv2.store.ecash import KeysetRow
+
+__all__ = ["ClaimEnclosure", "ClaimRegister", "Claimed", "Slot"]
+
+CLAIM_FIELD: Final = 0x01
+SHORT_LEN: Final = 8
+POINT_LEN: Final = 33
+
+TAKING: Final = (KeysetState.OPEN, KeysetState.CLOSED, KeysetState.PROVISIONAL)
+"""States in which a keyset that is not frozen may take claims."""
+
+STALE_MAX: Final = 1_000
+"""How many of the newest keysets are told apart from ones that nobody knows."""
+
+# Where a share record of the engine has its account, and its header's hash.
+ACCOUNT_AT: Final = 16
+HASH_AT: Final = 68
+
+_TLV: Final = struct.Struct("<HBH")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Is a keyset that claims may name.
+
+    Attributes:
+        number: The mint's number of it.
+        short: The first 8 bytes of its id.
+        policy: Its policy.
+        account: The ledger's account of the policy.
+        epoch: Its epoch.
+        height: Its height under the policy `network`, which decides there; else None.
+        z0: The exponent of one unit.
+        open: Whether it is open.
+        grace_until_ms: Until when a closed one takes claims of its own epoch.
+    """
+
+    number: int
+    short: bytes
+    policy: Policy
+    account: int
+    epoch: int
+    height: int | None
+    z0: int
+    open: bool
+    grace_until_ms: int
+
+    def state(self, now_ms: int) -> str:
+        """Returns what the native `ClaimSlot` calls its state."""
+        if self.open:
+            return "open"
+        return "closed" if now_ms <= self.grace_until_ms else "stale"
+
+    def takes(self, epoch: int, height: int, now_ms: int) -> bool:
+        """Says whether it takes the claim of a share of an epoch and a height."""
+        own, shares = (self.epoch, epoch) if self.height is None else (self.height, height)
+        state = self.state(now_ms)
+        return (state == "open" and own >= shares) or (state == "closed" and own == shares)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Is a claim that is durable.
+
+    Attributes:
+        message: The blinded message.
+        keyset: The number of the keyset that signs it.
+        exponent: The binary logarithm of its units.
+        z0: The exponent of one unit.
+        new: Whether it was not there before.
+    """
+
+    message: bytes
+    keyset: int
+    exponent: int
+    z0: int
+    new: bool
+
+
+class ClaimRegister:
+    """Books claims; any thread may ask."""
+
+    def __init__(
+        self,
+        store: SqliteStore,
+        settings: EcashSection,
+        accounts: Mapping[Policy, int],
+        archive: Archive,
+        unix_ms: Callable[[], int],
+    ) -> None:
+        """Takes what stays the same.
+
+        Args:
+            store: The ledger's store.
+            settings: The section `ecash`.
+            accounts: The ledger's account of each policy.
+            archive: Where shares that were claimed before are found.
+            unix_ms: Gives the milliseconds since 1970.
+        """
+        self._store = store
+        self._settings = settings
+        self._accounts = dict(accounts)
+        self._archive = archive
+        self._archive_lock = threading.Lock()
+        self._unix_ms = unix_ms
+        self._slots: tuple[Slot, ...] = ()
+
+    def now_ms(self) -> int:
+        """Returns the milliseconds since 1970."""
+        return self._unix_ms()
+
+    @property
+    def accounts(self) -> frozenset[int]:
+        """The ledger's accounts of all policies."""
+        return frozenset(self._accounts.values())
+
+    def know(self, rows: Iterable[KeysetRow]) -> None:
+        """Learns which keysets there are, the newest first."""
+        slots: list[Slot] = []
+        grace_ms = self._settings.grace_s * 1_000
+        for row in rows:
+            if len(slots) == STALE_MAX:
+                break
+            policy = Policy(row.policy)
+            closed_ms = -grace_ms - 1 if row.frozen or row.closed_ms is None else row.closed_ms
+            slots.append(
+                Slot(
+                    number=row.number,
+                    short=row.id[:SHORT_LEN],
+                    policy=policy,
+                    account=self._accounts[policy],
+                    epoch=row.epoch,
+                    height=row.height if policy is Policy.NETWORK else None,
+                    z0=row.z0,
+                    open=row.state == KeysetState.OPEN and not row.frozen,
+                    grace_until_ms=closed_ms + grace_ms,
+                )
+            )
+        self._slots = tuple(slots)
+
+    def enclose(
+        self, batch: ShareBatch, extension_type: int, submit_type: int
+    ) -> ClaimEnclosure | None:
+        """Reads the claims of a batch; None when it has none."""
+        now_ms = self._unix_ms()
+        slots = self._slots
+        native = [
+            ClaimSlot(
+                slot.short,
+                slot.number,
+                slot.account,
+                slot.epoch,
+                slot.height,
+                slot.z0,
+                slot.state(now_ms),
+            )
+            for slot in slots
+        ]
+        claims = ClaimBatch(
+            batch, extension_type=extension_type, submit_type=submit_type, slots=native
+        )
+        if len(claims) == 0:
+            return None
+        return ClaimEnclosure(batch, claims, self, {slot.number: slot.z0 for slot in slots})
+
+    # In the transaction of the batch.
+
+    def room(self, connection: sqlite3.Connection, number: int) -> tuple[int, str]:
+        """Returns how many more units a keyset takes, and the code to refuse any beyond with.
+
+        Args:
+            connection: In a transaction.
+            number: The keyset's number.
+        """
+        found = table.keysets(connection, "number = ?", (number,))
+        if not found or found[0].frozen or found[0].state not in TAKING:
+            return 0, refusal.STALE_KEYSET
+        [row] = found
+        room = WORK_MAX - row.work
+        if row.policy != Policy.FIXED:
+            return room, refusal.EPOCH_CLOSED
+        cover = cover_of(connection, self._settings) - _owed(connection)
+        covered = max(0, cover) * row.price_den // row.price_num
+        code = refusal.MINT_UNAVAILABLE if covered < room else refusal.EPOCH_CLOSED
+        return min(room, covered), code
+
+    def is_covered(self, connection: sqlite3.Connection) -> bool:
+        """Says whether the operator can pay for more work at the fixed price."""
+        return cover_of(connection, self._settings) > _owed(connection)
+
+    # Shares that are submitted once more.
+
+    def claim(self, share: RepeatedShare) -> Claimed:
+        """Books the claim of a share that is in the ledger; runs a transaction.
+
+        Raises:
+            RefusedError: The code tells what is wrong with the claim.
+            StoreError: It is not durable.
+        """
+        short, message = parse_claim(share.data, tlvs=share.tlvs)
+        slot = self._admit(share, short)
+        if not check_points([message])[0]:
+            raise RefusedError(
+                "the blinded message is no compressed point", refusal.INVALID_BLINDED_MESSAGE
+            )
+        with self._store.look() as connection:
+            known = tokens.find_blinded(connection, message)
+        if known is not None:
+            return self._again(share, known)
+        if isinstance(slot, RefusedError):
+            raise slot
+        exponent = min(share.exponent - slot.z0, 63)
+        with self._store.change() as connection:
+            place = tokens.find_unclaimed(connection, share.hash)
+            if place is None:
+                raise RefusedError(
+                    "the share has its token, or is too old", refusal.DUPLICATE_SHARE
+                )
+            room, code = self.room(connection, slot.number)
+            if 1 << exponent > room:
+                raise RefusedError("the keyset takes no more claims", code)
+            row = (tokens.claim_id(*place), message, slot.number, exponent)
+            if tokens.add_claims(connection, [row]):
+                raise RefusedError(
+                    "the blinded message was used before: take a fresh one",
+                    refusal.BLINDED_MESSAGE_REUSED,
+                )
+            tokens.count_claims(connection, [(slot.number, exponent, 1)])
+            tokens.take_unclaimed(connection, share.hash)
+        return Claimed(message, slot.number, exponent, slot.z0, new=True)
+
+    def _admit(self, share: RepeatedShare, short: bytes) -> Slot | RefusedError:
+        for slot in self._slots:
+            if slot.short == short and slot.account == share.account:
+                if slot.takes(share.epoch, share.height, self._unix_ms()):
+                    return slot
+                return RefusedError(
+                    "the keyset takes no claims of this share's epoch any more",
+                    refusal.STALE_KEYSET,
+                )
+        return RefusedError("there is no such keyset", refusal.UNKNOWN_KEYSET)
+
+    def _again(self, share: RepeatedShare, known: tokens.BlindedRow) -> Claimed:
+        place = known.share
+        if place is not None:
+            with self._archive_lock:
+                same = self._archive.share_hash(*place) == share.hash
+            if same:
+                with self._store.look() as connection:
+                    z0 = table.keyset_at(connection, known.keyset).z0
+                return Claimed(known.message, known.keyset, known.exponent, z0, new=False)
+        raise RefusedError(
+            "the blinded message was used before: take a fresh one",
+            refusal.BLINDED_MESSAGE_REUSED,
+        )
+
+
+class ClaimEnclosure:
+    """Is the claims of a batch, on their way into the transaction that stores its shares.
+
+    Attributes:
+        claims: The native batch.
+    """
+
+    def __init__(
+        self,
+        batch: ShareBatch,
+        claims: ClaimBatch,
+        register: ClaimRegister,
+        z0: Mapping[int, int],
+    ) -> None:
+        self.claims = claims
+        self._batch = batch
+        self._register = register
+        self._z0 = z0
+        self.keysets: tuple[int, ...] = ()
+
+    @property
+    def indices(self) -> list[int]:
+        """The shares that brought a claim."""
+        return self.claims.indices
+
+    @property
+    def rejected(self) -> list[tuple[int, str]]:
+        """Index and error code of the claims that were refused; their shares are good."""
+        return self.claims.statuses
+
+    def store(self, connection: sqlite3.Connection, sequence: int, excluded: Sequence[int]) -> None:
+        """Stores the claims in the transaction that appends the batch; see `Enclosure`."""
+        rows = self.claims.rows(excluded)
+        self._limit(connection, rows)
+        refused = {index for index, _ in self.claims.statuses}
+        kept = [row for row in rows if row[4] not in refused] if refused else rows
+        reused = tokens.add_claims(
+            connection,
+            [
+                (tokens.claim_id(sequence, place), message, number, z - self._z0[number])
+                for message, number, z, place, _ in kept
+            ],
+        )
+        if reused:
+            self.claims.refuse([kept[at][4] for at in reused], refusal.BLINDED_MESSAGE_REUSED)
+        sums = tokens.new_sums(connection, sequence)
+        tokens.count_claims(connection, sums)
+        self.keysets = tuple(sorted({number for number, _, _ in sums}))
+        self._note_unclaimed(connection, sequence, excluded)
+
+    def _limit(
+        self, connection: sqlite3.Connection, rows: Sequence[tuple[bytes, int, int, int, int]]
+    ) -> None:
+        """Refuses what keysets have no room for, from the first claim on that does not fit."""
+        wanted: dict[int, int] = {}
+        for _, number, z, _, _ in rows:
+            wanted[number] = wanted.get(number, 0) + (1 << z - self._z0[number])
+        for number, units in wanted.items():
+            room, code = self._register.room(connection, number)
+            if units <= room:
+                continue
+            over = []
+            for _, owner, z, _, index in rows:
+                if owner == number:
+                    room -= 1 << z - self._z0[number]
+                    if room < 0:
+                        over.append(index)
+            self.claims.refuse(over, code)
+
+    def _note_unclaimed(
+        self, connection: sqlite3.Connection, sequence: int, excluded: Sequence[int]
+    ) -> None:
+        rejected = self.claims.statuses
+        if not rejected:
+            return
+        records = memoryview(self._batch)
+        length = self._batch.RECORD_LEN
+        left_out = set(excluded)
+        accounts = self._register.accounts
+        now_ms = self._register.now_ms()
+        rows = []
+        for index, _ in rejected:
+            at = index * length
+            account = int.from_bytes(records[at + ACCOUNT_AT : at + ACCOUNT_AT + 8], "little")
+            if index in left_out or account not in accounts:
+                continue
+            place = index - sum(1 for other in excluded if other < index)
+            header_hash = bytes(records[at + HASH_AT : at + HASH_AT + HASH_LEN])
+            rows.append((header_hash, sequence, place, now_ms))
+        tokens.add_unclaimed(connection, rows)
+
+
+def parse_claim(data: bytes, *, tlvs: bool) -> tuple[bytes, bytes]:
+    """Reads what a share carries: the keyset's first 8 bytes, and the blinded message.
+
+    Args:
+        data: What came with the share.
+        tlvs: Whether these are TLVs behind the core message; else they follow it in the
+            extension's own.
+
+    Raises:
+        RefusedError: It is malformed.
+    """
+    if tlvs:
+        if len(data) == _TLV.size + SHORT_LEN + POINT_LEN:
+            _, field, length = _TLV.unpack_from(data)
+            value = data[_TLV.size :]
+            if (field, length) == (CLAIM_FIELD, len(value)):
+                return value[:SHORT_LEN], value[SHORT_LEN:]
+    elif (
+        len(data) == 2 + SHORT_LEN + POINT_LEN
+        and data[0] == SHORT_LEN
+        and data[1 + SHORT_LEN] == POINT_LEN
+    ):
+        return data[1 : 1 + SHORT_LEN], data[2 + SHORT_LEN :]
+    raise RefusedError("the claim is malformed", refusal.INVALID_BLINDED_MESSAGE)
+
+
+def _owed(connection: sqlite3.Connection) -> int:
+    """Returns what holders of unexpired tokens of a fixed price could still ask for, millisats."""
+    query = (
+        "SELECT price_num, price_den, work, paid_msat FROM keyset "
+        "WHERE policy = 3 AND state IN (0, 1, 3)"
+    )
+    return sum(
+        max(0, -(-num * work // den) - paid) for num, den, work, paid in connection.execute(query)
+    )

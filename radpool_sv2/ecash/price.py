@@ -1,0 +1,65 @@
+"""Computes prices: what a settlement gives keysets, what tokens of a keyset are worth.
+
+Everything is an integer, millisats and units, and products take as many bits as they need. Tokens
+are rounded down once per redemption; rounding down is superadditive, so however tokens are parted
+into redemptions, they are never worth more together than their keyset.
+
+Source: `spec/07-ecash-epochs.md`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["MSAT_PER_SAT", "WORK_MAX", "fee_of", "share_out", "value_of", "value_of_each"]
+
+MSAT_PER_SAT: Final = 1_000
+
+WORK_MAX: Final = (1 << 63) - 1
+"""Units that a keyset's claims are worth at most: what a signed integer of 64 bits holds."""
+
+_MILLION: Final = 1_000_000
+
+
+def share_out(msat: int, works: Sequence[int]) -> list[int]:
+    """Divides an amount by work: largest remainder, ties to whoever stands first.
+
+    Args:
+        msat: The amount, not negative.
+        works: The work of each, of which at least one has some.
+
+    Returns:
+        The parts in order; they sum to the amount.
+    """
+    total = sum(works)
+    divided = [divmod(msat * work, total) for work in works]
+    parts = [part for part, _ in divided]
+    # The sort is stable, so equal remainders stay in order.
+    order = sorted(range(len(works)), key=lambda index: -divided[index][1])
+    for index in order[: msat - sum(parts)]:
+        parts[index] += 1
+    return parts
+
+
+def fee_of(theta_msat: int, terms: Iterable[tuple[int, int]]) -> int:
+    """Computes the mint's part of a settlement: the least of what the paid keysets announced.
+
+    Args:
+        theta_msat: What the settlement brings.
+        terms: Millionths and fixed millisats that each paid keyset announced.
+    """
+    fees = [theta_msat * ppm // _MILLION + fixed for ppm, fixed in terms]
+    return min(*fees, theta_msat) if fees else 0
+
+
+def value_of(price_num: int, price_den: int, units: int) -> int:
+    """Returns what units are worth together, millisats, rounded down once."""
+    return price_num * units // price_den
+
+
+def value_of_each(price_num: int, price_den: int, amounts: Iterable[int]) -> int:
+    """Returns what tokens are worth if each is rounded down by itself, as in the NUT-X draft."""
+    return sum(price_num * amount // price_den for amount in amounts)
