@@ -10,6 +10,7 @@ from ecash_pool import COINBASE_MATURITY, MATURITY, ecash_pool
 from peer import ecash_message as wire
 from peer.ecash import Seed, worth_msat
 from peer.ecash_session import (
+    FIXED,
     LAZY,
     NETWORK,
     POOL,
@@ -219,3 +220,31 @@ async def test_two_policies_on_one_connection(tmp_path):
         units = {peer.keysets[token.keyset].fields["unit"] for token in peer.tokens}
         assert units == {"work"}
         assert peer.keysets[sat_keyset].fields["unit"] == "sat"
+
+
+async def test_a_middleman_that_swaps_the_claim_is_found(tmp_path):
+    """The token is for somebody else's message: its proof fails at the first share.
+
+    attack: A17
+
+    spec: RC-12, RC-13
+    """
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("gina")) as peer:
+        channel = await peer.open_ecash(WINDOW)
+        terms = peer.terms[channel.id]
+        share, own = peer.mine(channel), peer.output(terms.keyset)
+        await peer.claim(share, output=wallet("mallory").output(terms.keyset, 0))
+        # What the victim believes to have sent.
+        terms.waiting[share.message.sequence_number] = (share, own)
+        with pytest.raises(AssertionError, match="the proof shows nothing"):
+            await peer.answered(share)
+        assert peer.tokens == []
+
+
+@pytest.mark.parametrize("policy", [NETWORK, POOL, WINDOW, FIXED])
+async def test_every_policy_signs_for_the_tag(tmp_path, policy):
+    """spec: EW-5, EW-7, WT-12"""
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("hugo")) as peer:
+        channel = await peer.open_ecash(policy)
+        await earn(peer, channel, 2)
+        assert {token.z for token in peer.tokens} == {channel.z}
