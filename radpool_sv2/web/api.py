@@ -4,7 +4,6 @@ Source: sv2-apps, `stratum-apps/src/monitoring` (paths, field names, pagination)
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -14,53 +13,20 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from radpool_sv2.units import target_of
+from radpool_sv2.web import cashu_api, work_api
+from radpool_sv2.web.allowance import Allowance
 from radpool_sv2.web.metrics import Snapshot, exposition
+from radpool_sv2.web.mint import MintView
+from radpool_sv2.web.page import Page
 from radpool_sv2.web.view import ChannelView, ClientView, PoolView
-
-# SRI's own page size and bound, so that its dashboards page through ours as through its own.
-LIMIT_DEFAULT = 25
-LIMIT_MAX = 100
 
 EPOCH_MAX = (1 << 32) - 1
 """Epochs have 32 bits in the owner tag; a path may hold any number."""
 
 Rows = Callable[[int, int], Awaitable[tuple[int, Sequence[Mapping[str, Any]]]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The part of a list that a request asks for."""
-
-    offset: int
-    limit: int
-
-    @classmethod
-    def of(cls, request: Request) -> "Page":
-        """Reads `offset` and `limit`.
-
-        Raises:
-            HTTPException: 400 when one is no number of 0 or more.
-        """
-        return cls(
-            offset=_count(request, "offset", 0),
-            limit=min(_count(request, "limit", LIMIT_DEFAULT), LIMIT_MAX),
-        )
-
-    def cut(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Returns the page of a list."""
-        return items[self.offset : self.offset + self.limit]
-
-
-def _count(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise HTTPException(400, f"{name}={text[:20]!r}: give a whole number from 0 to 999999999")
-    return int(text)
 
 
 def target_hex(exponent: int) -> str:
@@ -133,11 +99,14 @@ def _clients_summary(clients: Sequence[ClientView]) -> dict[str, Any]:
 
 
 class Api:
-    """Answers the requests of one pool's API."""
+    """Answers the requests of one pool's API, and of its mint if it has one."""
 
-    def __init__(self, pool: PoolView, now_unix_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, pool: PoolView, now_unix_ms: Callable[[], int], mint: MintView | None = None
+    ) -> None:
         self._pool = pool
         self._now_unix_ms = now_unix_ms
+        self._mint = mint
 
     def application(self) -> Starlette:
         """Returns the ASGI application."""
@@ -162,12 +131,25 @@ class Api:
             "/api/v1/accounts": (self._rows(books.accounts), "accounts (offset, limit)"),
         }
         self._endpoints = {path: text for path, (_, text) in routes.items()}
+        gets: list[BaseRoute] = [
+            Route(path, endpoint, methods=["GET"]) for path, (endpoint, _) in routes.items()
+        ]
         return Starlette(
-            routes=[
-                Route(path, endpoint, methods=["GET"]) for path, (endpoint, _) in routes.items()
-            ],
-            exception_handlers={HTTPException: _error},
+            routes=gets + self._mint_routes(), exception_handlers={HTTPException: _error}
         )
+
+    def _mint_routes(self) -> list[BaseRoute]:
+        """Returns where the mint answers, each side by itself; nothing without a mint."""
+        if self._mint is None:
+            return []
+        self._endpoints |= work_api.ENDPOINTS | cashu_api.ENDPOINTS
+        allowance = Allowance()
+        work = work_api.WorkApi(self._mint, allowance)
+        cashu = cashu_api.CashuApi(self._mint, allowance, self._now_unix_ms)
+        return [
+            Mount("/work/v1", app=work.application()),
+            Mount("/v1", app=cashu.application()),
+        ]
 
     async def _root(self, _request: Request) -> Response:
         return JSONResponse(
@@ -180,7 +162,8 @@ class Api:
 
     async def _metrics(self, _request: Request) -> Response:
         # Thousands of channels take a while to print: not on the event loop.
-        snapshot = Snapshot.of(self._pool, self._now_unix_ms())
+        mint = {} if self._mint is None else await self._mint.figures()
+        snapshot = Snapshot.of(self._pool, self._now_unix_ms(), mint)
         text = await trio.to_thread.run_sync(exposition, snapshot)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
@@ -207,7 +190,8 @@ class Api:
         )
 
     async def _status(self, _request: Request) -> Response:
-        return JSONResponse(dict(self._pool.status()))
+        mint = None if self._mint is None else dict(await self._mint.figures())
+        return JSONResponse({**self._pool.status(), "mint": mint})
 
     async def _server(self, _request: Request) -> Response:
         return JSONResponse(

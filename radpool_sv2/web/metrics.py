@@ -5,12 +5,28 @@ A snapshot is taken where the pool runs, in one go; printing it may then take it
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from radpool_sv2.web.view import ChannelView, ClientView, PoolView
+
+MINT = {
+    "claims": "Claims of shares that have a token.",
+    "keysets": "Work keysets by state.",
+    "tokens": "Units of work that were claimed, by state of their keyset.",
+    "theta_msat": "What settlements gave all keysets.",
+    "issued_msat": "What was paid out for work tokens.",
+    "liabilities_sats": "Sat tokens in circulation.",
+    "carry_msat": "What is carried to the next settlements.",
+    "fee_msat": "What the mint kept of settlements.",
+    "operator_msat": "The operator's account: negative what reorganisations have cost.",
+    "advance_used_msat": "What was paid out against coinbases that cannot be spent yet.",
+    "advance_cap_msat": "The most that may be.",
+}
+"""The figures of a mint that are metrics, and what they are."""
 
 _CHANNEL = ("client_id", "channel_id", "user_identity")
 
@@ -23,15 +39,17 @@ class Snapshot:
     clients: Sequence[ClientView]
     blocks_found: int
     engine: Mapping[str, int]
+    mint: Mapping[str, Any]
 
     @classmethod
-    def of(cls, pool: PoolView, now_unix_ms: int) -> "Snapshot":
+    def of(cls, pool: PoolView, now_unix_ms: int, mint: Mapping[str, Any]) -> "Snapshot":
         """Takes it from a pool; must run where the pool runs."""
         return cls(
             now_unix_ms - pool.started_unix_ms,
             pool.clients(),
             pool.blocks_found(),
             pool.engine_metrics(),
+            mint,
         )
 
 
@@ -57,6 +75,20 @@ class SnapshotCollector(Collector):
         )
         for name, value in sorted(seen.engine.items()):
             yield _engine_metric(name, value)
+        yield from _mint_metrics(seen.mint)
+
+
+def _mint_metrics(figures: Mapping[str, Any]) -> Iterable[Metric]:
+    """Yields the figures of a mint: numbers as they are, tables labelled by keyset state."""
+    for name, text in MINT.items():
+        value = figures.get(name)
+        if isinstance(value, Mapping):
+            metric = GaugeMetricFamily(f"radpool_mint_{name}", text, labels=["state"])
+            for state, count in sorted(value.items()):
+                metric.add_metric([state], count)
+            yield metric
+        elif value is not None:
+            yield GaugeMetricFamily(f"radpool_mint_{name}", text, value)
 
 
 def _engine_metric(name: str, value: int) -> Metric:

@@ -13,9 +13,10 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 
 from radpool_sv2.web.api import Api
+from radpool_sv2.web.mint import MintView
 from radpool_sv2.web.view import PoolView
 
-# A GET of this API fits in a few hundred bytes; more is somebody trying what happens.
+# The head of a request fits in a few hundred bytes; more is somebody trying what happens.
 REQUEST_BYTES_MAX = 8 * 1024
 CONCURRENT_STREAMS_MAX = 32
 KEEP_ALIVE_S = 15
@@ -33,6 +34,7 @@ async def serve_http(  # noqa: PLR0913 - settings, each with a name at every cal
     *,
     requests_max: int,
     request_deadline_s: float,
+    mint: MintView | None = None,
     now_unix_ms: Callable[[], int] = unix_ms,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -44,6 +46,7 @@ async def serve_http(  # noqa: PLR0913 - settings, each with a name at every cal
         port: TCP port; 0 takes any free one.
         requests_max: requests answered at the same time; further ones get 503.
         request_deadline_s: how long a request may take to arrive, and its answer to be made.
+        mint: what answers under /work/v1 and /v1; there is nothing without it.
         now_unix_ms: wall clock in milliseconds.
         task_status: is started with (host, port) once the socket listens.
 
@@ -60,7 +63,7 @@ async def serve_http(  # noqa: PLR0913 - settings, each with a name at every cal
     config.read_timeout = math.ceil(request_deadline_s)
     config.include_server_header = False
     async with trio.open_nursery() as nursery:
-        api = Api(pool, now_unix_ms).application()
+        api = Api(pool, now_unix_ms, mint).application()
         bounded = _bounded(api, requests_max, request_deadline_s)
         bound = await nursery.start(serve, bounded, config)
         address, _, bound_port = str(bound[0]).removeprefix("http://").rpartition(":")
@@ -80,13 +83,28 @@ def _bounded(app: Starlette, requests_max: int, deadline_s: float) -> ASGIFramew
         except trio.WouldBlock:
             await _busy(scope, receive, send)
             return
+        answered = False
+
+        async def send_on(message: Any) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
         try:
-            with trio.move_on_after(deadline_s):
-                await app(scope, receive, send)
+            with trio.move_on_after(deadline_s) as deadline:
+                await app(scope, receive, send_on)
+            if deadline.cancelled_caught and not answered:
+                with trio.move_on_after(deadline_s):
+                    await _late(scope, receive, send)
         finally:
             running.release()
 
     return bounded
+
+
+async def _late(scope: Any, receive: Any, send: Any) -> None:
+    answer = JSONResponse({"error": "no answer in time: ask again"}, status_code=504)
+    await answer(scope, receive, send)
 
 
 async def _busy(scope: Any, receive: Any, send: Any) -> None:
