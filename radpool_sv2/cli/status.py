@@ -92,9 +92,30 @@ def _picture(seen: dict[str, Any]) -> RenderableType:
         ),
         *(Text(problem, style="bold red") for problem in now["problems"]),
     ]
+    mint = now.get("mint")
+    if mint:
+        lines.append(_mint(mint))
     if template.get("rule"):
         lines.append(Text(template["rule"], style="yellow"))
     return Group(*lines, _miners(seen), _accounts(seen), _blocks(seen))
+
+
+def _mint(figures: dict[str, Any]) -> Text:
+    """Says in two lines what the mint owes and for what."""
+    states = ", ".join(f"{count} {state}" for state, count in figures["keysets"].items() if count)
+    return Text(
+        f"mint: {figures['claims']:,} shares have tokens; keysets: {states or 'none'}\n"
+        f"      settled {_sats(figures['theta_msat'])}, redeemed {_sats(figures['issued_msat'])}, "
+        f"carried on {_sats(figures['carry_msat'])}; {figures['liabilities_sats']:,} sat in "
+        f"tokens; advanced {_sats(figures['advance_used_msat'])} of at most "
+        f"{_sats(figures['advance_cap_msat'])}"
+    )
+
+
+def _sats(msat: int) -> str:
+    """Shows millisats exactly."""
+    sats, rest = divmod(msat, 1000)
+    return f"{sats:,} sat" if not rest else f"{sats:,}.{rest:03} sat"
 
 
 def _miners(seen: dict[str, Any]) -> Table:

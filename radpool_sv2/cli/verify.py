@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -18,8 +19,10 @@ from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
 from radpool_sv2.verify import EpochReport, verify_export
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from radpool_sv2._native.ledger import MspKey
+    from radpool_sv2.config import MspConfig
     from radpool_sv2.ledger import Account, Ledger
 
 Found = TypeVar("Found")
@@ -69,17 +72,38 @@ def export(
 ) -> None:
     """Writes an epoch with its claims, signed, for anyone to verify. The node may be running.
 
+    If the node has a mint, the epoch's ecash keysets that have a final price are in it.
+
     Args:
         epoch: The number of the epoch, from 1.
         dir: The directory of the node.
         to: An empty directory, or one that does not exist yet.
     """
+    # Verifying needs neither the ledger nor the native module; these commands need both.
+    from radpool_sv2.ecash.export import (  # noqa: PLC0415
+        PublishedKeyset,
+        claimed_batches,
+        export_keysets,
+        published_keysets,
+    )
+    from radpool_sv2.store import SqliteStore  # noqa: PLC0415
+
+    keysets: list[PublishedKeyset] = []
+    config, key = _node(dir)
+
+    def reach(epochs: Sequence[int]) -> tuple[int, int] | None:
+        file = config.ledger.file
+        with closing(SqliteStore(file, owner=key.public, time_ms=0, check=False)) as store:
+            keysets.extend(published_keysets(store, epochs))
+        return claimed_batches(keysets)
 
     async def run(ledger: Ledger) -> int:
-        return (await ledger.export(to, epoch)).batches
+        return (await ledger.export(to, epoch, reach)).batches
 
     batches = _with_ledger(dir, run)
-    print(f"{to}: epoch {epoch} in {batches} batches. Check it with: radpool verify {to}")
+    export_keysets(to, keysets)
+    told = f" and {len(keysets)} ecash keysets" if keysets else ""
+    print(f"{to}: epoch {epoch} in {batches} batches{told}. Check it with: radpool verify {to}")
 
 
 @app.command
@@ -117,20 +141,25 @@ def opening(
     )
 
 
-def _with_ledger(directory: Path, use: Callable[[Ledger], Awaitable[Found]]) -> Found:
-    """Opens the ledger of a node beside the node, and closes it again."""
-    # Verifying needs neither the ledger nor the native module; these commands need both.
+def _node(directory: Path) -> tuple[MspConfig, MspKey]:
+    """Reads the configuration and the key of a node that has a ledger."""
     from radpool_sv2.config import MspConfig, load  # noqa: PLC0415
     from radpool_sv2.installation import CONFIG_NAME  # noqa: PLC0415
     from radpool_sv2.keyfile import load_keys  # noqa: PLC0415
-    from radpool_sv2.ledger import Ledger  # noqa: PLC0415
 
     config = load(MspConfig, directory / CONFIG_NAME)
     if not config.ledger.file.exists():
         raise LocalProtocolError(
             f"{config.ledger.file}: there is no ledger yet: start the node once"
         )
-    key = load_keys(config.keys).msp
+    return config, load_keys(config.keys).msp
+
+
+def _with_ledger(directory: Path, use: Callable[[Ledger], Awaitable[Found]]) -> Found:
+    """Opens the ledger of a node beside the node, and closes it again."""
+    from radpool_sv2.ledger import Ledger  # noqa: PLC0415
+
+    config, key = _node(directory)
 
     async def run() -> Found:
         maturity = config.ledger.maturity_blocks

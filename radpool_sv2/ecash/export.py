@@ -10,16 +10,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from radpool_sv2.ecash.statement import claim_record
+from radpool_sv2.ecash.policy import WORK_UNIT
+from radpool_sv2.ecash.statement import ClaimRow, claim_record
 from radpool_sv2.errors import StoreError
+from radpool_sv2.store import ecash as table
+from radpool_sv2.store import ecash_token as tokens
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Sequence
     from pathlib import Path
 
-    from radpool_sv2.ecash.statement import ClaimRow
+    from radpool_sv2.store import SqliteStore
+    from radpool_sv2.store.ecash import KeysetRow
 
-__all__ = ["PublishedKeyset", "claimed_batches", "export_keysets"]
+__all__ = ["PublishedKeyset", "claimed_batches", "export_keysets", "published_keysets"]
 
 DIRECTORY = "ecash"
 
@@ -36,6 +41,37 @@ class PublishedKeyset(NamedTuple):
     id: bytes
     document: bytes
     claims: Sequence[ClaimRow]
+
+
+def published_keysets(store: SqliteStore, epochs: Sequence[int]) -> list[PublishedKeyset]:
+    """Returns the keysets of some epochs that have a statement, by number.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    marks = ", ".join("?" * len(epochs))
+    with store.look() as connection:
+        rows = table.keysets(
+            connection, f"unit = ? AND epoch IN ({marks}) ORDER BY number", (WORK_UNIT, *epochs)
+        )
+        found = [_published(connection, row) for row in rows]
+    return [keyset for keyset in found if keyset is not None]
+
+
+def _published(connection: sqlite3.Connection, row: KeysetRow) -> PublishedKeyset | None:
+    statement = table.statement_of(connection, row.number)
+    if statement is None:
+        return None
+    last = row.last_sequence
+    if last is None:
+        last = table.last_sequence(connection)
+    claims = [
+        ClaimRow(sequence, place, row.z0 + exponent, blinded)
+        for sequence, place, exponent, blinded in tokens.claims_of_keyset(
+            connection, row.number, row.first_sequence, last
+        )
+    ]
+    return PublishedKeyset(row.id, statement[1], claims)
 
 
 def claimed_batches(keysets: Sequence[PublishedKeyset]) -> tuple[int, int] | None:
