@@ -160,6 +160,7 @@ class EcashMiner:
         self._stock_keyset = b""
         self._looked_back: set[bytes] = set()
         self._mint = b""
+        self._keyset: Announcement | None = None
         self._fetch_at_s = 0.0
         self._fetch_pause_s = FETCH_FIRST_S
         self._events: deque[tuple[int, str]] = deque(maxlen=EVENTS_MAX)
@@ -208,7 +209,9 @@ class EcashMiner:
             while True:
                 with trio.move_on_after(TICK_S):
                     await trio.lowlevel.wait_readable(descriptor)
-                await self.handle(machine, machine.take())
+                # What was taken is taken in to the end: nobody would tell it again.
+                with trio.CancelScope(shield=True):
+                    await self.handle(machine, machine.take())
         finally:
             # Whatever ends this, no share leaves that nobody would look after.
             if self._session is not None:
@@ -236,8 +239,7 @@ class EcashMiner:
         `refused` counts refused claims by code; `dropped` shares found no claim in time; `gone`
         ones the pool never got.
         """
-        session = self._session
-        keyset = None if session is None else session.keyset
+        keyset = self._keyset
         return {
             "tokens": self._tokens,
             "units": self._units,
@@ -257,10 +259,9 @@ class EcashMiner:
     def rows(self) -> list[tuple[str, str]]:
         """Returns the figures for people: a name and a text each."""
         rows = [("tokens", f"{self._tokens} worth {self._units} units of work")]
-        session = self._session
-        if session is not None and session.keyset is not None and session.keyset.policy is not None:
-            word = session.keyset.policy.word
-            rows.append(("paid by", f"{word}, keyset {session.keyset.keyset_id.hex()[:16]}"))
+        if self._keyset is not None and self._keyset.policy is not None:
+            name = self._keyset.keyset_id.hex()[:16]
+            rows.append(("paid by", f"{self._keyset.policy.word}, keyset {name}"))
         if self._sign_mode == LAZY:
             rows.append(("promised", f"{self._promised} tokens, signed receipts"))
         if self.claims.unsigned:
@@ -383,7 +384,8 @@ class EcashMiner:
         if self._stock_keyset != found.keyset_id:
             self._stock.clear()
             self._stock_keyset = found.keyset_id
-        session.keyset, session.lapsed = found, False
+        self._keyset = session.keyset = found
+        session.lapsed = False
         self._start_lot(machine, session)
 
     async def _compare(self, found: Announcement, url: str) -> None:
