@@ -723,6 +723,7 @@ class Engine:
         rail: int,
         exponent: int | None,
         tail: bytes = b"",
+        before: Sequence[tuple[int, bytes]] = (),
     ) -> int:
         """Grants a request; `ChannelOpened` or `ChannelFailed` follows.
 
@@ -737,12 +738,15 @@ class Engine:
             rail: How the owner is paid: 0 account, 1 ecash, 2 contract.
             exponent: First step on the ladder, or `None` to take it from the declared hash rate.
             tail: What follows the core fields of the Success.
+            before: Frames of the extension that asked, `(message type, payload)`, not of a channel:
+                nothing leaves between them and the Success.
 
         Returns:
             The command's token.
 
         Raises:
-            LocalProtocolError: If an argument is out of range, or the tail above 65,535 bytes.
+            LocalProtocolError: If an argument is out of range, the tail above 65,535 bytes or a
+                payload above 16,777,215.
         """
 
     def refuse_channel(self, connection: int, request: int, error_code: str) -> int:

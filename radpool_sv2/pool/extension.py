@@ -106,6 +106,8 @@ class ChannelGrant:
         exponent: The first step on the ladder; None takes it from the client's user identity or its
             declared hash rate.
         tail: What follows the core fields of the Success.
+        before: Frames of the extension, message type and payload, that leave right before the
+            Success: nothing comes between.
     """
 
     account: int
@@ -113,6 +115,7 @@ class ChannelGrant:
     rail: int
     exponent: int | None
     tail: bytes
+    before: Sequence[tuple[int, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,6 +305,7 @@ class Pool:
                 rail=grant.rail,
                 exponent=identity.exponent if grant.exponent is None else grant.exponent,
                 tail=grant.tail,
+                before=grant.before,
             )
 
     async def _account(self, name: str) -> Account:

@@ -64,6 +64,16 @@ def test_refused(raw):
     assert caught.value.error_code == "invalid-user-identity"
 
 
+@pytest.mark.parametrize(
+    ("raw", "worker", "exponent"),
+    [(b"", "", None), (b" ", "", None), (b".rig", "rig", None), (b",z=1", "", 1)],
+)
+def test_where_an_extension_says_who_earns_no_account_is_needed(raw, worker, exponent):
+    assert UserIdentity.parse(raw, anonymous=True) == UserIdentity("", worker, exponent)
+    with pytest.raises(RemoteProtocolError):
+        UserIdentity.parse(raw + b"\n", anonymous=True)
+
+
 @given(st.binary(max_size=255))
 def test_any_bytes_are_read_or_refused(raw):
     try:

@@ -189,6 +189,18 @@ async def test_prefixes_are_leased_before_they_run_out_and_differ(tmp_path):
         await session.client.aclose()
 
 
+async def test_changes_of_the_chain_are_told(tmp_path):
+    async with running(tmp_path) as scene:
+        told = []
+        assert scene.pool.tip is None
+        scene.pool.changed.add(lambda: told.append(scene.pool.tip))
+        tip = TipChanged(102, bytes(32), (), ())
+        await scene.events.send(tip)
+        # For the tip, then for the settlements that were brought in line with it.
+        await scene.until(lambda: told[-2:] == [tip, tip])
+        assert (scene.pool.tip, scene.pool.tip_height) == (tip, 102)
+
+
 async def test_a_block_closes_its_epoch_behind_its_shares_and_is_paid(tmp_path):
     """spec: EA-2, EA-6, EA-23"""
     async with running(tmp_path) as scene:

@@ -16,14 +16,34 @@ pub struct ChannelOwner {
     pub rail: Rail,
 }
 
+/// What a channel is opened with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelGrant {
+    pub owner: ChannelOwner,
+    /// A starting step that replaces the one from the declared hash rate; the channel's bounds hold
+    /// for it too.
+    pub exponent: Option<Exponent>,
+    /// What follows the core fields of the Success.
+    pub tail: Vec<u8>,
+    /// Frames of the extension that asked for the channel, as message type and payload. Nothing
+    /// leaves between them and the Success.
+    pub before: Vec<(u8, Vec<u8>)>,
+}
+
+impl ChannelGrant {
+    /// Opens a channel for an owner, without anything else.
+    #[must_use]
+    pub fn to(owner: ChannelOwner) -> Self {
+        Self { owner, exponent: None, tail: Vec::new(), before: Vec::new() }
+    }
+}
+
 /// A decision about one connection. A command about a channel that is gone has no effect: the client
 /// may have closed it meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Opens the channel that `Event::ChannelRequested` asked for. `exponent` is a starting step that
-    /// replaces the one from the declared hash rate; the channel's bounds hold for it too. `tail`
-    /// follows the core fields of the Success.
-    OpenChannel { request: u32, owner: ChannelOwner, exponent: Option<Exponent>, tail: Vec<u8> },
+    /// Opens the channel that `Event::ChannelRequested` asked for.
+    OpenChannel { request: u32, grant: ChannelGrant },
     /// Refuses it with an error code of printable ASCII.
     RefuseChannel { request: u32, code: String },
     /// Tells the client that shares are durable: how many since the last such message, the sequence

@@ -191,8 +191,8 @@ impl Connection {
             return;
         }
         match command {
-            Command::OpenChannel { request, owner, exponent, tail } => {
-                self.open_channel(request, owner, exponent, &tail, now, out);
+            Command::OpenChannel { request, grant } => {
+                self.open_channel(request, grant, now, out);
             }
             Command::RefuseChannel { request, code } => {
                 self.refuse_channel(request, wire_text(&code), out);
@@ -358,7 +358,7 @@ pub(crate) fn wire_text(text: &str) -> Vec<u8> {
         .collect()
 }
 
-fn send_extension(
+pub(crate) fn send_extension(
     extension_type: u16,
     msg_type: u8,
     channel_msg: bool,

@@ -49,6 +49,13 @@ enum Source {
     Message(ShareMessage),
 }
 
+impl Attached<'_> {
+    /// Whether there is anything for an extension.
+    pub(crate) fn is_some(&self) -> bool {
+        self.source.is_some()
+    }
+}
+
 impl Connection {
     /// Answers RequestExtensions.
     ///

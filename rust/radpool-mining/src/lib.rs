@@ -36,7 +36,7 @@ mod vardiff_table;
 mod work;
 
 pub use close::CloseReason;
-pub use command::{ChannelOwner, Command};
+pub use command::{ChannelGrant, ChannelOwner, Command};
 pub use connection::{Connection, ConnectionId};
 pub use counters::Counters;
 pub use event::{ChannelKind, ChannelReport, Event, OpenTail, RepeatedShare};

@@ -1,6 +1,6 @@
 //! Opening, updating and closing channels.
 
-use radpool_units::{Exponent, Now};
+use radpool_units::Now;
 use radpool_wire::{
     error_code,
     message::{
@@ -11,9 +11,9 @@ use radpool_wire::{
 };
 
 use crate::{
-    ChannelKind, ChannelOwner, Connection, Event, HeldBytes, OpenMessage, OpenTail, Outbox,
+    ChannelGrant, ChannelKind, Connection, Event, HeldBytes, OpenMessage, OpenTail, Outbox,
     channel::{Bounds, Channel, NewChannel, is_hash_rate},
-    connection::{send, send_by, wire_text},
+    connection::{send, send_by, send_extension, wire_text},
     counters::count,
     settings::{ROLLABLE_DEFAULT, ROLLABLE_MAX},
 };
@@ -150,9 +150,7 @@ impl Connection {
     pub(crate) fn open_channel(
         &mut self,
         request: u32,
-        owner: ChannelOwner,
-        exponent: Option<Exponent>,
-        tail: &[u8],
+        grant: ChannelGrant,
         now: Now,
         out: &mut Outbox,
     ) {
@@ -170,15 +168,20 @@ impl Connection {
             id: self.new_id(),
             kind: pending.kind,
             rollable: pending.rollable,
-            exponent: exponent.map_or(declared, |exponent| pending.bounds.clamp(exponent)),
+            exponent: grant.exponent.map_or(declared, |exponent| pending.bounds.clamp(exponent)),
             bounds: pending.bounds,
             hash_rate: pending.hash_rate,
-            owner,
+            owner: grant.owner,
             prefix,
             first_job: self.next_job,
         };
         let index = self.add_channel(new, now);
-        send_open_success(&self.channels[index], &pending, tail, out);
+        if let Some(by) = pending.by {
+            for (msg_type, payload) in &grant.before {
+                send_extension(by.extension_type, *msg_type, false, payload, out);
+            }
+        }
+        send_open_success(&self.channels[index], &pending, &grant.tail, out);
         self.announce_opened(index, &pending, out);
         self.send_first_jobs(index, now, out);
     }

@@ -3,32 +3,43 @@
 //! A share counts once. But what it carried may have been refused by the extension, or the extension
 //! was not there to take it, so the same share may come again and carry something else. It is
 //! validated like any other, proof of work included, and then handed up as an event: no record, no
-//! work, no statistics. Bounds: the rate of shares, then a rate and burst of its own, and the bytes
-//! that may wait.
+//! work, no statistics. A new tip in between does not matter as long as the job is remembered.
+//! Bounds: the rate of shares, then a rate and burst of its own, and the bytes that may wait.
+
+use std::sync::Arc;
 
 use radpool_units::{Hash256, Now};
 
 use crate::{
-    Attachment, CloseReason, Connection, Event, Outbox, Reject, RepeatedShare, counters::count,
-    extension::tlvs_where, job::JobTag, submit::Refusal,
+    Attachment, CloseReason, Connection, Event, Outbox, Reject, RepeatedShare,
+    counters::count,
+    extension::tlvs_where,
+    job::{Job, JobTag},
+    submit::Refusal,
 };
 
-/// What a repeated share says of itself.
-#[derive(Clone, Copy, Debug)]
+/// A repeated share and its job.
+#[derive(Debug)]
 pub(crate) struct Repeat {
-    pub(crate) channel: u32,
-    pub(crate) sequence: u32,
-    /// Height of the job's block.
-    pub(crate) height: u32,
+    channel: u32,
+    sequence: u32,
+    hash: Hash256,
+    tag: Arc<JobTag>,
+    height: u32,
+}
+
+impl Repeat {
+    pub(crate) fn new(channel: u32, sequence: u32, job: &Job, hash: Hash256) -> Self {
+        let (tag, height) = (Arc::clone(&job.tag), job.source.body.height);
+        Self { channel, sequence, hash, tag, height }
+    }
 }
 
 impl Connection {
     /// Hands a valid share that was seen before to the extension that it carries something for.
     pub(crate) fn repeat(
         &mut self,
-        repeat: &Repeat,
-        tag: &JobTag,
-        hash: Hash256,
+        repeat: Repeat,
         attachment: Attachment,
         now: Now,
         out: &mut Outbox,
@@ -51,10 +62,10 @@ impl Connection {
             extension_type,
             msg_type,
             error_type,
-            hash,
-            exponent: tag.exponent,
-            account: tag.account,
-            epoch: tag.owner.epoch,
+            hash: repeat.hash,
+            exponent: repeat.tag.exponent,
+            account: repeat.tag.account,
+            epoch: repeat.tag.owner.epoch,
             height: repeat.height,
             data,
         })));

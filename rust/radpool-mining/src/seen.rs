@@ -94,6 +94,15 @@ impl SeenShares {
         seen
     }
 
+    /// Whether `hash`, the hash of a header on top of `prev_hash`, was inserted and is remembered.
+    #[must_use]
+    pub fn contains(&self, prev_hash: &[u8; 32], hash: &Hash256) -> bool {
+        let fingerprint = self.fingerprint(hash);
+        let shard = self.shard(fingerprint).lock();
+        let mut tips = shard.tips.iter();
+        tips.any(|(tip, tables)| tip == prev_hash && tables.contains(fingerprint))
+    }
+
     /// Remembers hashes of an earlier run, whatever they build on, until the bound on tips has
     /// passed over them. Later hashes win when there are more than fit.
     pub fn preload<'hash>(&self, hashes: impl IntoIterator<Item = &'hash [u8; 32]>) {

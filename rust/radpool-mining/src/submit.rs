@@ -1,7 +1,5 @@
 //! Shares: from the message to a record, or to the error that the client is told.
 
-use std::sync::Arc;
-
 use radpool_units::Now;
 use radpool_wire::{
     error_code,
@@ -124,18 +122,13 @@ impl Connection {
         let attached = self.read_tail(share.tail)?;
         let job = self.jobs.get(share.job).ok_or(Reject::InvalidJobId)?;
         check_addressee(job, channel, self.shared.settings.job_past_ms, now)?;
-        check_state(job, now)?;
-        if share.rolled.len() != channel.rolled_len() {
-            return Err(Reject::BadExtranonceSize.into());
+        match check_state(job, now) {
+            Err(Reject::StaleShare) if attached.is_some() => {
+                return self.judge_stale(share, index, &attached, now, out);
+            }
+            state => state?,
         }
-        let extranonce = channel.extranonce(job.id, share.rolled);
-        let attempt = Attempt {
-            extranonce: &extranonce[..channel.extranonce_len().into()],
-            version: share.version,
-            ntime: share.ntime,
-            nonce: share.nonce,
-        };
-        let proof = prove(job, &attempt, &self.shared.settings, now)?;
+        let (extranonce, proof) = self.prove(share, channel, job, now)?;
         if !proof.solves_block && !proof.is_share {
             return Err(Reject::DifficultyTooLow.into());
         }
@@ -144,13 +137,15 @@ impl Connection {
             if proof.is_share { self.attachment(&attached).map_err(Refusal::Close)? } else { None };
         let job = self.jobs.get(share.job).expect("it was there a moment ago");
         if self.shared.seen.insert(&job.source.body.prev_hash, &proof.hash) == Seen::Before {
-            let Some(attachment) = attachment else { return Err(Reject::DuplicateShare.into()) };
-            let (tag, height) = (Arc::clone(&job.tag), job.source.body.height);
-            let repeat = Repeat { sequence: share.sequence, channel: share.channel, height };
-            return self.repeat(&repeat, &tag, proof.hash, *attachment, now, out);
+            let repeat = Repeat::new(share.channel, share.sequence, job, proof.hash);
+            return match attachment {
+                Some(attachment) => self.repeat(repeat, *attachment, now, out),
+                None => Err(Reject::DuplicateShare.into()),
+            };
         }
         if proof.solves_block {
-            out.solutions.push(self.solution(share, job, &attempt, &proof));
+            let extranonce = &extranonce[..self.channels[index].extranonce_len().into()];
+            out.solutions.push(self.solution(share, job, extranonce, &proof));
             count(&self.shared.counters.solutions, 1);
         }
         if !proof.is_share {
@@ -177,6 +172,54 @@ impl Connection {
         });
         self.count_accepted(index, &attached, now, out);
         Ok(())
+    }
+
+    /// Judges a share on a job of an earlier tip that brings something for an extension: it counts no
+    /// more, but if it did in time, then what it brings now may be taken.
+    fn judge_stale(
+        &mut self,
+        share: &Share<'_>,
+        index: usize,
+        attached: &Attached<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let stale = Refusal::Reject(Reject::StaleShare);
+        let job = self.jobs.get(share.job).expect("it was there a moment ago");
+        let Ok((_, proof)) = self.prove(share, &self.channels[index], job, now) else {
+            return Err(stale);
+        };
+        let seen = &self.shared.seen;
+        if !proof.is_share || !seen.contains(&job.source.body.prev_hash, &proof.hash) {
+            return Err(stale);
+        }
+        let repeat = Repeat::new(share.channel, share.sequence, job, proof.hash);
+        match self.attachment(attached).map_err(Refusal::Close)? {
+            Some(attachment) => self.repeat(repeat, *attachment, now, out),
+            None => Err(stale),
+        }
+    }
+
+    /// Puts a share's header together and hashes it; returns the full extranonce too.
+    fn prove(
+        &self,
+        share: &Share<'_>,
+        channel: &Channel,
+        job: &Job,
+        now: Now,
+    ) -> Result<([u8; 32], Proof), Reject> {
+        if share.rolled.len() != channel.rolled_len() {
+            return Err(Reject::BadExtranonceSize);
+        }
+        let extranonce = channel.extranonce(job.id, share.rolled);
+        let attempt = Attempt {
+            extranonce: &extranonce[..channel.extranonce_len().into()],
+            version: share.version,
+            ntime: share.ntime,
+            nonce: share.nonce,
+        };
+        let proof = prove(job, &attempt, &self.shared.settings, now)?;
+        Ok((extranonce, proof))
     }
 
     /// Keeps count of the share that was just recorded, names its worker, and lets vardiff see it.
@@ -207,13 +250,7 @@ impl Connection {
         }
     }
 
-    fn solution(
-        &self,
-        share: &Share<'_>,
-        job: &Job,
-        attempt: &Attempt<'_>,
-        proof: &Proof,
-    ) -> Solution {
+    fn solution(&self, share: &Share<'_>, job: &Job, extranonce: &[u8], proof: &Proof) -> Solution {
         let body = &job.source.body;
         Solution {
             template_id: job.source.template.id,
@@ -221,7 +258,7 @@ impl Connection {
             channel: share.channel,
             account: job.tag.account,
             header: proof.header,
-            coinbase_tx: coinbase_with_witness(body, attempt.extranonce, &job.tag.output),
+            coinbase_tx: coinbase_with_witness(body, extranonce, &job.tag.output),
             version: share.version,
             ntime: share.ntime,
             nonce: share.nonce,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use harness::*;
-use radpool_mining::{Command, Connection, Outbox};
+use radpool_mining::{ChannelGrant, Command, Connection, Outbox};
 use radpool_wire::frame::{FrameHeader, HEADER_LEN};
 
 struct Counting;
@@ -77,8 +77,8 @@ fn an_idle_connection_with_a_channel_takes_little_memory() {
             let header = FrameHeader::of_frame(&frame).unwrap();
             connection.handle_frame(header, &mut frame[HEADER_LEN..], START, &mut out);
         }
-        let open =
-            Command::OpenChannel { request: 1, owner: owner(1), exponent: None, tail: vec![] };
+        let grant = ChannelGrant::to(owner(1));
+        let open = Command::OpenChannel { request: 1, grant };
         connection.handle_command(open, START, &mut out);
         assert_eq!((connection.channel_count(), out.close), (1, None));
         out.clear();

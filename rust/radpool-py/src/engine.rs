@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use pyo3::{prelude::*, types::PyList};
 use radpool_engine as engine;
-use radpool_mining::{CloseReason, Command};
+use radpool_mining::{ChannelGrant, CloseReason, Command};
 
 use crate::{
     argument::{self, Int, code, owner},
@@ -34,6 +34,15 @@ fn engine_error(error: engine::EngineError) -> PyErr {
 
 /// Longest tail of a channel's Success: it leaves in one frame with the core fields.
 const TAIL_LEN_MAX: usize = 0xffff;
+
+fn check_payload(payload: &[u8]) -> PyResult<()> {
+    match payload.len() {
+        ..=PAYLOAD_LEN_MAX => Ok(()),
+        length => Err(local_error(format!(
+            "a payload of {length} bytes: a frame holds {PAYLOAD_LEN_MAX}"
+        ))),
+    }
+}
 
 /// What one call of `Engine.drain` took out.
 #[pyclass(frozen, get_all, module = "radpool_sv2._native.engine")]
@@ -150,9 +159,9 @@ impl Engine {
     }
 
     #[pyo3(
-        signature = (connection, request, *, account, commitment, rail, exponent, tail = b"".as_slice()),
+        signature = (connection, request, *, account, commitment, rail, exponent, tail = b"".as_slice(), before = vec![]),
         text_signature =
-            "($self, connection, request, *, account, commitment, rail, exponent, tail=b'')"
+            "($self, connection, request, *, account, commitment, rail, exponent, tail=b'', before=())"
     )]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn open_channel(
@@ -164,6 +173,7 @@ impl Engine {
         rail: Int<u8>,
         exponent: Option<Int<u32>>,
         tail: &[u8],
+        before: Vec<(Int<u8>, Vec<u8>)>,
     ) -> PyResult<u64> {
         if tail.len() > TAIL_LEN_MAX {
             return Err(local_error(format!(
@@ -173,9 +183,13 @@ impl Engine {
         }
         let owner = owner(account.0, commitment, rail.0)?;
         let exponent = exponent.map(|zeros| argument::exponent(zeros.0)).transpose()?;
-        let open =
-            Command::OpenChannel { request: request.0, owner, exponent, tail: tail.to_vec() };
-        self.command(connection, open)
+        let before = before.into_iter().map(|(msg_type, payload)| {
+            check_payload(&payload)?;
+            Ok((msg_type.0, payload))
+        });
+        let before = before.collect::<PyResult<_>>()?;
+        let grant = ChannelGrant { owner, exponent, tail: tail.to_vec(), before };
+        self.command(connection, Command::OpenChannel { request: request.0, grant })
     }
 
     fn refuse_channel(
@@ -240,12 +254,7 @@ impl Engine {
                 "extension type {extension_type:#06x} has bit 15 set: use channel_msg for that"
             )));
         }
-        if payload.len() > PAYLOAD_LEN_MAX {
-            return Err(local_error(format!(
-                "a payload of {} bytes: a frame holds {PAYLOAD_LEN_MAX}",
-                payload.len()
-            )));
-        }
+        check_payload(payload)?;
         let (msg_type, payload) = (msg_type.0, payload.to_vec());
         let command = Command::SendExtension { extension_type, msg_type, channel_msg, payload };
         self.command(connection, command)

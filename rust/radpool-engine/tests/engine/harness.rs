@@ -14,7 +14,8 @@ use std::{
 use radpool_engine::{Completion, Engine, EngineEvent, EngineSettings};
 use radpool_ledger::Rail;
 use radpool_mining::{
-    ChannelOwner, Command, Event, Limits, SeenLimits, Settings, ShareRecord, Template, Tip,
+    ChannelGrant, ChannelOwner, Command, Event, Limits, SeenLimits, Settings, ShareRecord,
+    Template, Tip,
 };
 use radpool_units::{Exponent, Target};
 use radpool_wire::{
@@ -175,8 +176,8 @@ impl Pool {
             } = event
             {
                 let owner = ChannelOwner { account: 1, commitment: [1; 32], rail: Rail::Account };
-                let (request, tail) = (*request, vec![]);
-                let command = Command::OpenChannel { request, owner, exponent: None, tail };
+                let grant = ChannelGrant::to(owner);
+                let command = Command::OpenChannel { request: *request, grant };
                 self.engine.command(*connection, command).unwrap();
             }
         }

@@ -1,6 +1,6 @@
 //! Opening, updating, closing; owners and prefixes.
 
-use radpool_mining::{CloseReason, Command, Event, Settings};
+use radpool_mining::{ChannelGrant, CloseReason, Command, Event, Settings};
 use radpool_wire::{frame::FrameHeader, message::*};
 
 use crate::harness::*;
@@ -94,9 +94,7 @@ fn the_first_step_follows_hash_rate_hint_and_max_target() {
         client.send(&open_extended(RATE_Z8, max_target, 0));
         client.command(Command::OpenChannel {
             request: 1,
-            owner: owner(1),
-            exponent: Some(z(hint)),
-            tail: vec![],
+            grant: ChannelGrant { exponent: Some(z(hint)), ..ChannelGrant::to(owner(1)) },
         });
         client.channels.values().next().unwrap().exponent()
     };
@@ -130,7 +128,7 @@ fn without_prefixes_no_channel_opens() {
     while pool.shared.prefixes.take().is_some() {}
     let mut client = pool.set_up(0);
     client.send(&open_extended(1.0, [0xff; 32], 0));
-    let open = Command::OpenChannel { request: 1, owner: owner(1), exponent: None, tail: vec![] };
+    let open = Command::OpenChannel { request: 1, grant: ChannelGrant::to(owner(1)) };
     let replies = client.command(open);
     assert_eq!(names(&replies), ["OpenMiningChannel.Error"]);
     assert!(matches!(client.events.last(), Some(Event::ChannelFailed { request: 1, .. })));

@@ -1,6 +1,6 @@
 //! Channels that are opened by a message of an extension.
 
-use radpool_mining::{CloseReason, Command, Event, Settings};
+use radpool_mining::{ChannelGrant, CloseReason, Command, Event, Settings};
 use radpool_wire::{frame::FrameHeader, message::*};
 
 use crate::{extension::negotiated, harness::*};
@@ -46,7 +46,8 @@ fn requested(client: &Client) -> (u32, u16, u8, Vec<u8>) {
 }
 
 fn grant(request: u32, tail: &[u8]) -> Command {
-    Command::OpenChannel { request, owner: owner(1), exponent: None, tail: tail.to_vec() }
+    let grant = ChannelGrant { tail: tail.to_vec(), ..ChannelGrant::to(owner(1)) };
+    Command::OpenChannel { request, grant }
 }
 
 #[test]
@@ -57,19 +58,17 @@ fn the_extension_opens_a_channel_and_everything_leaves_in_order() {
     let (request, extension_type, msg_type, tail) = requested(&client);
     assert_eq!((extension_type, msg_type, &tail[..]), (EXTENSION, EXTENSION_OPEN, &b"terms"[..]));
     // Several commands are carried out in one turn, as the engine does it.
-    let announce = Command::SendExtension {
+    let hello = Command::SendExtension {
         extension_type: EXTENSION,
-        msg_type: 9,
+        msg_type: 8,
         channel_msg: false,
-        payload: b"keys".to_vec(),
+        payload: b"hello".to_vec(),
     };
-    client.connection.handle_command(announce, client.now, &mut client.out);
+    client.connection.handle_command(hello, client.now, &mut client.out);
     client.command(grant(request, b"more terms"));
-    assert_eq!(
-        client.order,
-        [(EXTENSION, 9), (EXTENSION, EXTENSION_OPEN_SUCCESS), (0, 0x1f), (0, 0x20)],
-        "announce, success, job, tip"
-    );
+    let success = (EXTENSION, EXTENSION_OPEN_SUCCESS);
+    // Then the first job and its tip.
+    assert_eq!(client.order, [(EXTENSION, 8), success, (0, 0x1f), (0, 0x20)]);
     let (header, payload) = client.extension_frames.pop().unwrap();
     assert!(!header.channel_msg);
     assert!(payload.ends_with(b"more terms"));
@@ -88,6 +87,34 @@ fn the_extension_opens_a_channel_and_everything_leaves_in_order() {
     assert_eq!(client.verdict(&share), None);
     client.send(&Message::CloseChannel(CloseChannel { channel_id: id, reason_code: vec![] }));
     assert_eq!(client.connection.channel_count(), 0);
+}
+
+#[test]
+fn nothing_comes_between_the_success_and_the_frames_before_it() {
+    let mut pool = Pool::new(settings());
+    let mut client = set_up(&mut pool);
+    client.open(&open_extended(RATE_Z8, [0xff; 32], 0), owner(2));
+    client.send_frame(&ask());
+    let (request, ..) = requested(&client);
+    // Work that the other channel has not been told of yet.
+    pool.shared.publish_template(template(2), Some(tip(2, 1))).unwrap();
+    client.order.clear();
+    let frames = vec![(9, b"keys".to_vec()), (11, b"state".to_vec())];
+    let grant = ChannelGrant { before: frames, ..ChannelGrant::to(owner(1)) };
+    client.command(Command::OpenChannel { request, grant });
+    assert_eq!(
+        client.order,
+        [
+            (0, 0x1f),
+            (EXTENSION, 9),
+            (EXTENSION, 11),
+            (EXTENSION, EXTENSION_OPEN_SUCCESS),
+            (0, 0x1f),
+            (0, 0x20),
+        ]
+    );
+    assert_eq!(client.extension_frames[0].1, b"keys");
+    assert!(!client.extension_frames[0].0.channel_msg);
 }
 
 #[test]

@@ -102,13 +102,43 @@ fn only_a_share_that_is_valid_in_full_is_a_repeat() {
         client.send_frame(&share_frame(&bad, b"another"));
         assert_eq!(error_code(&client.by_extension).as_deref(), Some(code));
     }
-    // A stale one is not valid either, although it was once.
+    assert!(repeats(&client).is_empty());
+}
+
+#[test]
+fn a_new_tip_does_not_end_the_time_of_a_share_that_came_before_it() {
+    let mut pool = Pool::new(settings());
+    let (mut client, id) = negotiated(&mut pool);
+    let share = client.mine(id);
+    let late = client.mine(id);
+    let mut miss = client.draft(id);
+    client.grind(&mut miss, 0, 8);
+    assert_eq!(client.verdict(&share), None);
     pool.shared.publish_template(template(2), Some(tip(2, 2))).unwrap();
     client.work();
+    let by_tlv = tlv(EXTENSION, 1, b"x");
+    client.send_frame(&share_frame(&share, b"another"));
+    client.send_with_tail(&share.message(), &by_tlv);
+    assert_eq!(repeats(&client).len(), 2);
+    // Whatever was not counted in time stays stale, and does not become known by trying.
+    let mut longer = share.clone();
+    longer.extranonce.push(0);
+    for bad in [&late, &miss, &longer, &late] {
+        client.by_extension.clear();
+        client.send_frame(&share_frame(bad, b"another"));
+        assert_eq!(error_code(&client.by_extension).as_deref(), Some("stale-share"));
+    }
+    assert_eq!(client.verdict(&share).as_deref(), Some("stale-share"), "it brings nothing");
+    assert_eq!((client.shares.len(), repeats(&client).len()), (1, 2));
+    // Until the job is forgotten.
+    client.pass(settings().job_stale_ms - 1);
+    client.send_frame(&share_frame(&share, b"another"));
+    assert_eq!(repeats(&client).len(), 3);
+    client.pass(1);
     client.by_extension.clear();
     client.send_frame(&share_frame(&share, b"another"));
-    assert_eq!(error_code(&client.by_extension).as_deref(), Some("stale-share"));
-    assert!(repeats(&client).is_empty());
+    assert_eq!(error_code(&client.by_extension).as_deref(), Some("invalid-job-id"));
+    assert_eq!((client.shares.len(), repeats(&client).len()), (1, 3));
 }
 
 #[test]

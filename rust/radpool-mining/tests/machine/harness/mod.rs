@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use radpool_ledger::{OWNER_SCRIPT_LEN, OwnerTag, Rail};
 use radpool_mining::{
-    ChannelOwner, CloseReason, Command, Connection, Event, Limits, OpenMessage, Outbox, SeenLimits,
-    Settings, ShareMessage, ShareRecord, Shared, Template, Tip,
+    ChannelGrant, ChannelOwner, CloseReason, Command, Connection, Event, Limits, OpenMessage,
+    Outbox, SeenLimits, Settings, ShareMessage, ShareRecord, Shared, Template, Tip,
 };
 use radpool_units::{Exponent, Hash256, Now, Target, merkle_root_from_path, sha256d};
 use radpool_wire::{
@@ -335,7 +335,7 @@ impl Client {
             })
             .expect("a request event");
         let replies =
-            self.command(Command::OpenChannel { request, owner, exponent: None, tail: vec![] });
+            self.command(Command::OpenChannel { request, grant: ChannelGrant::to(owner) });
         let id = replies.iter().find_map(|reply| match reply {
             Message::OpenExtendedMiningChannelSuccess(success) => Some(success.channel_id),
             Message::OpenStandardMiningChannelSuccess(success) => Some(success.channel_id),
