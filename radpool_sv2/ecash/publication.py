@@ -115,6 +115,8 @@ class Publisher:
             for allocated, paid, reverses, block, height in table.allocations_of_keyset(
                 connection, row.number
             )
+            # What made it void, without giving it a part, has not paid it.
+            if allocated.work
         )
         expired = row.state == KeysetState.EXPIRED
         carried = table.balance(connection, row.policy, "carry", row.number)

@@ -13,7 +13,7 @@ Source: `spec/07-ecash-epochs.md`, "Statement".
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from radpool_sv2.errors import InternalError
@@ -205,7 +205,7 @@ def build_statement(
         "state": account.state,
         "price_num": account.price_num,
         "price_den": account.price_den,
-        "settlements": [_settlement(row, archive) for row in account.allocations],
+        "settlements": _settlements(account.allocations, archive),
         "theta_msat": account.theta_msat,
         "work": account.work,
         "tokens": tokens,
@@ -217,6 +217,17 @@ def build_statement(
     digest = tagged_hash("radpool/statement", _canonical(statement))
     signed = {"statement": statement, "signature": key.sign(digest).hex()}
     return SignedStatement(_canonical(signed), digest)
+
+
+def _settlements(rows: Sequence[Allocation], archive: Archive) -> list[Mapping[str, Any]]:
+    carried: dict[int, int] = {}
+    settlements = []
+    for row in rows:
+        # A reversal undoes its payment, whatever the carry has become since.
+        carry = row.carry_in_msat if row.reverses is None else -carried[row.reverses]
+        carried[row.settlement] = carry
+        settlements.append(_settlement(replace(row, carry_in_msat=carry), archive))
+    return settlements
 
 
 def _settlement(row: Allocation, archive: Archive) -> Mapping[str, Any]:

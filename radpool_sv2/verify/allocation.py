@@ -80,11 +80,12 @@ def _check_rows(statement: Statement) -> None:
                 raise keyset_fault(statement, f"settlement {row.id} does not undo a payment")
             continue
         standing[row.id] = row
-        if not 0 <= row.fee_msat <= row.theta_sats * 1000 or row.carry_in_msat < 0:
+        if not 0 <= row.fee_msat <= row.theta_sats * 1000:
             raise keyset_fault(statement, f"settlement {row.id} keeps more than it brings")
         if not 0 < statement.work <= row.work:
             raise keyset_fault(statement, f"settlement {row.id} divided over too little work")
-        least = row.amount_msat * statement.work // row.work
+        # A carry may be negative when more has been given than standing payments brought.
+        least = max(row.amount_msat, 0) * statement.work // row.work
         if not least <= row.allocated_msat <= least + 1:
             raise keyset_fault(
                 statement,
@@ -198,7 +199,7 @@ def _check_division(number: int, parts: Sequence[Part], claims: Claims) -> list[
 
 def _check_remainders(number: int, parts: Sequence[Part]) -> None:
     """Splits the amount again: the odd millisats go to the largest remainders, then numbers."""
-    amount, work = parts[0][1].amount_msat, parts[0][1].work
+    amount, work = max(parts[0][1].amount_msat, 0), parts[0][1].work
     ordered = sorted(parts, key=lambda part: (-(amount * part[0].work % work), part[0].number))
     left = amount - sum(amount * member.work // work for member, _ in parts)
     for place, (member, row) in enumerate(ordered):

