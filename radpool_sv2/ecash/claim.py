@@ -267,6 +267,9 @@ class ClaimRegister:
                     refusal.BLINDED_MESSAGE_REUSED,
                 )
             tokens.count_claims(connection, [(slot.number, exponent, 1)])
+            # The share may be older than the keyset that takes its claim.
+            if place[0] < table.keyset_at(connection, slot.number).first_sequence:
+                table.change_keyset(connection, slot.number, first_sequence=place[0])
             tokens.take_unclaimed(connection, share.hash)
         return Claimed(message, slot.number, exponent, slot.z0, new=True)
 
