@@ -199,6 +199,9 @@ class Teller:
         done = tokens.find_redemption(connection, request.hash)
         if done is not None:
             return done
+        # First of all: what the books say below holds for tokens that are not spent.
+        if any(tokens.spent_among(connection, request.ys)):
+            raise RefusedError("a token was spent before", refusal.ALREADY_SPENT)
         row = table.keyset_at(connection, request.keyset)
         price = price_of(row)
         issued = 0

@@ -317,6 +317,7 @@ class EcashSession(Session):
 
     async def spend(self, tokens: list[Token], keyset: bytes, amounts: list[int]) -> dict[str, Any]:
         """Spends tokens of one keyset for outputs of a keyset, and takes what comes."""
+        tokens = list(tokens)
         inputs = [{"z": t.z, "secret": t.secret, "C": t.signature} for t in tokens]
         outputs = [self.output(keyset) for _ in amounts]
         wanted = [
