@@ -13,6 +13,7 @@ mod machine;
 mod peer;
 mod report;
 mod shares;
+mod signatures;
 mod sink;
 mod storm;
 mod templates;
@@ -40,6 +41,9 @@ radpool-load SUBCOMMAND [--OPTION VALUE]...
           Connects all at once; counts until every one has its first job.
   floor   [--writes 10000] [--rounds 5] [--sink-cpu N]
           What cannot be avoided: hashing, decrypting and reading a share; encrypted writes.
+  signatures [--count 4000] [--rounds 3]
+          Blind signatures per second with and without proofs, on one core and on all, beside the
+          bare multiplications.
   templates [--port 0]
           Serves templates to a foreign pool; a new tip for each line on stdin.
 ";
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         "idle" => idle::run,
         "storm" => storm::run,
         "floor" => floor::run,
+        "signatures" => signatures::run,
         "sink" => sink::run,
         "templates" => templates::run,
         "-h" | "--help" | "help" => {
