@@ -32,7 +32,7 @@ class Key:
         return payload + self.key.sign_schnorr(tagged_hash(tag, payload), b"\0" * 32)
 
 
-def announce(key, keys, **change):
+def announce(key, keys, /, **change):
     """Writes an EcashKeysetAnnounce of `keys`, a `KeysetKeys`; `change` replaces single fields."""
     z0 = change.get("z0", 0)
     fields = {
