@@ -138,6 +138,28 @@ async def test_claims_of_nobody_and_of_others_are_left_alone():
         assert len(ecash.ClaimBatch(batch, extension_type=EXTENSION, submit_type=4, **other)) == 0
 
 
+async def test_a_share_without_work_does_not_reach_the_mint():
+    """attack: A16. A claim is read when its share is in a batch, and only proofs of work are."""
+    async with desk(**ECASH, exponent_min=4, exponent_max=4) as pool:
+        session, channel = await opened(pool)
+        for number in range(3):
+            share = session.mine(channel, good=number == 1)
+            claim = {"keyset_short": KEYS.id[:8], "B_": output(number).blinded}
+            frame = write_frame("SubmitSharesEcashExtended", **share.message.fields, **claim)
+            await session.client.send_frames(frame)
+        found = claims(await batch_of(pool, 1))
+        assert [row[0] for row in found.rows([])] == [output(1).blinded]
+        errors = []
+        while len(errors) < 2:
+            message = await session.receive()
+            if message.name == "RawFrame":
+                assert (message.extension, message.number) == (EXTENSION, 5)
+                errors.append(
+                    read_payload("SubmitSharesEcashExtended.Error", message.payload_bytes)
+                )
+        assert [error["error_code"] for error in errors] == ["difficulty-too-low"] * 2
+
+
 async def test_a_claim_goes_to_the_keyset_that_it_names_or_to_none():
     """attack: A23"""
     async with desk(**ECASH) as pool:

@@ -139,7 +139,7 @@ pub struct ClaimSlot {
     /// For keysets that belong to one height instead of an epoch.
     pub height: Option<u32>,
     /// The unit is `2^unit_exponent` hashes.
-    pub unit_exponent: u8,
+    pub unit_exponent: Exponent,
     pub state: SlotState,
 }
 
@@ -396,13 +396,13 @@ impl ClaimBatch {
 impl AdmittedClaim {
     fn new(share: ClaimedShare, claim: &Claim, slot: &ClaimSlot) -> Self {
         // A share's value is the work of its tag; no residue stands with a claim of its own.
-        let token = denominate(0, share.exponent.work().0, slot.unit_exponent)
+        let token = denominate(0, share.exponent.work().0, slot.unit_exponent.get())
             .expect("a step of the ladder and a unit on it have an exact answer");
         Self {
             share,
             blinded: claim.blinded,
             number: slot.number,
-            unit_exponent: slot.unit_exponent,
+            unit_exponent: slot.unit_exponent.get(),
             token: token.exponent,
             residue: token.residue,
             refused: None,

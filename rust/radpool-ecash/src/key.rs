@@ -4,6 +4,8 @@
 
 use core::fmt;
 
+use zeroize::Zeroizing;
+
 use crate::{Dleq, POINT_LEN, Point, Scalar, dleq, hash_to_curve, point::UNCOMPRESSED_LEN};
 
 /// The mint's key for one amount.
@@ -54,7 +56,7 @@ impl AmountKey {
     /// wants.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &Point) -> bool {
-        let expected = hash_to_curve(message).times(&self.secret);
+        let expected = Zeroizing::new(hash_to_curve(message).times(&self.secret));
         let difference = expected.iter().zip(signature.to_uncompressed());
         difference.fold(0, |all, (left, right)| all | (left ^ right)) == 0
     }

@@ -68,7 +68,10 @@ impl Scalar {
 
     /// The sum modulo n; `None` when that is 0.
     pub(crate) fn plus(&self, other: &Self) -> Option<Self> {
-        self.0.add_tweak(&other.0.into()).map(Self).ok()
+        let mut addend = secp256k1::Scalar::from(other.0);
+        let sum = self.0.add_tweak(&addend).map(Self).ok();
+        addend.non_secure_erase();
+        sum
     }
 
     /// The product with a public number modulo n.

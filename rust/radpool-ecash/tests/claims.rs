@@ -33,7 +33,7 @@ fn slot() -> ClaimSlot {
         account: 3,
         epoch: 10,
         height: None,
-        unit_exponent: UNIT,
+        unit_exponent: Exponent::new(UNIT.into()).unwrap(),
         state: SlotState::Open,
     }
 }

@@ -181,7 +181,7 @@ fn claims_are_admitted_by_the_rule() {
             account: number(&keyset["policy"]),
             epoch: number(&keyset["epoch"]),
             height: (!keyset["height"].is_null()).then(|| number(&keyset["height"])),
-            unit_exponent: 32,
+            unit_exponent: Exponent::new(32).unwrap(),
             state: match text(&keyset["state"]) {
                 "open" => SlotState::Open,
                 "closed" => SlotState::Closed,

@@ -9,7 +9,7 @@ use radpool_mining::ShareRecord;
 use radpool_wire::tlv::Tlvs;
 
 use crate::{
-    argument::{Int, hash},
+    argument::{Int, exponent, hash},
     batch::ShareBatch,
     ecash::{KeysetKeys, PointBytes},
     error::local_error,
@@ -49,14 +49,13 @@ impl ClaimSlot {
                 return Err(local_error(format!("state {state:?}: give open, closed or stale")));
             }
         };
-        crate::argument::exponent(z0.0.into())?;
         Ok(Self(ecash::ClaimSlot {
             keyset_short,
             number: number.0,
             account: account.0,
             epoch: epoch.0,
             height: height.map(|height| height.0),
-            unit_exponent: z0.0,
+            unit_exponent: exponent(z0.0.into())?,
             state,
         }))
     }
