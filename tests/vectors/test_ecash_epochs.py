@@ -15,8 +15,9 @@ from radpool_sv2.ecash.redemption import Teller
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.settlement import Slice, window_of
 from radpool_sv2.ecash.statement import ClaimRow, ClaimTree, Leaf, claim_record
+from radpool_sv2.errors import FaultyMSPError
 from radpool_sv2.units import tagged_hash
-from radpool_sv2.verify.bip340 import is_signed_by
+from radpool_sv2.verify.statement import claim_leaf, path_root, read_statement, root
 
 FILE = "07-ecash-epochs.json"
 
@@ -86,38 +87,39 @@ def test_tree_of_claims(case):
     ]
     tree = ClaimTree(leaves)
     assert tree.root == (bytes.fromhex(expected["root"]), int(expected["work"]))
+    nodes = [claim_leaf(leaf.share_hash, leaf.blinded, leaf.units) for leaf in leaves]
+    assert [node[0].hex() for node in nodes] == expected["leaves"]
+    assert root(nodes) == tree.root
     for index, path in enumerate(expected["paths"]):
         due = tuple((bytes.fromhex(node["hash"]), int(node["units"])) for node in path)
         assert tree.path(index) == due
+        assert path_root(nodes[index], index, len(nodes), due) == tree.root
 
 
 @cases(FILE, "statements")
 def test_statement(case):
-    """spec: ES-20"""
+    """spec: ES-20, ES-23"""
     if "expected_error" in case:
-        assert not is_statement(case["inputs"]["document"], case["inputs"]["msp_key"])
+        document = case["inputs"]["document"].encode()
+        with pytest.raises(FaultyMSPError):
+            read_statement(document, bytes.fromhex(case["inputs"]["msp_key"]), "a statement")
         return
     key = MspKey.from_secret(bytes.fromhex(case["inputs"]["msp_secret"]))
     document = case["expected"]["document"]
-    assert is_statement(document, key.public.hex())
-    statement = json.loads(document)["statement"]
-    assert statement == case["inputs"]["statement"]
-    assert digest(statement).hex() == case["expected"]["statement_hash"]
-
-
-def canonical(value):
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-
-
-def digest(statement):
-    return tagged_hash("radpool/statement", canonical(statement).encode())
-
-
-def is_statement(document, key):
-    whole = json.loads(document)
-    signature = bytes.fromhex(whole["signature"])
-    signed = is_signed_by(bytes.fromhex(key), digest(whole["statement"]), signature)
-    return canonical(whole) == document and signed
+    read = read_statement(document.encode(), key.public, "a statement")
+    fields = case["inputs"]["statement"]
+    assert json.loads(document)["statement"] == fields
+    assert (read.keyset.hex(), read.theta_msat, read.work) == (
+        fields["keyset"],
+        fields["theta_msat"],
+        fields["work"],
+    )
+    assert {str(z): count for z, count in read.tokens.items()} == fields["tokens"]
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+    digest = tagged_hash("radpool/statement", canonical)
+    assert digest.hex() == case["expected"]["statement_hash"]
+    with pytest.raises(FaultyMSPError):
+        read_statement(document.encode(), bytes(32), "a statement")
 
 
 @cases(FILE, "network_works")
