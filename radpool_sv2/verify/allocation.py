@@ -214,7 +214,7 @@ def _check_remainders(number: int, parts: Sequence[Part]) -> None:
 def _unexplained(groups: Mapping[tuple[int, bytes], object], claims: Claims) -> list[str]:
     return [
         f"settlement {settlement.id} pays {sats} sats to the ecash account {commitment.hex()}; no "
-        "keyset in this export says what became of them"
+        "keyset with a final price in this export says what became of them"
         for settlement in claims.settlements
         for (commitment, rail), sats in sorted(settlement.payouts.items())
         if rail == RAIL_ECASH and (settlement.id, commitment) not in groups

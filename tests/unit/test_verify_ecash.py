@@ -254,7 +254,7 @@ def test_an_export_without_keysets_says_what_it_does_not_show(export):
     report = verify_export(export)
     assert report.keysets == ()
     # A payment, its reversal and the next payment, to two accounts.
-    assert len([note for note in report.notes if "no keyset in this export" in note]) == 6
+    assert len([note for note in report.notes if "no keyset with a final price" in note]) == 6
 
 
 LIES = {
