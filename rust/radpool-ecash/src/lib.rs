@@ -12,6 +12,7 @@
 
 mod batch;
 mod claim;
+mod claim_batch;
 mod dleq;
 mod hmac;
 mod key;
@@ -24,10 +25,8 @@ mod tree;
 mod wallet;
 
 pub use batch::in_parallel;
-pub use claim::{
-    AdmittedClaim, Claim, ClaimBatch, ClaimBatchError, ClaimError, ClaimRow, ClaimSlot,
-    ClaimedShare, SlotState,
-};
+pub use claim::{Claim, ClaimError, ClaimSlot, ClaimedShare, SlotState};
+pub use claim_batch::{AdmittedClaim, ClaimBatch, ClaimBatchError, ClaimRow};
 pub use dleq::{Dleq, dleq_challenge};
 pub use key::{AmountKey, BlindSignature, blind, unblind, verify_proof_dleq};
 pub use keyset::{
