@@ -1,4 +1,4 @@
-"""Assembles a Mining Service Provider: template source, pool and HTTP around one ledger."""
+"""Assembles a Mining Service Provider: template source, mint, pool and HTTP around one ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
-from radpool_sv2.pool.registry import load_extensions
+from radpool_sv2.minting import open_minting
+from radpool_sv2.pool.registry import ExtensionRegistry, find_extensions
 from radpool_sv2.pool.role import Pool
 from radpool_sv2.residence import Serving, reside, tell_serving
 from radpool_sv2.supervision import Role, RunRole, stop_on_signal, supervise
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from radpool_sv2.config import MspConfig
+    from radpool_sv2.minting import Minting
     from radpool_sv2.templates.source import TemplateSource
 
 __all__ = ["run_msp"]
@@ -56,7 +58,7 @@ async def run_msp(
     """
     _set_limits()
     keys = load_keys(config.keys)
-    extensions = load_extensions(config.extensions.enabled, config.extensions.required)
+    factories = find_extensions(config.extensions.enabled)
     with reside(config.node.data_dir):
         ledger = await Ledger.open(
             config.ledger.file,
@@ -66,13 +68,16 @@ async def run_msp(
         )
         try:
             source = _source(config)
+            minting = await open_minting(config, keys, ledger) if config.ecash.enabled else None
+            parts = () if minting is None else minting.parts
+            extensions = ExtensionRegistry(factories, config.extensions.required, parts)
             pool = Pool(config, keys, ledger, source, extensions, listen=sv2_listen)
-            web = _Web(config, pool, http_listen or config.http.listen)
-            roles = [
-                Role("templates", _follow(source, pool)),
-                Role("pool", pool.run),
-                Role("http", web.run),
-            ]
+            web = _Web(config, pool, minting, http_listen or config.http.listen)
+            roles = [Role("templates", _follow(source, pool))]
+            if minting is not None:
+                minting.watch(pool)
+                roles.append(Role("mint", minting.desk.run))
+            roles += [Role("pool", pool.run), Role("http", web.run)]
 
             def tell() -> None:
                 assert pool.address is not None
@@ -130,9 +135,13 @@ def _follow(source: TemplateSource, pool: Pool) -> RunRole:
 class _Web:
     """Is the HTTP role; it keeps the port that it got when it is started again."""
 
-    def __init__(self, config: MspConfig, pool: Pool, listen: Endpoint) -> None:
+    def __init__(
+        self, config: MspConfig, pool: Pool, minting: Minting | None, listen: Endpoint
+    ) -> None:
         self._config = config
-        self._window = Window(pool, config.mining.shares_per_minute)
+        beside = () if minting is None else (minting.desk,)
+        self._window = Window(pool, config.mining.shares_per_minute, beside)
+        self._mint = None if minting is None else minting.mint
         self._listen = listen
         self.address: Endpoint | None = None
 
@@ -146,6 +155,7 @@ class _Web:
                     self._listen.port,
                     requests_max=self._config.http.requests_max,
                     request_deadline_s=self._config.http.request_deadline_ms / 1000,
+                    mint=self._mint,
                     task_status=task_status,
                 )
 

@@ -34,10 +34,15 @@ def _unix_ms() -> int:
 
 
 class Ledger:
-    """Is the pool's ledger; `Ledger.open` makes one."""
+    """Is the pool's ledger; `Ledger.open` makes one.
 
-    def __init__(self, books: Books) -> None:
+    Attributes:
+        store: The file, for what others keep in it beside the ledger's own tables.
+    """
+
+    def __init__(self, books: Books, store: SqliteStore) -> None:
         self._books = books
+        self.store = store
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(1)
 
@@ -66,7 +71,7 @@ class Ledger:
             StoreError: The file cannot be used; the message says why and what to do.
         """
 
-        def make() -> Books:
+        def make() -> Ledger:
             store = SqliteStore(
                 file,
                 owner=key.public,
@@ -74,9 +79,10 @@ class Ledger:
                 recent_shares_max=recent_shares_max,
                 check=check,
             )
-            return Books(store, key, maturity_blocks=maturity_blocks, unix_ms=unix_ms)
+            books = Books(store, key, maturity_blocks=maturity_blocks, unix_ms=unix_ms)
+            return cls(books, store)
 
-        return cls(await trio.to_thread.run_sync(make))
+        return await trio.to_thread.run_sync(make)
 
     async def close(self) -> None:
         """Closes the file, after whatever is being written."""

@@ -8,6 +8,7 @@ Source: SV2, section 3.1, "Data Types Mapping".
 """
 
 import math
+import operator
 import struct
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_type_hints
@@ -103,9 +104,13 @@ class Unsigned:
 
     def write(self, value: int) -> bytes:
         """Writes it; a bool is no integer here."""
-        if type(value) is not int or not 0 <= value <= self.maximum:
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = -1
+        if isinstance(value, bool) or not 0 <= number <= self.maximum:
             raise LocalProtocolError(f"{value!r} is no integer of 0 to {self.maximum}")
-        return value.to_bytes(self.size, "little")
+        return number.to_bytes(self.size, "little")
 
     def read(self, reader: Reader) -> int:
         """Reads it."""
