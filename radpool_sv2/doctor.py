@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from radpool_sv2.chain.address import script_from_address
 from radpool_sv2.config import MspConfig, load
 from radpool_sv2.errors import ConfigError, LocalProtocolError
-from radpool_sv2.keyfile import DAY_S, load_keys
+from radpool_sv2.installation import ECASH
+from radpool_sv2.keyfile import DAY_S, load_keys, load_mint_seed
 from radpool_sv2.residence import is_running
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def examine(file: Path) -> Iterator[Finding]:
     yield Finding("configuration", Verdict.GOOD, f"{file} can be used")
     yield from _keys(config)
     yield from _payout(config)
+    yield from _mint(config)
     yield from _descriptors(config)
     yield from _ports(config)
     yield from _disk(config)
@@ -154,6 +156,47 @@ def _payout(config: MspConfig) -> Iterator[Finding]:
         yield _bad("payout address", f"templates.payout_address: {error}")
     else:
         yield _good("payout address", f"blocks pay {address}")
+
+
+def _mint(config: MspConfig) -> Iterator[Finding]:
+    """Checks what the mint needs that the configuration alone does not show."""
+    settings = config.ecash
+    if not settings.enabled:
+        yield _good("mint", "not enabled: shares earn sats in the ledger's accounts alone")
+        return
+    try:
+        load_mint_seed(config.keys)
+    except ConfigError as error:
+        yield _bad("mint", str(error))
+        return
+    if ECASH in config.extensions.enabled:
+        yield _good(
+            "mint",
+            f"pays by {', '.join(settings.policies)}; unit 2^{settings.unit_exponent} hashes",
+        )
+    else:
+        yield _warning(
+            "mint",
+            f"miners cannot reach it: extensions.enabled does not name {ECASH!r}",
+        )
+    if not settings.url:
+        yield _warning(
+            "mint",
+            "ecash.url is empty: wallets are not told where to redeem. Give the address at which "
+            "miners reach the HTTP interface",
+        )
+    if settings.advance_cap_sats:
+        yield _warning(
+            "mint",
+            f"up to {settings.advance_cap_sats:,} sat of your own are paid out for blocks that may "
+            "still be orphaned: ecash.advance_cap_sats",
+        )
+    if "fixed" in settings.policies and not settings.fixed_reserve_msat:
+        yield _warning(
+            "mint",
+            "ecash.fixed_reserve_msat is 0: the policy fixed takes no work before blocks have paid "
+            "for it",
+        )
 
 
 def _descriptors(config: MspConfig) -> Iterator[Finding]:

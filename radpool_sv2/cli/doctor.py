@@ -28,7 +28,7 @@ def doctor(
     config: Path | None = None,
     json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Checks clock, keys, certificate, ports, open files, disk and the consensus engine.
+    """Checks clock, keys, certificate, mint, ports, open files, disk and the consensus engine.
 
     Changes nothing. The exit status is 0 when nothing is bad; warnings do not count.
 

@@ -101,14 +101,14 @@ def _picture(seen: dict[str, Any]) -> RenderableType:
 
 
 def _mint(figures: dict[str, Any]) -> Text:
-    """Says in two lines what the mint owes and for what."""
+    """Says in three lines what the mint owes and for what."""
     states = ", ".join(f"{count} {state}" for state, count in figures["keysets"].items() if count)
     return Text(
         f"mint: {figures['claims']:,} shares have tokens; keysets: {states or 'none'}\n"
         f"      settled {_sats(figures['theta_msat'])}, redeemed {_sats(figures['issued_msat'])}, "
-        f"carried on {_sats(figures['carry_msat'])}; {figures['liabilities_sats']:,} sat in "
-        f"tokens; advanced {_sats(figures['advance_used_msat'])} of at most "
-        f"{_sats(figures['advance_cap_msat'])}"
+        f"carried on {_sats(figures['carry_msat'])}\n"
+        f"      {figures['liabilities_sats']:,} sat in tokens; advanced "
+        f"{_sats(figures['advance_used_msat'])} of at most {_sats(figures['advance_cap_msat'])}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from radpool_sv2.web.view import ChannelView, ClientView
 
@@ -13,15 +13,31 @@ if TYPE_CHECKING:
     from radpool_sv2.pool.roster import Channel, Client
     from radpool_sv2.web.view import LedgerView
 
-__all__ = ["Window"]
+__all__ = ["Troubled", "Window"]
+
+
+class Troubled(Protocol):
+    """Is a part of the node that says what keeps it from working."""
+
+    @property
+    def problem(self) -> str:
+        """In plain words; empty when nothing does."""
 
 
 class Window:
     """Is the `PoolView` of a pool."""
 
-    def __init__(self, pool: Pool, shares_per_minute: int) -> None:
+    def __init__(self, pool: Pool, shares_per_minute: int, beside: Sequence[Troubled] = ()) -> None:
+        """Takes what is shown.
+
+        Args:
+            pool: The pool.
+            shares_per_minute: What vardiff aims at.
+            beside: What else the node cannot do without.
+        """
         self._pool = pool
         self._shares_per_minute = shares_per_minute
+        self._beside = tuple(beside)
 
     @property
     def started_unix_ms(self) -> int:
@@ -49,7 +65,8 @@ class Window:
 
     def problems(self) -> Sequence[str]:
         """Returns what keeps the pool from working, in plain words; empty when healthy."""
-        return self._pool.problems()
+        beside = [part.problem for part in self._beside if part.problem]
+        return [*self._pool.problems(), *beside]
 
     def blocks_found(self) -> int:
         """Returns how many blocks the pool has found since it keeps books."""
