@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+from contextlib import closing
 
 import pytest
 
@@ -59,6 +60,44 @@ def test_a_batch_is_there_after_reopening(store, file):
     assert again.sums([1]) == [SumRow(1, 1, 0, 2, 1)]
     assert again.append_batch(batch(1, [3, 2])) == [1]
     again.close()
+
+
+class Enclosure:
+    """Writes what it is told into a table of its own, and can fail."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def store(self, connection, sequence, excluded):
+        connection.execute("CREATE TABLE IF NOT EXISTS enclosed (sequence, excluded)")
+        row = (sequence, ",".join(map(str, excluded)))
+        connection.execute("INSERT INTO enclosed VALUES (?, ?)", row)
+        # The shares of the batch are there to refer to.
+        [(head,)] = connection.execute("SELECT MAX(sequence) FROM batch").fetchall()
+        assert head == sequence
+        if self.error is not None:
+            raise self.error
+
+
+def enclosed(file):
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute("SELECT * FROM enclosed ORDER BY rowid").fetchall()
+
+
+def test_enclosures_are_in_the_transaction_of_their_batch(store, file):
+    assert store.append_batch(batch(0, [1, 2]), [Enclosure(), Enclosure()]) == []
+    assert store.append_batch(batch(1, [3]), [Enclosure()], [0, 4]) == []
+    assert enclosed(file) == [(0, ""), (0, ""), (1, "0,4")]
+    # A batch that is not stored encloses nothing.
+    assert store.append_batch(batch(2, [4, 1]), [Enclosure()]) == [1]
+    assert len(enclosed(file)) == 3
+    with pytest.raises(StoreError):
+        store.append_batch(batch(2, [4]), [Enclosure(), Enclosure(sqlite3.OperationalError("no"))])
+    with pytest.raises(ZeroDivisionError):
+        store.append_batch(batch(2, [4]), [Enclosure(), Enclosure(ZeroDivisionError())])
+    assert (len(enclosed(file)), store.head()[0]) == (3, 1)
+    assert store.append_batch(batch(2, [4]), [Enclosure()]) == []
+    assert enclosed(file)[-1] == (2, "")
 
 
 def test_duplicates_are_named_and_nothing_is_stored(store):

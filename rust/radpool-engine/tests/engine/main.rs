@@ -5,6 +5,7 @@
 mod harness;
 
 mod block;
+mod extension;
 mod limit;
 mod pressure;
 mod share;
