@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use radpool_mining::Command;
+use radpool_mining::{Command, Event};
 use radpool_wire::message::*;
 
-use crate::harness::*;
+use crate::{
+    extension::{share_frame, tlv},
+    harness::*,
+};
 
 /// One way to submit a valid share again.
 #[derive(Clone, Debug)]
@@ -24,6 +27,10 @@ enum Replay {
     OtherJob(u32),
     AsStandard,
     Tail(Vec<u8>),
+    /// With something for an extension: by TLV, or by its own message.
+    Attached {
+        by_message: bool,
+    },
     /// The tip goes away and comes back.
     TipThereAndBack,
     NewTemplate,
@@ -45,6 +52,7 @@ fn replay() -> impl Strategy<Value = Replay> {
         1 => (0..20u32).prop_map(Replay::OtherJob),
         1 => Just(Replay::AsStandard),
         1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Replay::Tail),
+        3 => any::<bool>().prop_map(|by_message| Replay::Attached { by_message }),
         2 => Just(Replay::TipThereAndBack),
         1 => Just(Replay::NewTemplate),
         1 => Just(Replay::Reopen),
@@ -59,11 +67,17 @@ fn open_easy(client: &mut Client) -> u32 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
+    /// attack: A2
     #[test]
     fn any_replay_of_a_share_credits_at_most_once(replays in prop::collection::vec(replay(), 1..24)) {
         let mut pool = Pool::new(settings());
         let mut clients = [pool.set_up(0), pool.set_up(0)];
-        let mut channels = clients.each_mut().map(open_easy);
+        let mut channels = clients.each_mut().map(|client| {
+            let requested_extensions = vec![EXTENSION];
+            let request = RequestExtensions { request_id: 1, requested_extensions };
+            client.send(&Message::RequestExtensions(request));
+            open_easy(client)
+        });
         let original = clients[0].mine(channels[0]);
         prop_assert_eq!(clients[0].verdict(&original), None);
         let mut block = 1;
@@ -89,6 +103,11 @@ proptest! {
                 Replay::OtherJob(job) => share.job = job,
                 Replay::AsStandard => share.standard = true,
                 Replay::Tail(bytes) => tail = bytes,
+                Replay::Attached { by_message: false } => tail = tlv(EXTENSION, 1, b"claim"),
+                Replay::Attached { by_message: true } => {
+                    client.send_frame(&share_frame(&share, b"claim"));
+                    continue;
+                }
                 Replay::TipThereAndBack => {
                     for next in [block + 1, 1] {
                         let id = u64::from(next);
@@ -125,6 +144,17 @@ proptest! {
         for record in clients.iter().flat_map(|client| &client.shares) {
             prop_assert!(hashes.insert(record.hash), "credited twice");
             prop_assert!(record.exponent.is_met_by(&record.hash));
+        }
+        // What is handed up as a repeat was credited before, as what it says.
+        for client in &clients {
+            for event in &client.events {
+                let Event::RepeatedShare(repeat) = event else { continue };
+                let record = client.shares.iter().find(|share| share.hash == repeat.hash).unwrap();
+                let of_record = (record.account, record.owner.epoch, record.exponent);
+                prop_assert_eq!((repeat.account, repeat.epoch, repeat.exponent), of_record);
+                prop_assert_eq!(repeat.height, record.body.height);
+                prop_assert_eq!(repeat.extension_type, EXTENSION);
+            }
         }
     }
 

@@ -17,6 +17,7 @@ fn repeats(client: &Client) -> Vec<&RepeatedShare> {
     repeated.collect()
 }
 
+/// attack: A2
 #[test]
 fn a_repeat_is_handed_up_and_counted_nowhere() {
     let mut pool = Pool::new(settings());
@@ -77,6 +78,7 @@ fn the_extension_refuses_a_repeat_by_the_message_that_fits() {
     assert_eq!((client.command(reject(by)), client.by_extension.len()), (vec![], 1));
 }
 
+/// attack: A16
 #[test]
 fn only_a_share_that_is_valid_in_full_is_a_repeat() {
     let mut pool = Pool::new(settings());
@@ -178,6 +180,7 @@ fn a_share_brought_twice_counts_once_whichever_way_comes_first() {
     }
 }
 
+/// attack: A15
 #[test]
 fn repeats_are_bounded_by_a_rate_of_their_own_and_refused_above_it() {
     let mut settings = settings();
