@@ -1,8 +1,10 @@
 """A second client at a real pool: the peer, which knows the specification and nothing of ours."""
 
 import hashlib
+import sqlite3
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -248,3 +250,67 @@ async def test_every_policy_signs_for_the_tag(tmp_path, policy):
         channel = await peer.open_ecash(policy)
         await earn(peer, channel, 2)
         assert {token.z for token in peer.tokens} == {channel.z}
+
+
+async def test_a_claim_is_on_disk_before_its_answer(tmp_path):
+    """spec: EW-11, WT-18, WT-20
+
+    attack: A25
+    """
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("lou")) as peer:
+        channel = await peer.open_ecash(WINDOW)
+        share = peer.mine(channel)
+        output = await peer.claim(share)
+        await peer.answered(share)
+        # Another process's view of the file: what is committed, and nothing else.
+        with closing(sqlite3.connect(pool.config.ledger.file)) as file:
+            rows = file.execute("SELECT message FROM blinded").fetchall()
+        assert rows == [(output.blinded,)]
+        # A claim that is refused leaves its share in the books, to be claimed later.
+        kept = peer.mine(channel)
+        await peer.claim(kept, output=output)
+        with pytest.raises(RefusedError, match="blinded-message-reused"):
+            await peer.answered(kept)
+        with closing(sqlite3.connect(pool.config.ledger.file)) as file:
+            [(count,)] = file.execute("SELECT COUNT(*) FROM unclaimed").fetchall()
+        assert (count, await pool.shares()) == (1, 2)
+        await peer.claim(kept)
+        await peer.answered(kept)
+        assert len(peer.tokens) == 2
+
+
+async def test_no_claim_is_looked_at_before_its_work(tmp_path):
+    """spec: EW-10
+
+    attack: A16
+    """
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("mia")) as peer:
+        channel = await peer.open_ecash(WINDOW)
+        share = peer.mine(channel, good=False)
+        nothing = replace(peer.output(peer.terms[channel.id].keyset), blinded=bytes(33))
+        await peer.claim(share, output=nothing)
+        with pytest.raises(RefusedError, match="difficulty-too-low"):
+            await peer.answered(share)
+        assert await pool.shares() == 0
+
+
+async def test_a_full_keyset_takes_no_claim(tmp_path):
+    """Units stay below 2^63, so no residue comes to be: spec: WT-14, WT-24
+
+    attack: A14
+    """
+    async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("nell")) as peer:
+        channel = await peer.open_ecash(POOL)
+        keyset = pool.mint.keyset(peer.terms[channel.id].keyset)
+        with closing(sqlite3.connect(pool.config.ledger.file)) as file, file:
+            file.execute("UPDATE keyset SET work = ?", (2**63 - 1,))
+        share = peer.mine(channel)
+        await peer.claim(share)
+        with pytest.raises(RefusedError, match="epoch-closed"):
+            await peer.answered(share)
+        assert await pool.shares() == 1
+        with closing(sqlite3.connect(pool.config.ledger.file)) as file, file:
+            file.execute("UPDATE keyset SET work = ?", (2**63 - 1 - 2 ** (channel.z - 4),))
+        await peer.claim(share)
+        await peer.answered(share)
+        assert [token.keyset for token in peer.tokens] == [keyset.id]
