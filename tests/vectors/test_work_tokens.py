@@ -136,3 +136,18 @@ def test_claim_rule(case):
     assert taken == ("expected" in case)
     if not taken:
         assert case["expected_error"] == ("stale-keyset" if named else "unknown-keyset")
+
+
+def test_secrets_are_in_no_repr():
+    """Timing is libsecp256k1's business, and wiping Rust's; what Python shows can be seen here.
+
+    spec: WT-11
+    """
+    mint = ecash.MintSeed.from_secret(bytes(range(32)))
+    wallet = ecash.WalletSeed.from_seed(bytes(range(64)))
+    keys = ecash.KeysetKeys.derive(mint, "work", 1, 0, 4)
+    outputs = wallet.derive(keys.id, 0, 2)
+    shown = "".join(f"{each!r}{each!s}" for each in (mint, wallet, keys, outputs))
+    secrets = [bytes(range(32)).hex(), *outputs.secrets]
+    secrets += [factor.hex() for factor in wallet.expose_blinding_factors(keys.id, [0, 1])]
+    assert not any(secret[:12] in shown for secret in secrets)
