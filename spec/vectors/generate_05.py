@@ -393,6 +393,8 @@ def claims() -> list[dict[str, Any]]:
     tails |= {
         "nothing": b"",
         "keyset-alone": usual[:9],
+        "keyset-of-7-bytes": le(7, 1) + short[:7] + usual[9:],
+        "keyset-of-9-bytes": le(9, 1) + short + b"\x00" + usual[9:],
         "cut": usual[:-1],
         "trailing": usual + b"\x00",
     }
