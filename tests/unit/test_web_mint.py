@@ -564,3 +564,41 @@ async def test_status_and_metrics_have_the_mints_figures():
     ):
         assert line in text, line
     assert "radpool_mint_issued_msat" not in text
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for():
+    """attack: A15"""
+    mint = Mint()
+    async with served(mint, request_deadline_s=0.3) as http:
+        stream = await trio.open_tcp_stream(http.base_url.host, http.base_url.port)
+        async with stream:
+            head = b"POST /work/v1/checkstate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+            await stream.send_all(head)
+            with trio.fail_after(5):
+                answer = await stream.receive_some()
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert (await http.get("/work/v1/info")).status_code == 200
+    assert mint.asked == []
+
+
+async def test_a_flood_is_cut_off_while_it_comes():
+    """attack: A15"""
+    async with served(Mint()) as http:
+        stream = await trio.open_tcp_stream(http.base_url.host, http.base_url.port)
+        async with stream:
+            head = b"POST /v1/swap HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
+            await stream.send_all(head)
+            sent = 0
+            with trio.fail_after(20):
+                try:
+                    while sent < 1 << 24:
+                        await stream.send_all(b" " * 65_536)
+                        sent += 65_536
+                        with trio.move_on_after(0.01):
+                            if (answer := await stream.receive_some()) is not None:
+                                break
+                except trio.BrokenResourceError:
+                    answer = b""
+        assert sent < 1 << 23
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 413 ")
+        assert (await http.get("/work/v1/info")).status_code == 200
