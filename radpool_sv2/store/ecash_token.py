@@ -178,7 +178,7 @@ def add_unclaimed(
     connection: sqlite3.Connection, rows: Sequence[tuple[bytes, int, int, int]]
 ) -> None:
     """Stores header hash, sequence, place and time of shares that may be claimed once more."""
-    connection.executemany("INSERT INTO unclaimed VALUES (?, ?, ?, ?)", rows)
+    connection.executemany("INSERT OR IGNORE INTO unclaimed VALUES (?, ?, ?, ?)", rows)
 
 
 def find_unclaimed(connection: sqlite3.Connection, share_hash: bytes) -> tuple[int, int] | None:
