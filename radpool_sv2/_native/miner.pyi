@@ -174,6 +174,16 @@ class Miner:
             LocalProtocolError: If a number or a length is out of range, or the miner does not run.
         """
 
+    def leave(self) -> None:
+        """Tells it to leave in order, and does not wait: its state is `stopped` soon after.
+
+        Meanwhile, for a second at most, the last answers come in, and shares whose attachment was
+        refused go out again.
+
+        Raises:
+            LocalProtocolError: If it was not started, or is just being stopped.
+        """
+
     def stop(self) -> None:
         """Leaves in order: waits up to a second for the last answers, closes, ends the threads.
 

@@ -41,6 +41,9 @@ LOOK_EVERY_S = 0.25
 """How often the figures are looked at: often enough to look alive."""
 JSON_EVERY_S = 1.0
 """How often `--json` prints the figures."""
+LEAVING_LOOK_S = 0.01
+LEAVING_LOOKS_MAX = 300
+"""The miner itself gives up the last answers after a second; three are for a machine that is busy."""
 EVENTS_SHOWN = 6
 WALLET_EXTENSION = "ecash"
 """The extension that fills wallets."""
@@ -172,13 +175,12 @@ async def _run(
 ) -> None:
     """Shows the miner until it ends, time is up or a signal comes; then lets it leave in order."""
     machine.start()
-    fault = _Fault()
+    serving = _Serving(machine, side)
     try:
         with trio.move_on_after(seconds if seconds is not None else float("inf")), view:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_signal, nursery.cancel_scope.cancel)
-                if side is not None:
-                    nursery.start_soon(fault.catch, side, machine, nursery.cancel_scope.cancel)
+                nursery.start_soon(serving.serve, nursery.cancel_scope.cancel)
                 while (stats := machine.stats()).state != "stopped":
                     view.update(stats, _events(machine, side), side)
                     await trio.sleep(LOOK_EVERY_S)
@@ -186,28 +188,47 @@ async def _run(
     finally:
         gave_up = machine.stats().state == "stopped"
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(machine.stop)
-            if side is not None and fault.error is None:
-                await side.finish(machine)
+            await serving.leave()
         view.finish(machine.stats(), _events(machine, side), side)
-    if fault.error is not None:
-        raise fault.error
+    if serving.fault is not None:
+        raise serving.fault
     if gave_up:
         raise RemoteProtocolError(machine.stats().last_end or "the miner ended by itself")
 
 
-class _Fault:
-    """Keeps what ended the side of the extension, to be told once the miner has left in order."""
+class _Serving:
+    """Runs the side of the extension, where there is one, and keeps what ended it."""
 
-    def __init__(self) -> None:
-        self.error: RadpoolError | None = None
+    def __init__(self, machine: Miner, side: MinerSide | None) -> None:
+        self._machine = machine
+        self._side = side
+        self.fault: RadpoolError | None = None
 
-    async def catch(self, side: MinerSide, machine: Miner, cancel: Callable[[], None]) -> None:
+    async def serve(self, cancel: Callable[[], None]) -> None:
+        """Serves until it is cancelled; what goes wrong ends the miner, which is told later."""
+        if self._side is None:
+            return
         try:
-            await side.run(machine)
+            await self._side.run(self._machine)
         except RadpoolError as error:
-            self.error = error
+            self.fault = error
             cancel()
+
+    async def leave(self) -> None:
+        """Lets the miner leave in order, served to the end."""
+        side = self._side if self.fault is None else None
+        if side is not None:
+            self._machine.leave()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.serve, nursery.cancel_scope.cancel)
+                for _ in range(LEAVING_LOOKS_MAX):
+                    if self._machine.stats().state == "stopped":
+                        break
+                    await trio.sleep(LEAVING_LOOK_S)
+                nursery.cancel_scope.cancel()
+        await trio.to_thread.run_sync(self._machine.stop)
+        if side is not None and self.fault is None:
+            await side.finish(self._machine)
 
 
 def _events(machine: Miner, side: MinerSide | None) -> list[tuple[int, str]]:

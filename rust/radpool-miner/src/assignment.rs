@@ -11,6 +11,9 @@ pub const VERSION_ROLLING_MASK: u32 = 0x1fff_ffe0;
 /// The most bytes of extranonce that SV2 lets a channel have.
 pub const EXTRANONCE_LEN_MAX: usize = 32;
 
+/// With so many bytes two are left for the turn: the others last longer than any job.
+const EXTRANONCE_LEN_OF_TURNS: usize = 4;
+
 /// Which kind of channel a client opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelKind {
@@ -76,6 +79,7 @@ impl Assignment {
 #[derive(Clone, Debug)]
 pub struct Roll {
     assignment: Arc<Assignment>,
+    turn: u16,
     version_steps: u32,
     extranonce: [u8; EXTRANONCE_LEN_MAX],
     merkle_root: Hash256,
@@ -85,9 +89,21 @@ impl Roll {
     /// Starts at the job's own version and at extranonce 0.
     #[must_use]
     pub fn new(assignment: Arc<Assignment>) -> Self {
-        let extranonce = [0; EXTRANONCE_LEN_MAX];
+        Self::in_turn(assignment, 0)
+    }
+
+    /// Starts in a part of the space that belongs to `turn`, where the extranonce has room for it.
+    ///
+    /// A job may come again with every byte as before, as when a target goes up and down: in another
+    /// turn none of its headers is hashed twice.
+    #[must_use]
+    pub fn in_turn(assignment: Arc<Assignment>, turn: u16) -> Self {
+        let mut extranonce = [0; EXTRANONCE_LEN_MAX];
+        if assignment.rollable >= EXTRANONCE_LEN_OF_TURNS {
+            extranonce[..2].copy_from_slice(&turn.to_be_bytes());
+        }
         let merkle_root = assignment.merkle_root(&extranonce[..assignment.rollable]);
-        Self { assignment, version_steps: 0, extranonce, merkle_root }
+        Self { assignment, turn, version_steps: 0, extranonce, merkle_root }
     }
 
     /// What is rolled.
@@ -143,7 +159,7 @@ impl Roll {
 
     /// Starts again from the beginning: for a new second.
     pub fn restart(&mut self) {
-        *self = Self::new(Arc::clone(&self.assignment));
+        *self = Self::in_turn(Arc::clone(&self.assignment), self.turn);
     }
 }
 
@@ -216,6 +232,21 @@ mod tests {
             assert!(roots.insert(roll.header(4).merkle_root));
         }
         assert_eq!(roots.len(), 256);
+    }
+
+    #[test]
+    fn same_job_gives_other_headers_in_another_turn() {
+        let first = Roll::in_turn(assignment(4, false), 1);
+        let mut second = Roll::in_turn(assignment(4, false), 2);
+        assert_ne!(first.header(4).merkle_root, second.header(4).merkle_root);
+        assert_eq!(
+            (first.extranonce(), second.extranonce()),
+            (&[0, 1, 0, 0][..], &[0, 2, 0, 0][..])
+        );
+        second.advance();
+        second.restart();
+        assert_eq!(second.extranonce(), [0, 2, 0, 0]);
+        assert_eq!(Roll::in_turn(assignment(3, false), 2).extranonce(), [0; 3]);
     }
 
     #[test]

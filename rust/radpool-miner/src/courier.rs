@@ -19,7 +19,7 @@ const WAITING_MAX: usize = 256;
 /// Shares that can be sent again if they are refused; the oldest is forgotten first.
 const SENT_MAX: usize = 1_024;
 /// Times that a share is sent again: a pool that refuses each attachment gets no more of them.
-const RESENDS_MAX: u8 = 3;
+const RESENDS_MAX: u8 = 7;
 
 #[derive(Debug)]
 struct Waiting {
@@ -47,6 +47,18 @@ pub(crate) struct Courier {
 impl Courier {
     pub(crate) fn new(desk: Arc<Desk>, carrier: ClientExtension) -> Self {
         Self { desk, carrier, waiting: VecDeque::new(), sent: VecDeque::new() }
+    }
+
+    /// How many shares wait that the pool has and whose attachment it refused.
+    pub(crate) fn owed(&self) -> usize {
+        self.waiting.iter().filter(|waiting| waiting.sent > 0).count()
+    }
+
+    /// Gives up what the pool does not have, and takes in no more of it.
+    pub(crate) fn leave(&mut self) {
+        let owed = self.owed();
+        self.desk.tell_dropped((self.waiting.len() - owed) as u64);
+        self.waiting.retain(|waiting| waiting.sent > 0);
     }
 
     /// How many shares wait for an attachment.

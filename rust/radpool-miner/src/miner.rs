@@ -162,6 +162,12 @@ impl Miner {
         self.desk.command(session, frame)
     }
 
+    /// Tells the miner to leave in order, which takes it about a second at most; the extension's side
+    /// may serve it meanwhile. [`State::Stopped`] follows.
+    pub fn leave(&self) {
+        self.signal();
+    }
+
     /// Closes the channel and the connection in order and waits for the threads: about a second at
     /// most, when the pool takes nothing any more.
     pub fn stop(&mut self) {

@@ -139,12 +139,14 @@ impl Sessions {
         let mut leave_at: Option<tokio::time::Instant> = None;
         loop {
             let is_time = |at: tokio::time::Instant| tokio::time::Instant::now() >= at;
-            if leave_at.is_some_and(|at| client.unanswered() == 0 || is_time(at)) {
+            let owed = courier.as_ref().map_or(0, Courier::owed);
+            let is_done = client.unanswered() == 0 && owed == 0;
+            if leave_at.is_some_and(|at| is_done || is_time(at)) {
                 client.close(&mut out);
             }
             let ended = self.handle_events(&mut out, courier.as_mut(), &mut opened);
             if let Some(courier) = courier.as_mut().filter(|_| ended.is_none()) {
-                self.serve(courier, &mut client, leave_at.is_none(), now_us(), &mut out);
+                self.serve(courier, &mut client, now_us(), &mut out);
             }
             self.book.lock().stats.unanswered = client.unanswered() as u64;
             let sent = tokio::select! {
@@ -183,6 +185,7 @@ impl Sessions {
                 () = stopped(&mut self.stop), if leave_at.is_none() => {
                     // The last shares are worth waiting for: their answers are under way.
                     leave_at = Some(tokio::time::Instant::now() + GOODBYE_MAX);
+                    courier.iter_mut().for_each(Courier::leave);
                 }
                 () = sleep_until(deadline) => {
                     client.handle_deadline(now_us(), &mut out);
@@ -220,19 +223,9 @@ impl Sessions {
     }
 
     /// Sends what the courier can send.
-    fn serve(
-        &self,
-        courier: &mut Courier,
-        client: &mut Client,
-        is_staying: bool,
-        now_us: u64,
-        out: &mut Outbox,
-    ) {
+    fn serve(&self, courier: &mut Courier, client: &mut Client, now_us: u64, out: &mut Outbox) {
         courier.send_commands(out);
-        let sent = match is_staying {
-            true => courier.send(client, UNANSWERED_MAX, now_us, out),
-            false => 0,
-        };
+        let sent = courier.send(client, UNANSWERED_MAX, now_us, out);
         let mut book = self.book.lock();
         book.stats.submitted += sent;
         book.stats.waiting = courier.waiting() as u64;

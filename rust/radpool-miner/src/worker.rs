@@ -169,7 +169,7 @@ impl Worker {
     fn mine(&self, work: &Work, generation: u64, pace: &mut Pace) -> Result<(), NobodyListens> {
         let slice = self.slice();
         let started = Instant::now();
-        let mut roll = Roll::new(Arc::clone(&work.assignment));
+        let mut roll = Roll::in_turn(Arc::clone(&work.assignment), generation as u16);
         let mut second = 0;
         let mut nonce = slice.start;
         let mut ntime = work.assignment.min_ntime;

@@ -477,21 +477,47 @@ fn share_refused_for_its_attachment_goes_out_again_with_another() {
 }
 
 #[test]
-fn pool_that_refuses_every_attachment_gets_no_more_than_four_for_a_share() {
+fn pool_that_refuses_every_attachment_gets_no_more_than_eight_for_a_share() {
     let (listener, port) = listen();
     let pool = spawn(move || Peer::accept(&listener).serve(u32::MAX));
     let mut miner = start_carried(port);
     let session = hear(&miner, |news| news.opened.is_some()).session;
-    assert!(miner.give(session, 1, attachments(0, &["torn"; 8])));
-    let news = hear(&miner, |news| news.refused.len() == 8);
-    let given_up = news.refused.iter().filter(|refused| !refused.again).count();
-    let hashes = news.submitted.iter().map(|share| share.hash);
-    let mut times = std::collections::BTreeMap::<_, u32>::new();
-    hashes.for_each(|hash| *times.entry(hash).or_default() += 1);
-    assert!(times.values().all(|times| *times <= 4), "{times:?}");
-    assert_eq!(given_up, times.values().filter(|times| **times == 4).count());
+    let mut sent = Vec::new();
+    for number in 0..9 {
+        assert!(miner.give(session, 1, attachments(number, &["torn"])));
+        let news = hear(&miner, |news| news.refused.len() == 1);
+        sent.push((news.submitted[0].hash, news.refused[0].again));
+    }
+    let (first, _) = sent[0];
+    assert!(sent[..8].iter().all(|(hash, _)| *hash == first), "the refused one goes first");
+    let again: Vec<bool> = sent.iter().map(|(_, again)| *again).collect();
+    assert_eq!(again, [true, true, true, true, true, true, true, false, true]);
+    assert_ne!(sent[8].0, first);
     miner.stop();
     pool.join().unwrap();
+}
+
+#[test]
+fn leaving_miner_still_sends_what_the_pool_has_and_refused() {
+    let (listener, port) = listen();
+    let pool = spawn(move || {
+        let mut peer = Peer::accept(&listener);
+        peer.serve(u32::MAX);
+        peer.accepted
+    });
+    let mut miner = start_carried(port);
+    let session = hear(&miner, |news| news.opened.is_some()).session;
+    assert!(miner.give(session, 1, attachments(0, &["outdated"])));
+    let refused = hear(&miner, |news| news.refused.len() == 1);
+    wait_for(&miner, |stats| stats.waiting > 1);
+    miner.leave();
+    assert!(miner.give(session, 2, attachments(1, &["good"; 5])));
+    let news = hear(&miner, |news| news.ended.is_some());
+    assert_eq!((news.submitted.len(), news.frames.len()), (1, 1));
+    assert_eq!(news.submitted[0].hash, refused.submitted[0].hash);
+    assert!(news.dropped > 0);
+    miner.stop();
+    assert_eq!(pool.join().unwrap(), 1);
 }
 
 #[test]

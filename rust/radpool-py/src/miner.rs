@@ -225,6 +225,10 @@ impl Miner {
         notes.into_iter().map(|note| (note.unix_ms, note.text)).collect()
     }
 
+    fn leave(&self) -> PyResult<()> {
+        self.with_running(miner::Miner::leave)
+    }
+
     fn event_fd(&self) -> PyResult<i32> {
         self.with_running(miner::Miner::descriptor)
     }
