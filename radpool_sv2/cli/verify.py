@@ -102,8 +102,10 @@ def export(
 
     batches = _with_ledger(dir, run)
     export_keysets(to, keysets)
-    told = f" and {len(keysets)} ecash keysets" if keysets else ""
-    print(f"{to}: epoch {epoch} in {batches} batches{told}. Check it with: radpool verify {to}")
+    print(
+        f"{to}: epoch {epoch}; batches: {batches}, ecash keysets: {len(keysets)}. Check it with: "
+        f"radpool verify {to}"
+    )
 
 
 @app.command
@@ -222,8 +224,8 @@ def _words(report: EpochReport) -> str:
     if report.keysets:
         lines.append("Its ecash keysets are as their statements say, to the millisat:")
         lines += [
-            f"  {keyset.keyset.hex()}  {keyset.policy} ({keyset.state}): {keyset.claims:,} shares, "
-            f"{keyset.work:,} units, {keyset.theta_msat:,} msat"
+            f"  {keyset.keyset.hex()}  {keyset.policy} ({keyset.state}): claims {keyset.claims:,}, "
+            f"units {keyset.work:,}, msat {keyset.theta_msat:,}"
             for keyset in report.keysets
         ]
     lines += [f"Note: {note}." for note in report.notes]
