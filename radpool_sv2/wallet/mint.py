@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -27,7 +28,7 @@ from radpool_sv2.wallet.announcement import KEYSET_ID_LEN, SAT_UNIT, WORK_UNIT
 from radpool_sv2.wallet.reader import POINT_LEN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -347,15 +348,7 @@ class MintClient:
                 async with self._client.stream(
                     method, self.url + path, content=body, headers=headers
                 ) as response:
-                    raw = bytearray()
-                    if "content-encoding" in response.headers:
-                        # A few compressed bytes could become gigabytes.
-                        raise self._wrong(f"something compressed to {path}: nobody asked for that")
-                    async for part in response.aiter_bytes():
-                        raw += part
-                        if len(raw) > BODY_MAX:
-                            raise self._wrong(f"more than {BODY_MAX} bytes to {path}")
-                    return response.status_code, bytes(raw)
+                    return response.status_code, await self._read(response, path)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError) as error:
             why = plain(str(error)) or type(error).__name__
             raise MintUnreachableError(f"the mint at {self.url} does not answer: {why}") from error
@@ -363,6 +356,21 @@ class MintClient:
             raise MintUnreachableError(
                 f"the mint at {self.url} did not answer within {SECONDS_MAX:.0f} s"
             ) from error
+
+    async def _read(self, response: httpx.Response, path: str) -> bytes:
+        """Reads the body of an answer, up to the bound."""
+        if "content-encoding" in response.headers:
+            # A few compressed bytes could become gigabytes.
+            raise self._wrong(f"something compressed to {path}: nobody asked for that")
+        raw = bytearray()
+        # httpx declares less than it gives: without the end being said, the rest is never closed.
+        stream = cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
+        async with aclosing(stream) as parts:
+            async for part in parts:
+                raw += part
+                if len(raw) > BODY_MAX:
+                    raise self._wrong(f"more than {BODY_MAX} bytes to {path}")
+        return bytes(raw)
 
     def _refusal(self, path: str, status: int, raw: bytes) -> RadpoolError:
         """Makes the error of an answer that says no."""
@@ -376,8 +384,9 @@ class MintClient:
                 f"{self.url}{path} answers with HTTP status {status}: is that a mint's address?"
             )
         wait = said.retry_after_s
+        detail = f" ({plain(said.detail)})" if said.detail and said.detail != code else ""
         return MintRefusedError(
-            f"the mint at {self.url} refused: {plain(code)} {plain(said.detail)}".rstrip(),
+            f"the mint at {self.url} refused: {plain(code)}{detail}",
             plain(code),
             self.url,
             wait if wait is not None and 0 <= wait <= INTEGER_MAX else None,

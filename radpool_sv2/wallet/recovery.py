@@ -273,6 +273,7 @@ def _concerned(purse: Purse, of: Mint) -> list[Keyset]:
             keyset
             for keyset in purse.store.keysets(connection)
             if keyset.unit == WORK_UNIT and keyset.mint.number == of.number
+            if keyset.update is None or keyset.update.state is not EpochState.EXPIRED
             if not keyset.swept
             or (keyset.number, TokenState.OURS) in sums
             or (keyset.number, TokenState.HELD) in sums
@@ -283,33 +284,36 @@ async def _visit(
     purse: Purse, mint: MintClient, keyset: Keyset, limit: trio.CapacityLimiter, notes: list[str]
 ) -> bool:
     """Brings one keyset up to date; returns whether the file proved to be an old copy."""
-    found = Found()
     if keyset.unit == WORK_UNIT:
         async with limit:
             if (row := await _row(mint, keyset, notes)) is None:
                 return False
         if row.updated is not None:
             keyset = await trio.to_thread.run_sync(purse.take_update, row.updated, keyset.id)
-        if not keyset.swept:
-            found.add(await _sweep(purse, mint, keyset, limit))
-            if found.tokens:
-                notes.append(
-                    f"{found.tokens} signatures of epoch {keyset.announcement.epoch} that had not "
-                    "arrived are fetched"
-                )
+    state = EpochState.OPEN if keyset.update is None else keyset.update.state
+    if state is EpochState.EXPIRED:
+        # A mint answers for a keyset until it expires, and pays nothing for it afterwards.
+        return False
+    found = Found() if keyset.swept else await _sweep(purse, mint, keyset, limit)
+    lost = found.tokens
     ahead = await look_ahead(purse, mint, keyset, limit)
     found.add(ahead)
-    if ahead.highest >= 0:
+    # Sats come by exchanges alone, and interrupted ones are finished by now: whatever else the mint
+    # has signed was asked for by somebody with the same words.
+    old = ahead.highest >= 0 or (keyset.unit == SAT_UNIT and lost > 0)
+    if old:
         notes.append(
-            f"the wallet's file is an old copy: the mint knew {ahead.tokens} tokens of keyset "
-            f"{keyset.id.hex()[:16]} that it lacked. They are back. Do not use two copies of one "
-            "wallet"
+            f"the wallet's file is an old copy, or one of two: the mint knew {found.tokens} tokens "
+            f"of keyset {keyset.id.hex()[:16]} that it lacked. They are back. Do not use two "
+            "copies of one wallet"
         )
+    elif lost:
+        notes.append(f"{lost} signatures that had not arrived are fetched")
     if found.unproven:
         notes.append(_unproven(mint, found.unproven))
-    if keyset.update is not None and keyset.update.state >= EpochState.FINAL and not keyset.swept:
+    if state >= EpochState.FINAL and not keyset.swept:
         await trio.to_thread.run_sync(_mark_swept, purse, keyset)
-    return ahead.highest >= 0
+    return old
 
 
 async def _recount(
