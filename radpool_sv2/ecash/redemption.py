@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from radpool_sv2._native.ecash import KeysetKeys, check_points
 from radpool_sv2.ecash import refusal
 from radpool_sv2.ecash.policy import SAT, WORK_UNIT, KeysetState, Policy
-from radpool_sv2.ecash.price import MSAT_PER_SAT, value_of, value_of_each
+from radpool_sv2.ecash.price import MSAT_PER_SAT, WORK_MAX, value_of, value_of_each
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.token import BlindSignature, Redeemed
 from radpool_sv2.errors import InternalError
@@ -331,6 +331,8 @@ def _check_form(inputs: Sequence[Proof], outputs: Sequence[Output]) -> None:
             raise RefusedError("a token is malformed", refusal.INVALID_PROOF)
     for output in outputs:
         _check_amount(output.amount)
+    if sum(proof.amount for proof in inputs) > WORK_MAX:
+        raise RefusedError("no keyset has signed that much", refusal.AMOUNT_MISMATCH)
 
 
 def _is_secret(secret: str) -> bool:
