@@ -569,7 +569,7 @@ def test_random_requests_never_mint(rig, final):
     for _ in range(300):
         inputs = [
             Proof(
-                1 << chance.randrange(64), chance.randbytes(8).hex(), chance.choice(final).signature
+                1 << chance.randrange(60), chance.randbytes(8).hex(), chance.choice(final).signature
             )
             for _ in range(chance.randint(1, 3))
         ]
