@@ -21,7 +21,7 @@ from starlette.routing import Route
 from radpool_sv2.ecash.policy import SAT_UNIT
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.errors import RemoteProtocolError, StoreError
-from radpool_sv2.web.allowance import Allowance
+from radpool_sv2.web.allowance import LOOKUPS_PER_ITEM, Allowance
 from radpool_sv2.web.body import (
     OutputsBody,
     SwapBody,
@@ -31,7 +31,7 @@ from radpool_sv2.web.body import (
     restored_of,
 )
 from radpool_sv2.web.mint import MintView
-from radpool_sv2.web.work_api import charge, signatures_json, states_json
+from radpool_sv2.web.work_api import admit, signatures_json, states_json
 
 __all__ = ["ENDPOINTS", "CashuApi"]
 
@@ -154,7 +154,7 @@ class CashuApi:
         for keyset in {row.id for row in body.inputs} | {row.id for row in body.outputs}:
             self._check_keyset(keyset)
         inputs, outputs = proofs_of(body.inputs), outputs_of(body.outputs)
-        charge(self._allowance, request, 1 + len(inputs) + len(outputs))
+        admit(self._allowance, request, 1 + len(inputs) + len(outputs))
         swapped = await self._mint.sat_swap(inputs, outputs)
         return JSONResponse({"signatures": signatures_json(swapped, outputs)})
 
@@ -164,9 +164,10 @@ class CashuApi:
     async def _restore(self, request: Request) -> Response:
         body = await read_body(request, OutputsBody)
         blinded = restored_of(body.outputs)
-        charge(self._allowance, request, 1 + len(blinded))
+        address = admit(self._allowance, request, 1 + len(blinded) // LOOKUPS_PER_ITEM)
         ours = self._mint.sat_keyset.id
         found = [row for row in await self._mint.sat_restore(blinded) if row.keyset_id == ours]
+        self._allowance.charge(address, len(found))
         return JSONResponse(
             {
                 "outputs": [

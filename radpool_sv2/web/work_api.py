@@ -9,6 +9,7 @@ statements.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,7 +22,7 @@ from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.statement import Inclusion
 from radpool_sv2.ecash.token import Output, Proof, Redeemed
 from radpool_sv2.errors import RemoteProtocolError, StoreError
-from radpool_sv2.web.allowance import Allowance
+from radpool_sv2.web.allowance import LOOKUPS_PER_ITEM, Allowance
 from radpool_sv2.web.body import (
     CheckBody,
     ClaimsBody,
@@ -38,7 +39,7 @@ from radpool_sv2.web.body import (
 from radpool_sv2.web.mint import MintView
 from radpool_sv2.web.page import Page
 
-__all__ = ["ENDPOINTS", "WorkApi", "charge"]
+__all__ = ["ENDPOINTS", "WorkApi", "admit"]
 
 ENDPOINTS = {
     "/work/v1/info": "the mint: identity, unit, policies, tip",
@@ -70,11 +71,14 @@ STATUS = {
 }
 """HTTP status by error code; 400 for all others."""
 
+INCLUSION_ITEMS = 8
+"""What a path costs: it is read off a tree that may have to be made first."""
+
 Spend = Callable[[bytes, list[Proof], list[Output]], Awaitable[Redeemed]]
 
 
-def charge(allowance: Allowance, request: Request, items: int) -> None:
-    """Charges a request to its sender.
+def admit(allowance: Allowance, request: Request, items: int) -> str:
+    """Admits a request that its sender has allowance for, and returns the sender's address.
 
     Raises:
         RefusedError: `rate-limited`, with `retry_after_s`.
@@ -84,6 +88,7 @@ def charge(allowance: Allowance, request: Request, items: int) -> None:
     if wait:
         text = f"too much at once: try again in {wait} s"
         raise RefusedError(text, "rate-limited", retry_after_s=wait)
+    return address
 
 
 class WorkApi:
@@ -92,6 +97,8 @@ class WorkApi:
     def __init__(self, mint: MintView, allowance: Allowance) -> None:
         self._mint = mint
         self._allowance = allowance
+        # The tree of a large keyset takes seconds to make; tokens go on being redeemed meanwhile.
+        self._proving = trio.CapacityLimiter(1)
 
     def application(self) -> Starlette:
         """Returns the ASGI application, its paths without `/work/v1`."""
@@ -141,8 +148,9 @@ class WorkApi:
     async def _claims(self, request: Request) -> Response:
         body = await read_body(request, ClaimsBody)
         claims = claims_of(body.claims)
-        charge(self._allowance, request, 1 + len(claims))
+        address = admit(self._allowance, request, 1 + len(claims) // LOOKUPS_PER_ITEM)
         fetched = await self._mint.fetch(keyset_id(body.keyset_id), claims)
+        self._allowance.charge(address, len(fetched.signatures))
         rows = [
             {"index": index, "amount": amount, "C_": c.hex(), "dleq": {"e": e.hex(), "s": s.hex()}}
             for index, amount, c, e, s in fetched.signatures
@@ -170,7 +178,7 @@ class WorkApi:
                 "an input of another keyset: redeem and swap each keyset by itself",
                 "amount-mismatch",
             )
-        charge(self._allowance, request, 1 + len(inputs) + len(outputs))
+        admit(self._allowance, request, 1 + len(inputs) + len(outputs))
         redeemed = await spend(keyset, inputs, outputs)
         return JSONResponse(
             {
@@ -184,15 +192,17 @@ class WorkApi:
         return JSONResponse({"states": await states_json(self._mint, self._allowance, request)})
 
     async def _statement(self, request: Request) -> Response:
-        charge(self._allowance, request, 1)
+        admit(self._allowance, request, 1)
         statement = await self._mint.statement(keyset_id(request.path_params["id"]))
         return Response(statement.document, media_type="application/json")
 
     async def _inclusion(self, request: Request) -> Response:
         body = await read_body(request, InclusionBody)
         blinded = blinded_message(body.B_)
-        charge(self._allowance, request, 1)
-        return JSONResponse(inclusion_json(body.B_, await self._mint.inclusion(blinded)))
+        admit(self._allowance, request, INCLUSION_ITEMS)
+        async with self._proving:
+            proof = await self._mint.inclusion(blinded)
+        return JSONResponse(inclusion_json(body.B_, proof))
 
 
 def keyset_json(keyset: KeysetView) -> dict[str, Any]:
@@ -234,7 +244,7 @@ async def states_json(
     """Answers which tokens are spent; both sides of the mint ask the same way (NUT-07)."""
     body = await read_body(request, CheckBody)
     ys = points_of(body.Ys)
-    charge(allowance, request, 1 + len(ys))
+    admit(allowance, request, 1 + len(ys) // LOOKUPS_PER_ITEM)
     spent = await mint.check_state(ys)
     return [
         {"Y": y, "state": "SPENT" if is_spent else "UNSPENT", "witness": None}
