@@ -25,7 +25,7 @@ import trio
 from radpool_sv2._native.ecash import KeysetKeys
 from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.wallet.announcement import SAT_UNIT, SHORT_ID_LEN
-from radpool_sv2.wallet.mint import BUSY_CODES, MintRefusedError
+from radpool_sv2.wallet.mint import MintRefusedError
 from radpool_sv2.wallet.purse import log2
 from radpool_sv2.wallet.store import Planned, TokenState
 from radpool_sv2.wallet.token import Handed, HandedToken, encode_token
@@ -135,9 +135,7 @@ async def perform(purse: Purse, mint: MintClient, exchange: Exchange) -> None:
             await trio.to_thread.run_sync(_settle, purse, exchange, signed)
         except MintRefusedError as refusal:
             # A busy mint has not looked at it: the same request is sent again later.
-            if refusal.error_code in BUSY_CODES or not await _clear_up(
-                purse, mint, exchange, refusal
-            ):
+            if refusal.busy or not await _clear_up(purse, mint, exchange, refusal):
                 raise
     except MintRefusedError:
         raise

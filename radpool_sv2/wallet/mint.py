@@ -56,11 +56,12 @@ KEYSETS_MAX: Final = 100_000
 DETAIL_MAX: Final = 300
 SCALAR_LEN: Final = 32
 INTEGER_MAX: Final = (1 << 64) - 1
-TRIES: Final = 6
-WAIT_MAX_S: Final = 30
+PATIENCE_S: Final = 60
+"""How long a request waits in all for a mint that says it is busy."""
 REUSED_CODES: Final = frozenset({"blinded-message-reused", "11003", "10002"})
 """Says that an output was signed before (NUT error codes: 11003, formerly 10002)."""
 BUSY_CODES: Final = frozenset({"rate-limited", "mint-unavailable"})
+BUSY_STATUS: Final = frozenset({429, 503})
 
 HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 UNPRINTABLE: Final = re.compile(r"[^ -~]+")
@@ -81,13 +82,21 @@ class MintRefusedError(RemoteProtocolError):
         error_code: Its code.
         peer: Its address.
         retry_after_s: After how many seconds to ask again; None if that does not help.
+        busy: Whether it has not even looked at the request.
     """
 
     def __init__(
-        self, message: str, error_code: str, peer: str, retry_after_s: int | None = None
+        self,
+        message: str,
+        error_code: str,
+        peer: str,
+        *,
+        retry_after_s: int | None = None,
+        busy: bool = False,
     ) -> None:
         super().__init__(message, error_code, peer)
         self.retry_after_s = retry_after_s
+        self.busy = busy
 
 
 class MintInfo(msgspec.Struct, frozen=True):
@@ -200,6 +209,7 @@ class MintClient:
 
     def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.url = url
+        self._turn = trio.Lock()
         self._client = httpx.AsyncClient(
             transport=transport,
             timeout=SECONDS_MAX,
@@ -321,14 +331,26 @@ class MintClient:
 
     async def _send(self, method: str, path: str, body: bytes | None, kind: type[T]) -> T:
         """Sends a request, again after a while if the mint is busy."""
-        for left in reversed(range(TRIES)):
-            try:
-                return await self._send_once(method, path, body, kind)
-            except MintRefusedError as refusal:
-                if refusal.error_code not in BUSY_CODES or not left:
-                    raise
-                await trio.sleep(min(max(refusal.retry_after_s or 1, 1), WAIT_MAX_S))
-        raise AssertionError(TRIES)
+        try:
+            return await self._send_once(method, path, body, kind)
+        except MintRefusedError as refusal:
+            if not refusal.busy:
+                raise
+            told = refusal
+        # One at a time from here on: what is under way at once only keeps the mint busy.
+        async with self._turn:
+            end = trio.current_time() + PATIENCE_S
+            while True:
+                wait_s = max(told.retry_after_s or 1, 1)
+                if trio.current_time() + wait_s > end:
+                    raise told
+                await trio.sleep(wait_s)
+                try:
+                    return await self._send_once(method, path, body, kind)
+                except MintRefusedError as refusal:
+                    if not refusal.busy:
+                        raise
+                    told = refusal
 
     async def _send_once(self, method: str, path: str, body: bytes | None, kind: type[T]) -> T:
         status, raw = await self._transmit(method, path, body)
@@ -379,7 +401,8 @@ class MintClient:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             said = _Refusal()
         code = said.error or ("" if said.code is None else str(said.code))
-        if status >= 500 or not (code or said.detail):
+        busy = status in BUSY_STATUS or code in BUSY_CODES
+        if (status >= 500 and not busy) or not (code or said.detail):
             return MintUnreachableError(
                 f"{self.url}{path} answers with HTTP status {status}: is that a mint's address?"
             )
@@ -389,7 +412,8 @@ class MintClient:
             f"the mint at {self.url} refused: {plain(code)}{detail}",
             plain(code),
             self.url,
-            wait if wait is not None and 0 <= wait <= INTEGER_MAX else None,
+            retry_after_s=wait if wait is not None and 0 <= wait <= INTEGER_MAX else None,
+            busy=busy,
         )
 
     def _wrong(self, what: str) -> RemoteProtocolError:

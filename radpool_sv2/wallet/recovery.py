@@ -40,8 +40,9 @@ BATCH: Final = 100
 """How many outputs one request asks for (NUT-13)."""
 GAP: Final = 10
 """How many such requests in a row must find nothing before the search ends; NUT-13 has 3."""
-GAP_AHEAD: Final = 3
-"""The same, when the file has most of it and only the newest may be missing."""
+GAP_AHEAD: Final = 1
+"""The same, where most likely there is nothing: a copy of the file that is older than others leaves
+off where they go on."""
 REQUESTS: Final = 8
 """How many requests are under way at once."""
 
@@ -198,6 +199,8 @@ async def look_ahead(
     first = (await trio.to_thread.run_sync(purse.keyset, keyset.id)).next_counter
     limit = limit or trio.CapacityLimiter(REQUESTS)
     found = await _scan(purse, mint, keyset, Scan(first, gap=GAP_AHEAD), limit)
+    if found.highest >= first:
+        found.add(await _scan(purse, mint, keyset, Scan(found.highest + 1), limit))
     if found.highest >= (await trio.to_thread.run_sync(purse.keyset, keyset.id)).next_counter:
         await trio.to_thread.run_sync(purse.skip, keyset.id, found.highest)
     else:

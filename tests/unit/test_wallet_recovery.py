@@ -158,6 +158,28 @@ async def test_one_error_not_many(wallet, mint, tmp_path):
     assert len(balance.epochs) == 5
 
 
+async def test_a_busy_mint_ends_no_restore(wallet, mint, tmp_path, autojump_clock):
+    """attack: A15. Whoever is told to come back later does, one request at a time."""
+    for _ in range(6):
+        await earn(wallet, mint, mint.open(), [1] * 150)
+    level, asked = 500, []
+
+    def allowance(path, body):
+        nonlocal level
+        cost = 1 + len((body or {}).get("claims", []))
+        if cost > level:
+            asked.append(path)
+            level += 120
+            return httpx.Response(429, json={"error": "rate-limited", "retry_after_s": 1})
+        level -= cost
+        return None
+
+    mint.on_request = allowance
+    _, balance = await bring_back(wallet, mint, tmp_path / "again")
+    assert sum(line.units for line in balance.epochs) == 900
+    assert asked
+
+
 # An old copy
 
 
@@ -295,7 +317,7 @@ async def test_a_settled_keyset_is_asked_once(wallet, mint):
     await wallet.balance()
     await wallet.balance()
     # Only what lies ahead is asked about again, while it has tokens.
-    assert len(posts(mint, "/work/v1/claims")) - asked == 3
+    assert len(posts(mint, "/work/v1/claims")) - asked == 1
 
 
 async def test_a_keyset_for_one_miner_alone(wallet, mint):
