@@ -43,7 +43,7 @@ JSON_EVERY_S = 1.0
 """How often `--json` prints the figures."""
 LEAVING_LOOK_S = 0.01
 LEAVING_LOOKS_MAX = 300
-"""The miner itself gives up the last answers after a second; three are for a machine that is busy."""
+"""The miner itself gives up the last answers after a second; three are for a busy machine."""
 EVENTS_SHOWN = 6
 WALLET_EXTENSION = "ecash"
 """The extension that fills wallets."""

@@ -811,3 +811,39 @@ async def test_foreign_keys_have_another_id(mint):
     """A keyset's id is that of its keys, so no mint can have another's id with its own keys."""
     other = KeysetKeys.derive(ScriptedMint(seed=2).seed, "work", 1, 0, KEYS)
     assert other.id != mint.open().id
+
+
+async def test_short_token_that_was_fetched_counts_as_unsigned(machine, side, mint):
+    """attack: A8"""
+    keyset = mint.open()
+    await machine.open(mint.terms(keyset), keyset)
+    [number] = machine.find(1, exponent=Z0 + 2)
+    await machine.hear(answer([], last=number, count=1))
+    [request] = machine.asked(wire.RedeemSharesEcash)
+    short = fetched_signature(keyset, 0, machine.blinded(number), Z0 + 1)
+    await machine.hear(fetched(request, [short]))
+    assert (side.figures()["tokens"], side.claims.unsigned) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "unsigned"), [("epoch-void", 0), ("expired", 0), ("unknown-epoch", 3)]
+)
+async def test_claims_of_a_keyset_that_pays_nothing_are_dropped(
+    machine, side, mint, code, unsigned
+):
+    keyset = mint.open()
+    await machine.open(mint.terms(keyset), keyset)
+    numbers = machine.find(3)
+    await machine.hear(answer([], last=numbers[-1], count=3))
+    [request] = machine.asked(wire.RedeemSharesEcash)
+    await machine.hear(wire.RedeemSharesEcashError(request.request_id, code, 0))
+    assert side.claims.unsigned == unsigned
+
+
+async def test_answer_to_nothing_is_passed_over(machine, side, mint):
+    keyset = mint.open()
+    await machine.open(mint.terms(keyset), keyset)
+    await machine.hear(wire.RedeemSharesEcashError(7, "rate-limited", 0))
+    await machine.hear(answer([wire.Receipt(9, Z0, *keyset.sign(keyset.keys.public[0][1], Z0))]))
+    assert side.figures()["tokens"] == 0
+    assert machine.find()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from radpool_sv2._native.miner import Miner
+from radpool_sv2._native.miner import Carrier, Miner
 from radpool_sv2.cli.miner import _figures, _JsonView, _rows, parse_address, scale
 from radpool_sv2.errors import ConfigError, LocalProtocolError
 
@@ -140,3 +140,86 @@ def test_native_miner_starts_once_and_stops_twice():
     miner.stop()
     assert miner.stats().state == "stopped"
     assert isinstance(miner.events(), list)
+
+
+CARRIER = {
+    "extension_type": 0x4777,
+    "open_messages": (10, 11, 12),
+    "open_tail": b"please",
+    "share_messages": (13, 14, 15),
+    "renewing_codes": ["torn"],
+    "lapsing_codes": ["outdated"],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"extension_type": 0}, "no extension's number"),
+        ({"extension_type": 1}, "no extension's number"),
+        ({"extension_type": 0x8000}, "no extension's number"),
+        ({"extension_type": 1 << 16}, "out of range"),
+        ({"open_messages": (10, 11, 256)}, "out of range"),
+        ({"open_messages": (10, 11, 14)}, "same number"),
+        ({"share_messages": (10, 14, 15)}, "same number"),
+        ({"renewing_codes": [""]}, "cannot be sent as a code"),
+        ({"lapsing_codes": ["\n"]}, "cannot be sent as a code"),
+        ({"open_tail": bytes(1 << 18)}, "a tail of"),
+    ],
+)
+def test_carrier_refuses_what_makes_no_sense(change, text):
+    with pytest.raises(LocalProtocolError, match=text):
+        Carrier(**(CARRIER | change))
+
+
+def test_carrier_needs_an_extended_channel():
+    carrier = Carrier(**CARRIER)
+    assert Miner(**ARGUMENTS, carrier=carrier) is not None
+    with pytest.raises(ConfigError, match="needs an extended channel"):
+        Miner(**(ARGUMENTS | {"kind": "standard"}), carrier=carrier)
+
+
+def test_miner_that_was_not_started_has_no_news():
+    miner = Miner(**ARGUMENTS, carrier=Carrier(**CARRIER))
+    for use in (miner.take, miner.event_fd, miner.leave, lambda: miner.give(1, 1, [])):
+        with pytest.raises(LocalProtocolError, match="not started"):
+            use()
+
+
+def test_miner_takes_nothing_that_is_out_of_range():
+    miner = Miner(**ARGUMENTS, carrier=Carrier(**CARRIER))
+    with pytest.raises(LocalProtocolError, match="attachment of 1025 bytes"):
+        miner.give(1, 1, [(1, bytes(1025))])
+    with pytest.raises(LocalProtocolError, match="out of range"):
+        miner.give(-1, 1, [])
+    with pytest.raises(LocalProtocolError, match="payload of"):
+        miner.send(1, 1, channel_msg=False, payload=bytes((1 << 18) + 1))
+
+
+def test_news_of_a_miner_without_a_pool_tell_its_end():
+    miner = Miner(**ARGUMENTS, carrier=Carrier(**CARRIER))
+    miner.start()
+    miner.stop()
+    news = miner.take()
+    assert (news.session, news.opened, news.submitted, news.frames) == (1, None, [], [])
+    assert news.ended
+    assert not miner.give(1, 1, [(1, b"")])
+    assert not miner.send(1, 1, channel_msg=False, payload=b"")
+    assert miner.take().ended is None
+
+
+class Side:
+    """Has figures to show."""
+
+    def figures(self):
+        return {"tokens": 3}
+
+    def rows(self):
+        return [("tokens", "3 worth 48 units of work")]
+
+
+def test_figures_and_rows_tell_of_the_wallet():
+    assert _figures("stats", stats(), Side())["wallet"] == {"tokens": 3}
+    assert "wallet" not in _figures("stats", stats())
+    assert _rows(stats(), Side())[-1] == ("tokens", "3 worth 48 units of work")
+    assert dict(_rows(stats(waiting=2)))["shares"] == "10 accepted, 2 under way, 2 wait for a claim"

@@ -20,10 +20,8 @@ Source: `spec/05-ecash-messages.md`, `spec/08-wallet-recovery.md`.
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
@@ -33,8 +31,8 @@ from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.wallet import Wallet
 from radpool_sv2.wallet.announcement import Announcement, Policy
 from radpool_sv2_extensions.ecash.claims import Claim, Claims, Reason
+from radpool_sv2_extensions.ecash.fetching import Fetching
 from radpool_sv2_extensions.ecash.message import (
-    CLAIMS_MAX,
     EXTENSION_TYPE,
     NO_TOKEN,
     EcashEpochUpdate,
@@ -44,7 +42,6 @@ from radpool_sv2_extensions.ecash.message import (
     OpenExtendedEcashMiningChannel,
     OpenExtendedEcashMiningChannelError,
     OpenExtendedEcashMiningChannelSuccess,
-    RedeemSharesEcash,
     RedeemSharesEcashError,
     RedeemSharesEcashSuccess,
     SubmitSharesEcashExtended,
@@ -54,8 +51,9 @@ from radpool_sv2_extensions.ecash.message import (
     TermsGranted,
     decode,
 )
-from radpool_sv2_extensions.ecash.message import Claim as ClaimTail
+from radpool_sv2_extensions.ecash.report import Report
 from radpool_sv2_extensions.ecash.running import RunningReceipt
+from radpool_sv2_extensions.ecash.stock import Stock
 from radpool_sv2_extensions.ecash.witness import UnreachableError, Witness
 
 if TYPE_CHECKING:
@@ -63,7 +61,6 @@ if TYPE_CHECKING:
 
     from radpool_sv2._native.miner import Miner, News
     from radpool_sv2.miner.side import SideOptions
-    from radpool_sv2.wallet import Output
     from radpool_sv2_extensions.ecash.message import Receipt
 
 __all__ = ["EcashMiner", "open_side"]
@@ -81,11 +78,11 @@ LAPSING: Final = ("stale-keyset", "unknown-keyset", "epoch-closed", REUSED)
 """After these the share is good and kept, and goes out again with another claim; after the latter
 no claim for the same keyset would fare better, or the wallet has to skip some first."""
 
+WORTHLESS: Final = frozenset({"epoch-void", "expired"})
+UNKNOWN: Final = "unknown-epoch"
+"""What a refused request says of the keyset that was asked about."""
+
 TICK_S: Final = 1.0
-FETCH_FIRST_S: Final = 2.0
-FETCH_LAST_S: Final = 60.0
-EVENTS_MAX: Final = 256
-SHORT_LEN: Final = 8
 ANNOUNCED_MAX: Final = 4
 """Keysets that may be announced before the channel that they are for."""
 
@@ -98,39 +95,34 @@ class _Signature(NamedTuple):
     e: bytes
     s: bytes
 
-
-@dataclass(slots=True)
-class _Given:
-    """Is an attachment that the native miner has."""
-
-    keyset: bytes
-    output: Output
-    lot: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """Is a request for tokens that waits for its answer."""
-
-    request_id: int
-    keyset: bytes
-    claims: list[Claim]
-    until_s: float
+    @classmethod
+    def of(cls, receipt: Receipt, z0: int) -> _Signature:
+        """Reads a receipt; below z0 there is no key, as there is none for no amount."""
+        amount = 1 << (receipt.z - z0) if receipt.z >= z0 else 0
+        return cls(amount, receipt.signature, receipt.e, receipt.s)
 
 
 @dataclass(slots=True)
 class _Session:
-    """Is one connection."""
+    """Is one connection.
+
+    Attributes:
+        number: The native miner's number for it.
+        terms: What the pool granted.
+        running: The running receipt of its channel, in lazy mode.
+        lot: The present lot of attachments.
+        keyset: What shares claim now.
+        lapsed: Whether the pool has refused that keyset; then its successor is waited for.
+        fetching: The asking for tokens.
+    """
 
     number: int
-    channel: int
     terms: TermsGranted
+    running: RunningReceipt | None
     lot: int = 1
     keyset: Announcement | None = None
     lapsed: bool = False
-    asked: _Asked | None = None
-    requests: int = 0
-    running: RunningReceipt | None = None
+    fetching: Fetching = field(default_factory=Fetching)
 
 
 class EcashMiner:
@@ -152,24 +144,12 @@ class EcashMiner:
         asked = list(Policy) if options.policy is None else [POLICIES[options.policy]]
         self._policies = sum(1 << policy for policy in asked)
         self.claims = Claims(options.unsigned_max)
+        self._report = Report(self.claims, options.sign_mode)
+        self._stock = Stock()
         self._session: _Session | None = None
         self._announced: dict[bytes, bytes] = {}
-        self._given: dict[int, _Given] = {}
-        self._next_attachment = 0
-        self._stock: deque[Output] = deque()
-        self._stock_keyset = b""
         self._looked_back: set[bytes] = set()
         self._mint = b""
-        self._keyset: Announcement | None = None
-        self._fetch_at_s = 0.0
-        self._fetch_pause_s = FETCH_FIRST_S
-        self._events: deque[tuple[int, str]] = deque(maxlen=EVENTS_MAX)
-        self._held = ""
-        self._tokens = 0
-        self._units = 0
-        self._promised = 0
-        self._dropped = 0
-        self._refused: dict[str, int] = {}
 
     # What the core's miner asks
 
@@ -221,58 +201,22 @@ class EcashMiner:
         """Takes in what came last, once the miner has stopped."""
         await self.handle(machine, machine.take())
         if self.claims.lost:
-            self._note(
+            self._report.note(
                 f"{len(self.claims.lost)} shares were not answered when the miner left: their "
                 "tokens are asked for when it starts again, or by the wallet"
             )
 
     def events(self) -> list[tuple[int, str]]:
         """Returns what happened since the last call: milliseconds since 1970 and a sentence."""
-        events = list(self._events)
-        self._events.clear()
-        return events
+        return self._report.events()
 
     def figures(self) -> dict[str, object]:
-        """Returns the figures for programs.
-
-        `tokens` and `units` were received since the start; `unsigned` is explained in `claims`;
-        `refused` counts refused claims by code; `dropped` shares found no claim in time; `gone`
-        ones the pool never got.
-        """
-        keyset = self._keyset
-        return {
-            "tokens": self._tokens,
-            "units": self._units,
-            "promised": self._promised,
-            "unsigned": self.claims.unsigned,
-            "unsigned_reasons": dict(self.claims.reasons),
-            "lost": len(self.claims.lost),
-            "gone": self.claims.gone,
-            "dropped": self._dropped,
-            "refused": dict(self._refused),
-            "held": self._held or None,
-            "policy": None if keyset is None or keyset.policy is None else keyset.policy.word,
-            "sign_mode": self._options.sign_mode,
-            "keyset": None if keyset is None else keyset.keyset_id.hex(),
-        }
+        """Returns the figures for programs: see `Report.figures`."""
+        return self._report.figures()
 
     def rows(self) -> list[tuple[str, str]]:
         """Returns the figures for people: a name and a text each."""
-        rows = [("tokens", f"{self._tokens} worth {self._units} units of work")]
-        if self._keyset is not None and self._keyset.policy is not None:
-            name = self._keyset.keyset_id.hex()[:16]
-            rows.append(("paid by", f"{self._keyset.policy.word}, keyset {name}"))
-        if self._sign_mode == LAZY:
-            rows.append(("promised", f"{self._promised} tokens, signed receipts"))
-        if self.claims.unsigned:
-            reasons = ", ".join(f"{count} {why}" for why, count in self.claims.reasons.items())
-            rows.append(("unsigned", reasons))
-        if self._refused:
-            codes = ", ".join(f"{count} {code}" for code, count in sorted(self._refused.items()))
-            rows.append(("claims refused", codes))
-        if self._held:
-            rows.append(("holding", self._held))
-        return rows
+        return self._report.rows()
 
     # News
 
@@ -282,12 +226,11 @@ class EcashMiner:
         if news.opened is not None:
             await self._open(machine, news.session, *news.opened)
         for sequence, exponent, number, share_hash in news.submitted:
-            given = self._given.pop(number)
+            given = self._stock.send(number)
             claim = Claim(given.keyset, given.output, exponent, share_hash, now_s, given.lot)
             self.claims.send(sequence, claim)
-        for number in news.withdrawn:
-            self._put_back(self._given.pop(number))
-        self._dropped += news.dropped
+        self._stock.put_back(news.withdrawn)
+        self._report.dropped += news.dropped
         for message in [
             decode(msg_type, payload, channel_msg=bool(channel_msg))
             for msg_type, channel_msg, payload in news.frames
@@ -331,11 +274,11 @@ class EcashMiner:
                 "the last connection: ask its operator before mining on"
             )
         self._mint = terms.mint_pubkey
-        self._session = _Session(number, channel, terms)
+        running = None
         if self._sign_mode == LAZY:
-            self._session.running = RunningReceipt(self._mint, channel, self._options.wallet)
+            running = RunningReceipt(self._mint, channel, self._options.wallet)
+        self._session = _Session(number, terms, running)
         self.claims.begin()
-        self._fetch_at_s, self._fetch_pause_s = 0.0, FETCH_FIRST_S
         announced = self._announced.get(terms.keyset_id)
         if announced is not None:
             await self._adopt(machine, self._session, announced)
@@ -374,23 +317,21 @@ class EcashMiner:
             await self._compare(found, url)
         trusted = await self._wallet.trust(payload, self._mint, url or None)
         for warning in trusted.warnings:
-            self._note(f"warning: {warning}")
+            self._report.note(f"warning: {warning}")
         if current is None:
             await self._look_back(found)
         elif current.keyset_id != found.keyset_id:
-            self._note(
+            self._report.note(
                 f"keyset {found.keyset_id.hex()[:16]} follows {current.keyset_id.hex()[:16]}"
             )
-        if self._stock_keyset != found.keyset_id:
-            self._stock.clear()
-            self._stock_keyset = found.keyset_id
-        self._keyset = session.keyset = found
+        self._stock.turn_to(found.keyset_id)
+        self._report.keyset = session.keyset = found
         session.lapsed = False
         self._start_lot(machine, session)
 
     async def _compare(self, found: Announcement, url: str) -> None:
         if not url:
-            self._note(
+            self._report.note(
                 "warning: the pool names no address of its mint, so nobody sees whether other "
                 "miners are shown the same keyset: give --mint-url"
             )
@@ -398,7 +339,7 @@ class EcashMiner:
         try:
             await self._witness.compare(found, url)
         except UnreachableError as error:
-            self._note(
+            self._report.note(
                 f"warning: whether other miners are shown the same keyset is not known: {error}"
             )
 
@@ -415,10 +356,10 @@ class EcashMiner:
             await self._ask_for_missing(keyset_id)
 
     async def _ask_for_missing(self, keyset_id: bytes) -> None:
-        stocked = {(given.keyset, given.output.counter) for given in self._given.values()}
+        unsent = self._stock.keys
         for output in await self._wallet.missing(keyset_id):
             claim = Claim(keyset_id, output)
-            if claim.key not in stocked and not self.claims.knows(claim):
+            if claim.key not in unsent and not self.claims.knows(claim):
                 self.claims.lost[claim.key] = claim
 
     async def _hear_update(self, message: EcashEpochUpdate) -> None:
@@ -430,11 +371,6 @@ class EcashMiner:
 
     # Claims
 
-    def _put_back(self, given: _Given) -> None:
-        """Keeps an output that nobody saw for the next share."""
-        if given.keyset == self._stock_keyset:
-            self._stock.append(given.output)
-
     def _start_lot(self, machine: Miner, session: _Session) -> None:
         session.lot += 1
         machine.give(session.number, session.lot, [])
@@ -443,38 +379,23 @@ class EcashMiner:
         session = self._session
         if session is None:
             return
-        await self._fetch(machine, session, now_s)
-        held = self._why_held()
-        if held != self._held:
-            self._note(held or "the pool has signed: shares are submitted again")
-            self._held = held
-            if held:
-                self._start_lot(machine, session)
-        wanted = self.claims.credit - len(self._given)
+        if session.keyset is not None:
+            request = session.fetching.next(self.claims, now_s)
+            if request is not None:
+                self._send(machine, session, request)
+        was_held = bool(self._report.held)
+        if self._report.hold() and not was_held:
+            self._start_lot(machine, session)
+        wanted = self.claims.credit - self._stock.given
         if session.keyset is None or session.lapsed or wanted <= 0:
             return
-        keyset_id = session.keyset.keyset_id
-        outputs = [self._stock.popleft() for _ in range(min(wanted, len(self._stock)))]
+        outputs = self._stock.draw(wanted)
         if len(outputs) < wanted:
-            outputs += await self._wallet.reserve(keyset_id, wanted - len(outputs))
-        items = []
-        for output in outputs:
-            self._given[self._next_attachment] = _Given(keyset_id, output, session.lot)
-            tail = ClaimTail(keyset_id[:SHORT_LEN], output.blinded).encode()
-            items.append((self._next_attachment, tail))
-            self._next_attachment += 1
-        if not machine.give(session.number, session.lot, items):
-            for number, _ in items:
-                self._put_back(self._given.pop(number))
-
-    def _why_held(self) -> str:
-        if self.claims.unsigned < self.claims.unsigned_max:
-            return ""
-        reasons = ", ".join(f"{count} {why}" for why, count in self.claims.reasons.items())
-        return (
-            f"nothing more is submitted: {self.claims.unsigned} shares have no token ({reasons}). "
-            "The pool is asked for them; choose another one if it does not sign"
-        )
+            missing = wanted - len(outputs)
+            outputs += await self._wallet.reserve(session.keyset.keyset_id, missing)
+        attachments = self._stock.give(outputs, session.lot)
+        if not machine.give(session.number, session.lot, attachments):
+            self._stock.put_back(number for number, _ in attachments)
 
     async def _refuse(
         self, machine: Miner, sequence: int, code: str, *, again: bool, now_s: float
@@ -485,11 +406,11 @@ class EcashMiner:
         )
         if claim is None:
             return
-        self._refused[code] = self._refused.get(code, 0) + 1
+        self._report.refused[code] += 1
         session = self._session
         if code == REUSED:
             beyond = await self._wallet.skip(claim.keyset, claim.output.counter)
-            self._note(
+            self._report.note(
                 f"the mint has seen claim {claim.output.counter} before: this wallet is an old "
                 f"copy. It goes on at {beyond}, and asks for the tokens that it does not have"
             )
@@ -517,45 +438,42 @@ class EcashMiner:
         running = None if self._session is None else self._session.running
         if running is not None:
             await running.take(message, answered)
-            self._promised += len(answered)
+            self._report.promised += len(answered)
             self.claims.sign(claim for _, claim in answered)
             return
         for receipt, claim in answered:
             if not receipt.signature:
                 short = receipt.z == NO_TOKEN
                 self.claims.owe(claim, Reason.SHORT if short else Reason.BARE, now_s)
-        signed = [(receipt, claim) for receipt, claim in answered if receipt.signature]
-        await self._receive([(claim, receipt) for receipt, claim in signed])
-        for receipt, claim in signed:
-            if claim.exponent is not None and receipt.z < claim.exponent:
-                self.claims.owe(claim, Reason.SHORT, now_s)
-
-    async def _receive(self, signed: Sequence[tuple[Claim, Receipt]]) -> None:
-        """Has the wallet verify and keep tokens, keyset by keyset."""
-        z0 = 0 if self._session is None else self._session.terms.z0
-
-        def amount(receipt: Receipt) -> int:
-            # Below z0 there is no key, and for no amount there is none either.
-            return 1 << (receipt.z - z0) if receipt.z >= z0 else 0
-
+        signed = [(claim, receipt) for receipt, claim in answered if receipt.signature]
         for keyset_id in dict.fromkeys(claim.keyset for claim, _ in signed):
             await self._keep(
                 keyset_id,
                 [
-                    (claim, _Signature(amount(receipt), receipt.signature, receipt.e, receipt.s))
+                    (claim, _Signature.of(receipt, self._z0))
                     for claim, receipt in signed
                     if claim.keyset == keyset_id
                 ],
+                now_s,
             )
 
-    async def _keep(self, keyset_id: bytes, signed: Sequence[tuple[Claim, _Signature]]) -> None:
-        if not signed:
-            return
+    @property
+    def _z0(self) -> int:
+        return 0 if self._session is None else self._session.terms.z0
+
+    async def _keep(
+        self, keyset_id: bytes, signed: Sequence[tuple[Claim, _Signature]], now_s: float
+    ) -> None:
+        """Has the wallet verify and keep tokens of one keyset."""
         receipts = [(claim.output.counter, *signature) for claim, signature in signed]
         received = await self._wallet.receive(keyset_id, receipts)
-        self._tokens += received.stored
-        self._units += received.units
-        self.claims.sign(claim for claim, _ in signed if claim.output.counter not in received.bad)
+        self._report.tokens += received.stored
+        self._report.units += received.units
+        good = [item for item in signed if item[0].output.counter not in received.bad]
+        self.claims.sign(claim for claim, _ in good)
+        for claim, signature in good:
+            if claim.exponent is not None and signature.amount << self._z0 < 1 << claim.exponent:
+                self.claims.owe(claim, Reason.SHORT, now_s)
         if received.bad:
             raise RemoteProtocolError(
                 f"{len(received.bad)} of {len(receipts)} signatures are not by the announced keys "
@@ -563,45 +481,10 @@ class EcashMiner:
                 "marks a miner. Nothing more was submitted; do not mine on this pool"
             )
 
-    # Fetching
-
-    async def _fetch(self, machine: Miner, session: _Session, now_s: float) -> None:
-        if session.asked is not None and now_s >= session.asked.until_s:
-            session.asked = None
-            self._fetch_later(now_s)
-        if session.asked is not None or now_s < self._fetch_at_s or session.keyset is None:
-            return
-        found = self.claims.next_fetch(CLAIMS_MAX)
-        if found is None:
-            self._fetch_pause_s = FETCH_FIRST_S
-            return
-        keyset_id, claims = found
-        session.requests += 1
-        request = RedeemSharesEcash(
-            request_id=session.requests,
-            mode=0,
-            keyset_id=keyset_id,
-            claims=tuple(claim.output.blinded for claim in claims),
-            inputs=(),
-            outputs=(),
-        )
-        if self._send(machine, session, request):
-            session.asked = _Asked(session.requests, keyset_id, claims, now_s + FETCH_LAST_S)
-
-    def _fetch_later(self, now_s: float, pause_s: float = 0.0) -> None:
-        self._fetch_at_s = now_s + max(pause_s, self._fetch_pause_s)
-        self._fetch_pause_s = min(2 * self._fetch_pause_s, FETCH_LAST_S)
-
-    def _answered(self, request_id: int) -> _Asked | None:
-        session = self._session
-        if session is None or session.asked is None or session.asked.request_id != request_id:
-            return None
-        asked, session.asked = session.asked, None
-        return asked
-
     async def _hear_signatures(self, message: RedeemSharesEcashSuccess, now_s: float) -> None:
-        asked = self._answered(message.request_id)
-        if asked is None:
+        session = self._session
+        asked = None if session is None else session.fetching.answer(message.request_id)
+        if session is None or asked is None:
             return
         claims = dict(enumerate(asked.claims))
         signed = [
@@ -617,15 +500,24 @@ class EcashMiner:
                 self.claims.drop(claim)
             elif not self.claims.is_owed(claim):
                 self.claims.owe(claim, Reason.PENDING, now_s)
-        if message.pending or not message.signatures:
-            self._fetch_later(now_s)
-        await self._keep(asked.keyset, signed)
+        if message.pending or not signed:
+            session.fetching.put_off(now_s)
+        if signed:
+            await self._keep(asked.keyset, signed, now_s)
 
     def _hear_refusal(self, message: RedeemSharesEcashError, now_s: float) -> None:
-        if self._answered(message.request_id) is None:
+        session = self._session
+        asked = None if session is None else session.fetching.answer(message.request_id)
+        if session is None or asked is None:
             return
-        self._note(f"the pool did not look for missing tokens: {message.error_code}")
-        self._fetch_later(now_s, float(message.retry_after_s))
+        code = message.error_code
+        self._report.note(f"the pool did not look for missing tokens: {code}")
+        for claim in asked.claims:
+            if code in WORTHLESS:
+                self.claims.drop(claim)
+            elif code == UNKNOWN:
+                self.claims.forget(claim)
+        session.fetching.put_off(now_s, float(message.retry_after_s))
 
     def _send(self, machine: Miner, session: _Session, message: Message) -> bool:
         return machine.send(
@@ -634,9 +526,6 @@ class EcashMiner:
             channel_msg=message.channel_msg,
             payload=message.encode(),
         )
-
-    def _note(self, text: str) -> None:
-        self._events.append((time.time_ns() // 1_000_000, text))
 
 
 @asynccontextmanager

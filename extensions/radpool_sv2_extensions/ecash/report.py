@@ -1,0 +1,105 @@
+"""Tells how mining for ecash goes: figures for programs, rows for people, sentences for both."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from radpool_sv2.wallet.announcement import Announcement
+    from radpool_sv2_extensions.ecash.claims import Claims
+
+__all__ = ["Report"]
+
+EVENTS_MAX: Final = 256
+
+
+class Report:
+    """Is what happened since the start.
+
+    Args:
+        claims: The count of claims.
+        sign_mode: `eager` or `lazy`.
+    """
+
+    def __init__(self, claims: Claims, sign_mode: str) -> None:
+        self._claims = claims
+        self._sign_mode = sign_mode
+        self._events: deque[tuple[int, str]] = deque(maxlen=EVENTS_MAX)
+        self.keyset: Announcement | None = None
+        self.tokens = 0
+        self.units = 0
+        self.promised = 0
+        self.dropped = 0
+        self.refused: Counter[str] = Counter()
+        self.held = ""
+
+    def note(self, text: str) -> None:
+        """Writes a sentence down; the oldest gives way."""
+        self._events.append((time.time_ns() // 1_000_000, text))
+
+    def events(self) -> list[tuple[int, str]]:
+        """Gives the sentences away."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def hold(self) -> bool:
+        """Says whether the claims forbid to submit more, and tells when that changes."""
+        held = ""
+        if self._claims.unsigned >= self._claims.unsigned_max:
+            held = (
+                f"nothing more is submitted: {self._claims.unsigned} shares have no token "
+                f"({self._reasons()}). The pool is asked for them; choose another one if it does "
+                "not sign"
+            )
+        if bool(held) != bool(self.held):
+            self.note(held or "the pool has signed: shares are submitted again")
+        self.held = held
+        return bool(held)
+
+    def figures(self) -> dict[str, object]:
+        """Returns the figures for programs.
+
+        `tokens` and `units` were received since the start; `promised` are claims with a signed
+        receipt in lazy mode; `unsigned` is explained in `claims`; `lost` are asked for; `gone` ones
+        the pool never got; `dropped` shares found no claim in time; `refused` counts refused claims
+        by code; `held` says why nothing is submitted.
+        """
+        keyset = self.keyset
+        return {
+            "tokens": self.tokens,
+            "units": self.units,
+            "promised": self.promised,
+            "unsigned": self._claims.unsigned,
+            "unsigned_reasons": dict(self._claims.reasons),
+            "lost": len(self._claims.lost),
+            "gone": self._claims.gone,
+            "dropped": self.dropped,
+            "refused": dict(self.refused),
+            "held": self.held or None,
+            "policy": None if keyset is None or keyset.policy is None else keyset.policy.word,
+            "sign_mode": self._sign_mode,
+            "keyset": None if keyset is None else keyset.keyset_id.hex(),
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Returns the figures for people: a name and a text each."""
+        rows = [("tokens", f"{self.tokens} worth {self.units} units of work")]
+        if self.keyset is not None and self.keyset.policy is not None:
+            name = self.keyset.keyset_id.hex()[:16]
+            rows.append(("paid by", f"{self.keyset.policy.word}, keyset {name}"))
+        if self.promised:
+            rows.append(("promised", f"{self.promised} tokens, by signed receipts"))
+        if self._claims.unsigned:
+            rows.append(("unsigned", self._reasons()))
+        if self.refused:
+            codes = ", ".join(f"{count} {code}" for code, count in sorted(self.refused.items()))
+            rows.append(("claims refused", codes))
+        if self.held:
+            rows.append(("holding", self.held))
+        return rows
+
+    def _reasons(self) -> str:
+        return ", ".join(f"{count} {why}" for why, count in self._claims.reasons.items())

@@ -1,0 +1,133 @@
+"""Our miner for ecash against our pool: every policy, changes of keyset, restarts, both modes.
+
+Real proofs of work, a real wallet, the real mint on a chain that the test writes. What the wallet
+has at the end is compared with what the mint's books say.
+"""
+
+import pytest
+import trio
+from ecash_pool import ecash_pool
+from radpool_sv2_extensions.ecash.client import EcashMiner
+
+from radpool_sv2._native.keys import AuthorityPublicKey
+from radpool_sv2._native.miner import Miner
+from radpool_sv2.miner.side import SideOptions
+from radpool_sv2.wallet import Wallet
+
+POLICIES = ["network", "pool", "window", "fixed"]
+
+
+@pytest.fixture
+async def wallet(tmp_path):
+    wallet = await Wallet.create(tmp_path / "wallet")
+    yield wallet
+    await wallet.close()
+
+
+class Run:
+    """Is a miner at work on the pool."""
+
+    def __init__(self, pool, tmp_path, wallet, **change):
+        options = {"policy": None, "sign_mode": "eager", "unsigned_max": 3, "mint_url": None}
+        self.side = EcashMiner(wallet, SideOptions(wallet=tmp_path / "wallet", **options | change))
+        self.machine = Miner(
+            host=pool.pool.address.host,
+            port=pool.pool.address.port,
+            authority=AuthorityPublicKey.from_text(pool.config.keys.authority_public_key),
+            user="alice",
+            kind="extended",
+            threads=1,
+            hash_rate_limit=20_000,
+            carrier=self.side.carrier,
+        )
+
+    async def until(self, enough):
+        """Mines until it is enough, and leaves in order."""
+        self.machine.start()
+        with trio.fail_after(50):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.side.run, self.machine)
+                while not enough(self.side.figures()):
+                    await trio.sleep(0.01)
+                    assert self.machine.stats().state != "stopped", self.machine.events()
+                self.machine.leave()
+                while self.machine.stats().state != "stopped":
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+        await trio.to_thread.run_sync(self.machine.stop)
+        await self.side.finish(self.machine)
+        return self.side.figures()
+
+
+async def units(pool):
+    """What the books say that all shares are worth."""
+    epochs = range(1, pool.ledger.current_epoch + 1)
+    rows = await pool.ledger.sums(list(epochs))
+    return sum(row.work for row in rows) >> pool.mint.z0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_tokens_are_what_the_books_say(tmp_path, wallet, policy):
+    async with ecash_pool(tmp_path / "pool") as pool:
+        run = Run(pool, tmp_path, wallet, policy=policy)
+        figures = await run.until(lambda figures: figures["tokens"] >= 30)
+        assert figures["policy"] == policy
+        assert figures["tokens"] == await pool.shares()
+        assert figures["units"] == await units(pool)
+        assert (figures["unsigned"], figures["refused"], figures["held"]) == (0, {}, None)
+        assert run.machine.stats().mismatches == 0
+
+
+@pytest.mark.parametrize("policy", ["network", "pool", "window"])
+async def test_blocks_change_the_keyset_and_cost_no_token(tmp_path, wallet, policy):
+    async with ecash_pool(tmp_path / "pool") as pool:
+        run = Run(pool, tmp_path, wallet, policy=policy)
+        seen = set()
+        tips = 0
+
+        def enough(figures):
+            seen.add(figures["keyset"])
+            return figures["tokens"] >= 30 and tips >= 3
+
+        async with trio.open_nursery() as nursery:
+
+            async def find_blocks():
+                nonlocal tips
+                for _ in range(3):
+                    before = run.side.figures()["tokens"]
+                    while run.side.figures()["tokens"] < before + 5:
+                        await trio.sleep(0.01)
+                    height = pool.chain.height
+                    await pool.chain.ask_for(11)
+                    while pool.chain.height == height:
+                        await trio.sleep(0.01)
+                    await pool.chain.ask_for(64)
+                    tips += 1
+
+            nursery.start_soon(find_blocks)
+            figures = await run.until(enough)
+        assert len(seen - {None}) >= 3
+        assert figures["tokens"] == await pool.shares()
+        assert figures["units"] == await units(pool)
+        assert (figures["unsigned"], figures["held"]) == (0, None)
+
+
+async def test_lazy_shares_are_promised(tmp_path, wallet):
+    """spec: RC-15"""
+    async with ecash_pool(tmp_path / "pool") as pool:
+        run = Run(pool, tmp_path, wallet, sign_mode="lazy")
+        figures = await run.until(lambda figures: figures["promised"] >= 20)
+        assert figures["promised"] == await pool.shares()
+        assert (figures["tokens"], figures["unsigned"]) == (0, 0)
+
+
+async def test_run_after_run_uses_no_counter_twice(tmp_path, wallet):
+    """attack: A3, A19"""
+    async with ecash_pool(tmp_path / "pool") as pool:
+        total = 0
+        for _ in range(3):
+            run = Run(pool, tmp_path, wallet)
+            figures = await run.until(lambda figures: figures["tokens"] >= 10)
+            total += figures["tokens"]
+            assert not figures["refused"]
+        assert total == await pool.shares()
