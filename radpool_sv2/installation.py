@@ -102,7 +102,8 @@ def install_msp(
         "keys.authority_public_key": public,
         "templates.payout_address": payout_address,
         "mining.exponent_min": EMBEDDED_EXPONENT_MIN,
-        "ecash.unit_exponent": EMBEDDED_EXPONENT_MIN,
+        # The easiest share is worth one unit, also where it is made easier.
+        "ecash.unit_exponent": (settings or {}).get("mining.exponent_min", EMBEDDED_EXPONENT_MIN),
         **_mint_settings(),
         **(settings or {}),
     }

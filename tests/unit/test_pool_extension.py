@@ -70,6 +70,9 @@ class Engine:
     def reject_repeated(self, share, error_code):
         self.sent.append((share, error_code))
 
+    def disconnect(self, connection):
+        self.sent.append(connection)
+
 
 def by(extension_type):
     """Makes what every event has in common here."""
@@ -93,7 +96,10 @@ async def test_everything_reaches_its_extension_and_answers_the_engine():
 
     registry = ExtensionRegistry({"a": factory, "b": lambda host: Idle(host, 0x0200)}, [])
     [echo] = made
-    echo.host.send(3, 0x0100, 1, channel_msg=False, payload=b"to nobody: there is no engine yet")
+    # To nobody: there is no engine yet.
+    echo.host.send(3, 0x0100, 1, channel_msg=False, payload=b"hello")
+    echo.host.disconnect(3)
+    echo.host.reject_repeated("share", "too-early")
     engine = Engine()
     registry.attach(engine)
     frame, opened, request, repeated = (by(0x0100) for _ in range(4))
@@ -106,7 +112,8 @@ async def test_everything_reaches_its_extension_and_answers_the_engine():
     await registry.repeat(repeated)
     registry.disconnected(9)
     assert echo.told == [frame, opened, "any channel", request, repeated, 9]
-    assert engine.sent == [((3, 0x0100, 1), {"channel_msg": False, "payload": b"pong"})]
+    echo.host.disconnect(3)
+    assert engine.sent == [((3, 0x0100, 1), {"channel_msg": False, "payload": b"pong"}), 3]
 
 
 async def test_an_extension_that_does_nothing_refuses_what_it_is_asked_for():

@@ -10,13 +10,15 @@ import trio
 from peer import work
 from peer.client import Client
 from peer.key import public_key_from_text
+from peer.message import Message, decode, frame
 from peer.session import Session
 
 from radpool_sv2.config import Endpoint, MspConfig, load
-from radpool_sv2.errors import ConfigError
+from radpool_sv2.errors import ConfigError, RemoteProtocolError, StoreError
 from radpool_sv2.installation import install_msp
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
+from radpool_sv2.pool.extension import ChannelGrant, Extension, OpenMessage
 from radpool_sv2.pool.registry import ExtensionRegistry
 from radpool_sv2.pool.role import Pool
 from radpool_sv2.supervision import Role, supervise
@@ -95,11 +97,15 @@ class Scene:
         self.events, self.events_receive = trio.open_memory_channel(8)
         self.stop = trio.Event()
 
-    async def session(self):
+    async def session(self, *extensions):
         address = (self.pool.address.host, self.pool.address.port)
         key = public_key_from_text(self.config.keys.authority_public_key)
         client = await Client.connect(address, key)
         assert (await client.set_up()).name == "SetupConnectionSuccess"
+        if extensions:
+            request = Message("RequestExtensions", request_id=1, requested_extensions=extensions)
+            await client.send(request)
+            await client.expect("RequestExtensionsSuccess")
         return Session(client)
 
     async def until(self, condition):
@@ -109,7 +115,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def running(tmp_path, **changes):
+async def running(tmp_path, *, extension=None, **changes):
     if not (tmp_path / "msp" / "msp.toml").exists():
         install_msp(tmp_path / "msp", settings=SETTINGS | changes)
     config = load(MspConfig, tmp_path / "msp" / "msp.toml")
@@ -119,7 +125,9 @@ async def running(tmp_path, **changes):
         config.ledger.file, keys.msp, maturity_blocks=config.ledger.maturity_blocks
     )
     source = Source()
-    pool = Pool(config, keys, ledger, source, ExtensionRegistry({}, []), listen=LOCAL)
+    factories = {} if extension is None else {"terms": extension}
+    registry = ExtensionRegistry(factories, [])
+    pool = Pool(config, keys, ledger, source, registry, listen=LOCAL)
     scene = Scene(pool, source, ledger, config)
     try:
         async with trio.open_nursery() as nursery:
@@ -186,6 +194,104 @@ async def test_prefixes_are_leased_before_they_run_out_and_differ(tmp_path):
             # This client is faster than a disk; leases of real size are some thousand times longer.
             await scene.until(lambda: scene.pool.metrics()["prefixes_left"] > 0)
         assert len(prefixes) == 40
+        await session.client.aclose()
+
+
+class Terms(Extension):
+    """Opens channels, or fails to, as the tail of the request says."""
+
+    extension_type = 0x4E45
+    open_message = OpenMessage(0x50, 0x51, 0x52)
+
+    def __init__(self, host):
+        self.told = []
+        Terms.last = self
+        self.failures = {
+            b"no": RemoteProtocolError("not so", "unsupported-policy"),
+            b"mute": RemoteProtocolError("not so, and no more"),
+            b"disk": StoreError("no space left on device"),
+        }
+
+    async def open(self, request):
+        if request.tail in self.failures:
+            raise self.failures[request.tail]
+        exponent = request.tail[0] if request.tail else None
+        return ChannelGrant(1, bytes(32), 1, exponent, b"")
+
+    def opened(self, event):
+        self.told.append(("opened", event.channel))
+
+    def closed(self, event):
+        self.told.append(("closed", event.channel))
+
+    def disconnected(self, connection):
+        self.told.append(("disconnected", connection))
+
+
+async def ask(session, user, tail):
+    """Asks for a channel by the extension's message; returns the answer as the core's message."""
+    payload = Message(
+        "OpenExtendedMiningChannel",
+        request_id=7,
+        user_identity=user,
+        nominal_hash_rate=0.0,
+        max_target=b"\xff" * 32,
+        min_extranonce_size=0,
+    ).payload()
+    await session.client.send_frames(frame(0x4E45, 0x50, payload + tail, channel=False))
+    while (answer := await session.receive()).name != "RawFrame":
+        pass
+    assert answer.extension == 0x4E45
+    core = {0x51: 0x14, 0x52: 0x12}[answer.number]
+    return decode(0, False, core, answer.payload_bytes)
+
+
+async def test_an_extension_opens_channels_for_whoever_it_likes(tmp_path):
+    async with running(tmp_path, extension=Terms) as scene:
+        await scene.ledger.account("ecash")
+        session = await scene.session(0x4E45)
+        channels = []
+        # The step is the extension's, or what the client asks for, who need not name anybody.
+        for user, tail, z in ((",z=6", b"\x07", 7), (",z=6", b"", 6), ("alice.rig", b"", 4)):
+            opened = await ask(session, user, tail)
+            session.requests[7] = "extended"
+            session.take(opened)
+            channel = session.channels[opened.channel_id]
+            channels.append(channel.id)
+            assert channel.z == z
+            while channel.active is None:
+                await session.receive()
+            await session.accepted(session.mine(channel))
+        assert [row.rail for row in await scene.ledger.sums([1])] == [1]
+        [client] = scene.pool.roster
+        assert {each.extension_type for each in client.channels.values()} == {0x4E45}
+        assert (await scene.ledger.accounts(0, 9))[0] == 1
+        await session.client.send(
+            Message("CloseChannel", channel_id=channels[0], reason_code="enough")
+        )
+        await scene.until(lambda: len(Terms.last.told) == 4)
+        await session.client.aclose()
+        await scene.until(lambda: len(Terms.last.told) == 5)
+        assert [what for what, _ in Terms.last.told] == [
+            *("opened", "opened", "opened"),
+            *("closed", "disconnected"),
+        ]
+
+
+async def test_an_extension_refuses_channels_and_nothing_stays_of_them(tmp_path):
+    async with running(tmp_path, extension=Terms) as scene:
+        session = await scene.session(0x4E45)
+        codes = {
+            ("alice", b"no"): "unsupported-policy",
+            ("alice", b"mute"): "internal-error",
+            ("alice", b"disk"): "internal-error",
+            ("alice\n", b""): "invalid-user-identity",
+        }
+        for (user, tail), code in codes.items():
+            assert (await ask(session, user, tail)).error_code == code
+        [client] = scene.pool.roster
+        assert (client.requested, client.channels) == ({}, {})
+        await session.open(user="alice")
         await session.client.aclose()
 
 
