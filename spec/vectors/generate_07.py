@@ -8,6 +8,7 @@ from typing import Any
 from accounting import canonical
 from ecash import Keyset, derived
 from layout import Node, commitment_of, named, proof, write
+from mint_story import MintStory
 from secp256k1 import public_key
 from settlement import (
     Claim,
@@ -427,6 +428,130 @@ def windows() -> list[dict[str, Any]]:
     ]
 
 
+def quiet_stories() -> list[MintStory]:
+    """Stories in which no block is lost."""
+    plain = MintStory("a-block-matures")
+    plain.mine(3, 0, 4)
+    plain.redeem(1, 0)
+    plain.block("one", 1_000)
+    plain.redeem(1, 0)
+    plain.grow(2)
+    plain.redeem(1, 0)
+    plain.grow(2)
+    plain.redeem(1, 0)
+    plain.redeem(1, 1, 2)
+    plain.expire()
+    plain.mine(1)
+    plain.redeem(1, 1)
+    plain.block("two", 7)
+    plain.grow(4)
+    plain.redeem(2, 0)
+
+    fees = MintStory("fees-and-thirds", fee_ppm=25_000, fee_fixed_msat=333)
+    fees.mine(0, 0, 0)
+    fees.block("one", 100)
+    fees.grow(4)
+    for token in range(3):
+        fees.redeem(1, token)
+    fees.expire()
+
+    dust = MintStory("less-than-a-satoshi")
+    dust.mine(0, 0, 0, 0)
+    dust.block("one", 1)
+    dust.grow(4)
+    dust.redeem(1, 0)
+    dust.redeem(1, 0, 1, 2, 3)
+    dust.expire()
+
+    empty = MintStory("a-block-that-nobody-worked-for")
+    empty.block("one", 9)
+    empty.grow(2)
+    empty.mine(2)
+    empty.block("two", 11)
+    empty.grow(4)
+    empty.redeem(2, 0)
+
+    worthless = MintStory("a-block-without-value")
+    worthless.mine(2)
+    worthless.block("one", 0)
+    worthless.grow(4)
+    worthless.redeem(1, 0)
+    return [plain, fees, dust, empty, worthless]
+
+
+def reorg_stories() -> list[MintStory]:
+    """Stories in which blocks leave the active chain, and come back."""
+    early = MintStory("orphaned-before-it-paid")
+    early.mine(3, 1)
+    early.block("one", 1_000)
+    early.orphan("one")
+    early.redeem(1, 0)
+    early.mine(2, 2)
+    early.block("two", 500)
+    early.grow(4)
+    early.redeem(1, 0, 1)
+    early.redeem(2, 0, 1)
+
+    priced = MintStory("orphaned-after-it-paid")
+    priced.mine(3, 1)
+    priced.block("one", 1_000)
+    priced.grow(2)
+    priced.orphan("one")
+    priced.mine(0)
+    priced.block("two", 700)
+    priced.grow(4)
+    priced.redeem(1, 0, 1)
+    priced.redeem(2, 0)
+
+    back = MintStory("an-orphan-returns")
+    back.mine(3)
+    back.block("one", 1_000)
+    back.grow(2)
+    back.orphan("one")
+    back.grow(1)
+    back.revive("one")
+    back.grow(2)
+    back.redeem(1, 0)
+    return [early, priced, back]
+
+
+def advance_stories() -> list[MintStory]:
+    """Stories in which sats are issued that the operator has to pay himself."""
+    lost = MintStory("orphaned-after-an-advance", advance_cap_sats=400)
+    lost.mine(3, 3)
+    lost.block("one", 1_000)
+    lost.grow(2)
+    lost.redeem(1, 0, 1)
+    lost.mine(4)
+    lost.block("two", 600)
+    lost.redeem(1, 0)
+    lost.orphan("one")
+    lost.grow(2)
+    lost.redeem(1, 1)
+    lost.grow(2)
+    lost.redeem(1, 0)
+    lost.redeem(2, 0)
+    lost.expire()
+
+    lent = MintStory("an-advance-and-its-loss", advance_cap_sats=600)
+    lent.mine(3, 3)
+    lent.block("one", 1_000)
+    lent.grow(2)
+    lent.redeem(1, 0)
+    lent.redeem(1, 1)
+    lent.orphan("one")
+    lent.mine(4)
+    lent.block("two", 600)
+    lent.grow(4)
+    lent.redeem(1, 1)
+    lent.expire()
+    return [lost, lent]
+
+
+def stories() -> list[dict[str, Any]]:
+    return [story.case() for story in quiet_stories() + reorg_stories() + advance_stories()]
+
+
 write(
     "07-ecash-epochs.json",
     [
@@ -440,6 +565,7 @@ write(
         "prices": prices(),
         "share_prices": share_prices(),
         "gates": gates(),
+        "stories": stories(),
         "trees": trees(),
         "statements": statements(),
     },

@@ -4,12 +4,13 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from mint_rig import Rig
 from vector_file import cases
 
 from radpool_sv2._native.ledger import MspKey
 from radpool_sv2.config.ecash import EcashSection
 from radpool_sv2.ecash import redemption
-from radpool_sv2.ecash.policy import KeysetState
+from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.price import fee_of, share_out, value_of, value_of_each
 from radpool_sv2.ecash.redemption import Teller
 from radpool_sv2.ecash.refusal import RefusedError
@@ -20,6 +21,8 @@ from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify.statement import claim_leaf, path_root, read_statement, root
 
 FILE = "07-ecash-epochs.json"
+SEEN = {"event", "books", "keysets"}
+"""What is told of an event beside what it takes."""
 
 
 @cases(FILE, "allocations")
@@ -164,3 +167,79 @@ def test_gate(case, monkeypatch):
         assert caught.value.error_code == case["expected_error"]
     else:
         teller._check_mature(None, row, inputs["asked_msat"])
+
+
+class Telling:
+    """Lives a story on a real mint over a real ledger."""
+
+    def __init__(self, directory, settings):
+        rest = {name: value for name, value in settings.items() if name != "confirmations"}
+        self.rig = Rig(
+            directory,
+            confirmations=settings["confirmations"],
+            policies=("pool",),
+            expiry_days=1,
+            **rest,
+        )
+        self.blocks = {}
+        self.tokens = {}
+
+    def mine(self, exponents):
+        held = self.rig.mine(Policy.POOL, *exponents)
+        self.tokens.setdefault(self.rig.books.current_epoch, []).extend(held)
+
+    def block(self, name, value_sats):
+        self.blocks[name] = self.rig.block(value_sats)
+
+    def grow(self, blocks):
+        self.rig.grow(blocks)
+
+    def orphan(self, name):
+        self.rig.orphan(self.blocks[name])
+
+    def revive(self, name):
+        self.rig.revive(self.blocks[name])
+
+    def redeem(self, epoch, tokens, sats=None, error=None):
+        held = [self.tokens[epoch][place] for place in tokens]
+        if error is None:
+            assert sum(token.amount for token in self.rig.redeem(held, sats)) == sats
+            return
+        with pytest.raises(RefusedError) as caught:
+            # Without a price there is nothing to ask for but something.
+            has_price = self.rig.view(held[0].keyset).price_den
+            self.rig.redeem(held, self.rig.worth(held) or 1 if has_price else 1)
+        assert caught.value.error_code == error
+
+    def expire(self):
+        self.rig.wait(86_400)
+
+    def keysets(self):
+        return [
+            {
+                "epoch": row.epoch,
+                "state": KeysetState(row.state).word,
+                "work": str(row.work),
+                "theta_msat": row.theta_msat,
+                "paid_msat": row.paid_msat,
+            }
+            for row in self.rig.rows(Policy.POOL)
+            if row.work
+        ]
+
+
+@cases(FILE, "stories")
+def test_story(case, tmp_path):
+    """spec: ES-8, ES-9, ES-10, ES-12, ES-15, ES-16, ES-17, ES-18, ES-19
+
+    attack: A12, A20, A24
+    """
+    teller = Telling(tmp_path, case["inputs"])
+    for number, event in enumerate(case["expected"]["events"]):
+        fields = {name: value for name, value in event.items() if name not in SEEN}
+        getattr(teller, event["event"])(**fields)
+        books = teller.rig.books_of(Policy.POOL)
+        assert {book: msat for book, msat in books.items() if msat} == event["books"], number
+        assert sum(books.values()) == 0
+        assert teller.keysets() == event["keysets"], number
+    teller.rig.store.close()
