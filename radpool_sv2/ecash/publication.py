@@ -174,5 +174,7 @@ class Publisher:
                 while len(self._trees) >= TREES_MAX:
                     self._trees.pop(next(iter(self._trees)))
                 self._trees[row.number] = tree
-        index = next(index for index, leaf in enumerate(tree.leaves) if leaf.blinded == message)
+        index = tree.find(message)
+        if index is None:
+            raise RefusedError("the claim is not in the keyset's statement", refusal.EPOCH_OPEN)
         return tree.inclusion(row.id, index)

@@ -16,11 +16,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from radpool_sv2._native.ecash import claims_root
 from radpool_sv2.errors import InternalError
-from radpool_sv2.units import tagged_hash
+from radpool_sv2.units import HASH_LEN, tagged_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from radpool_sv2.ecash.archive import Archive
 
@@ -44,6 +45,11 @@ NO_ROOT = bytes(32)
 """The root over no claims."""
 
 CLAIM_RECORD_LEN = 8 + 2 + 1 + 33
+
+BLINDED_AT = HASH_LEN
+UNITS_AT = BLINDED_AT + 33
+LEAF_LEN = UNITS_AT + 8
+NODE_LEN = HASH_LEN + 16
 
 Node = tuple[bytes, int]
 """A node of the Merkle-sum tree: its hash and the units below it."""
@@ -177,10 +183,10 @@ def build_statement(
         InternalError: The books do not say the same as the claims.
         StoreError: A share cannot be read.
     """
-    tree = ClaimTree(claim_leaves(account.z0, claims, archive))
-    if tree.root[1] != account.work:
+    root, work = claims_root(_packed(claim_leaves(account.z0, claims, archive)))
+    if work != account.work:
         raise InternalError(
-            f"keyset {account.id.hex()}: its claims are worth {tree.root[1]} units, the books say "
+            f"keyset {account.id.hex()}: its claims are worth {work} units, the books say "
             f"{account.work}"
         )
     given = sum(allocation.allocated_msat for allocation in account.allocations)
@@ -210,7 +216,7 @@ def build_statement(
         "work": account.work,
         "tokens": tokens,
         "claims": len(claims),
-        "root": tree.root[0].hex(),
+        "root": root.hex(),
         "issued_msat": account.issued_msat,
         "carry_out_msat": account.carry_out_msat,
     }
@@ -259,75 +265,91 @@ class Leaf(NamedTuple):
     units: int
 
 
-def claim_leaves(z0: int, claims: Iterable[ClaimRow], archive: Archive) -> list[Leaf]:
+def claim_leaves(z0: int, claims: Iterable[ClaimRow], archive: Archive) -> Iterator[Leaf]:
     """Looks up the shares of some claims.
 
     Raises:
         StoreError: A share cannot be read.
     """
-    return [
-        Leaf(
-            archive.share_hash(claim.sequence, claim.place), claim.blinded, 1 << claim.exponent - z0
-        )
-        for claim in claims
-    ]
+    for claim in claims:
+        share_hash = archive.share_hash(claim.sequence, claim.place)
+        yield Leaf(share_hash, claim.blinded, 1 << claim.exponent - z0)
 
 
 class ClaimTree:
     """Is the Merkle-sum tree over a keyset's claims, with all its levels.
 
     A leaf is `H("radpool/claim", share hash || B_ || units)`, `u64`; nodes above are those of share
-    batches. It takes some microseconds a claim to make, once; a path is then read off.
+    batches. It takes some microseconds a claim to make, once, and 170 bytes; a path is then read
+    off.
     """
 
-    def __init__(self, leaves: Sequence[Leaf]) -> None:
-        self.leaves = leaves
-        level: list[Node] = [
-            (
-                tagged_hash(
-                    "radpool/claim",
-                    leaf.share_hash,
-                    leaf.blinded,
-                    leaf.units.to_bytes(8, "little"),
-                ),
-                leaf.units,
-            )
-            for leaf in leaves
-        ]
+    def __init__(self, leaves: Iterable[Leaf]) -> None:
+        self._leaves = _packed(leaves)
+        level = b"".join(
+            tagged_hash("radpool/claim", self._leaves[at : at + LEAF_LEN])
+            + self._leaves[at + UNITS_AT : at + LEAF_LEN]
+            + bytes(8)
+            for at in range(0, len(self._leaves), LEAF_LEN)
+        )
         self._levels = [level]
-        while len(level) > 1:
-            pairs = zip(level[::2], level[1::2], strict=False)
-            above = [_join(left, right) for left, right in pairs]
+        while len(level) > NODE_LEN:
             # A last node without a sibling rises unchanged.
-            level = above + level[2 * len(above) :]
+            level = b"".join(
+                _join(level[at : at + 2 * NODE_LEN]) for at in range(0, len(level), 2 * NODE_LEN)
+            )
             self._levels.append(level)
+
+    def __len__(self) -> int:
+        return len(self._leaves) // LEAF_LEN
 
     @property
     def root(self) -> Node:
         """The root: its hash, and the units of all claims."""
         top = self._levels[-1]
-        return top[0] if top else (NO_ROOT, 0)
+        return _node(top, 0) if top else (NO_ROOT, 0)
+
+    def find(self, blinded: bytes) -> int | None:
+        """Returns the index of a claim; None when it is not in the tree."""
+        at = self._leaves.find(blinded)
+        while at >= 0 and at % LEAF_LEN != BLINDED_AT:
+            at = self._leaves.find(blinded, at + 1)
+        return None if at < 0 else at // LEAF_LEN
 
     def path(self, index: int) -> tuple[Node, ...]:
         """Returns the siblings on the way from a leaf to the root, from the leaves up."""
         path = []
         for level in self._levels[:-1]:
-            if index ^ 1 < len(level):
-                path.append(level[index ^ 1])
+            if (index ^ 1) * NODE_LEN < len(level):
+                path.append(_node(level, index ^ 1))
             index //= 2
         return tuple(path)
 
     def inclusion(self, keyset: bytes, index: int) -> Inclusion:
         """Proves that the leaf of an index is in the root."""
-        leaf = self.leaves[index]
-        return Inclusion(
-            keyset, index, len(self.leaves), leaf.share_hash, leaf.units, self.path(index)
-        )
+        leaf = self._leaves[LEAF_LEN * index : LEAF_LEN * (index + 1)]
+        units = int.from_bytes(leaf[UNITS_AT:], "little")
+        return Inclusion(keyset, index, len(self), leaf[:BLINDED_AT], units, self.path(index))
 
 
-def _join(left: Node, right: Node) -> Node:
-    sums = left[1].to_bytes(16, "little") + right[1].to_bytes(16, "little")
-    return tagged_hash("radpool/node", left[0], right[0], sums), left[1] + right[1]
+def _packed(leaves: Iterable[Leaf]) -> bytes:
+    return b"".join(
+        leaf.share_hash + leaf.blinded + leaf.units.to_bytes(8, "little") for leaf in leaves
+    )
+
+
+def _node(level: bytes, index: int) -> Node:
+    at = NODE_LEN * index
+    return level[at : at + HASH_LEN], int.from_bytes(level[at + HASH_LEN : at + NODE_LEN], "little")
+
+
+def _join(pair: bytes) -> bytes:
+    if len(pair) == NODE_LEN:
+        return pair
+    (left, left_units), (right, right_units) = _node(pair, 0), _node(pair, 1)
+    sums = pair[HASH_LEN:NODE_LEN] + pair[NODE_LEN + HASH_LEN :]
+    hashed = tagged_hash("radpool/node", left, right, sums)
+    return hashed + (left_units + right_units).to_bytes(16, "little")
 
 
 def claim_record(claim: ClaimRow) -> bytes:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shares import Key, Owner, Share, ShareBatch, Template, merkle_root, tagged_hash
 
+from radpool_sv2._native.ecash import claims_root
 from radpool_sv2.ecash.archive import ShareArchive
 from radpool_sv2.ecash.export import PublishedKeyset, claimed_batches, export_keysets
 from radpool_sv2.ecash.statement import (
@@ -172,7 +173,11 @@ def test_every_claim_has_a_path_and_no_other_leads_to_the_root(exponents, data):
     tree = ClaimTree(leaves)
     nodes = [claim_leaf(*leaf) for leaf in leaves]
     assert root(nodes) == tree.root
+    assert tree.root == claims_root(b"".join(_record(leaf) for leaf in leaves))
     index = data.draw(st.integers(0, len(leaves) - 1))
+    assert tree.find(leaves[index].blinded) == index
+    assert tree.find(b"\x03" + bytes(32)) is None
+    assert len(tree) == len(leaves)
     proof = tree.inclusion(b"id", index)
     assert (proof.share_hash, proof.units) == (leaves[index].share_hash, leaves[index].units)
     assert path_root(nodes[index], index, len(leaves), proof.path) == tree.root
@@ -182,6 +187,10 @@ def test_every_claim_has_a_path_and_no_other_leads_to_the_root(exponents, data):
     assert path_root(nodes[index], index, len(leaves), (*proof.path, nodes[0])) is None
     if proof.path:
         assert path_root(nodes[index], index, len(leaves), proof.path[:-1]) is None
+
+
+def _record(leaf: Leaf) -> bytes:
+    return leaf.share_hash + leaf.blinded + leaf.units.to_bytes(8, "little")
 
 
 def test_an_exported_claim_has_44_bytes(tmp_path):
