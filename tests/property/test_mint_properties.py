@@ -132,7 +132,10 @@ class MintHistory(RuleBasedStateMachine):
 
     @invariant()
     def books_agree_with_the_ledger(self):
-        """What the ledger paid a policy is fees, carry, keysets' books and issued sats."""
+        """What the ledger paid a policy is fees, carry, keysets' books and issued sats.
+
+        spec: ES-15, ES-17
+        """
         with self.rig.store.look() as connection:
             totals = table.totals(connection)
             for policy in Policy:
