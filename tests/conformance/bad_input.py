@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "bad-input.md"
 sys.path.insert(0, str(ROOT / "tests"))
 
+import ecash_bad_input  # noqa: E402
 from engine_pool import SHARE_MESSAGE, TEST_EXTENSION, request_extensions  # noqa: E402
 from peer.client import Client, open_stream, setup_message  # noqa: E402
 from peer.curve import EllSwiftKey  # noqa: E402
@@ -886,6 +887,10 @@ async def handshakes_in_all(visit):
     assert visit.pool.gauge("handshakes_delayed_total") >= 2
 
 
+ALL = ENTRIES + ecash_bad_input.ENTRIES
+"""All lines of the page."""
+
+
 if __name__ == "__main__":
-    PAGE.write_text(render(ENTRIES), encoding="utf-8")
-    print(f"{len(ENTRIES)} lines: {PAGE}")
+    PAGE.write_text(render(ALL), encoding="utf-8")
+    print(f"{len(ALL)} lines: {PAGE}")

@@ -11,11 +11,11 @@ from list_chain import ListChain
 from peer.client import Client
 from peer.key import public_key_from_text
 from peer.message import Message
-from radpool_sv2.ecash.mint import Mint
 from radpool_sv2_extensions.ecash import message as m
 from radpool_sv2_extensions.ecash.server import EcashServer
 
 from radpool_sv2.config import Endpoint, MspConfig, load
+from radpool_sv2.ecash.mint import Mint
 from radpool_sv2.installation import install_msp
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
@@ -151,10 +151,10 @@ async def ecash_pool(directory: Path, chain: ListChain | None = None, **changes:
             roles = [Role("mint", minting.desk.run), Role("pool", scene.pool.run)]
             await nursery.start(supervise, roles, scene.stop)
             yield scene
-            await leave(scene)
             scene.stop.set()
             await scene.until(lambda: scene.pool.problems() != [])
             nursery.cancel_scope.cancel()
     finally:
+        await leave(scene)
         with trio.CancelScope(shield=True):
             await scene.ledger.close()

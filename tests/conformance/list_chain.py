@@ -40,6 +40,7 @@ class ListChain:
         self.submitted: list[Solution] = []
         self._templates: dict[int, bytes] = {}
         self._made = 0
+        self._born = int(time.time()) - 600
         self._follow()
 
     def _follow(self) -> None:
@@ -135,7 +136,8 @@ class ListChain:
         tip = Tip(
             template_id=number,
             prev_hash=self.tip,
-            min_ntime=int(time.time()) - 600,
+            # All templates on one tip have the same.
+            min_ntime=self._born + len(self.blocks),
             nbits=NBITS,
             target=work.ladder_target(self.block_zeros),
         )

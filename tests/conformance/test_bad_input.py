@@ -1,8 +1,10 @@
 """Does what each line of `docs/reference/bad-input.md` says, and compares the page itself."""
 
 import bad_input
+import ecash_bad_input
 import pytest
 import visit
+from ecash_pool import ecash_pool
 from engine_pool import SETTINGS
 
 
@@ -12,13 +14,20 @@ async def test_bad_input(start_pool, entry):
     await visit.run(entry, pool)
 
 
+@pytest.mark.parametrize("entry", ecash_bad_input.ENTRIES, ids=lambda entry: entry.id)
+async def test_bad_ecash_input(tmp_path, entry):
+    """attack: A4, attack: A15"""
+    async with ecash_pool(tmp_path) as pool:
+        await ecash_bad_input.run(entry, pool)
+
+
 def test_page_is_that_of_the_tests():
     written = bad_input.PAGE.read_text(encoding="utf-8")
-    assert written == visit.render(bad_input.ENTRIES), "run `python tests/conformance/bad_input.py`"
+    assert written == visit.render(bad_input.ALL), "run `python tests/conformance/bad_input.py`"
 
 
 def test_entries_have_names_of_their_own():
-    ids = [entry.id for entry in bad_input.ENTRIES]
+    ids = [entry.id for entry in bad_input.ALL]
     assert len(ids) == len(set(ids))
 
 

@@ -58,7 +58,8 @@ class Entry:
         answers: What the pool says, in order.
         then: Whether the connection lives on.
         reason: The pool's word for the close; None when it counts none.
-        stage: raw (TCP alone), fresh (handshake done), set-up, extension (negotiated), channel.
+        stage: raw (TCP alone), fresh (handshake done), set-up, extension (negotiated), channel,
+            ecash (a channel for ecash; see `ecash_bad_input.py`).
         settings: Settings of the pool that differ from those of the tests.
     """
 
@@ -144,6 +145,10 @@ the connection lives on, and the reason that the pool gives: in the log, and in 
 
 A connection that is closed is closed after its last answer was sent. A limit is named as in
 `msp.toml`; none of them ever costs more than the connection that reached it.
+
+The lines on ecash were seen with a mint behind the pool; no reason is counted for a close there.
+*Share counted*: only the claim was refused; the share is in the ledger, and sent again with a good
+claim it earns its token.
 """
 
 
@@ -174,4 +179,6 @@ def shown_answers(answers: tuple[str, ...]) -> str:
 def shown_end(item: Entry) -> str:
     if item.then == OPEN:
         return OPEN
-    return f"{CLOSED}: `{item.reason}`" if item.reason else f"{CLOSED} before it is set up"
+    if item.reason is None:
+        return CLOSED if item.stage == "ecash" else f"{CLOSED} before it is set up"
+    return f"{CLOSED}: `{item.reason}`"
