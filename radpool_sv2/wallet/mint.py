@@ -64,6 +64,7 @@ BUSY_CODES: Final = frozenset({"rate-limited", "mint-unavailable"})
 BUSY_STATUS: Final = frozenset({429, 503})
 
 HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
+SECONDS: Final = re.compile(r"[0-9]{1,6}")
 UNPRINTABLE: Final = re.compile(r"[^ -~]+")
 
 
@@ -353,9 +354,9 @@ class MintClient:
                     told = refusal
 
     async def _send_once(self, method: str, path: str, body: bytes | None, kind: type[T]) -> T:
-        status, raw = await self._transmit(method, path, body)
+        status, later, raw = await self._transmit(method, path, body)
         if not 200 <= status < 300:
-            raise self._refusal(path, status, raw)
+            raise self._refusal(path, status, later, raw)
         try:
             return msgspec.json.decode(raw, type=kind)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -363,14 +364,16 @@ class MintClient:
                 f"something that is no answer to {path} ({plain(str(error))})"
             ) from error
 
-    async def _transmit(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    async def _transmit(self, method: str, path: str, body: bytes | None) -> tuple[int, str, bytes]:
+        """Returns the status of an answer, what it says about coming back later, and its body."""
         headers = {} if body is None else {"content-type": "application/json"}
         try:
             with trio.fail_after(SECONDS_MAX):
                 async with self._client.stream(
                     method, self.url + path, content=body, headers=headers
                 ) as response:
-                    return response.status_code, await self._read(response, path)
+                    later = response.headers.get("retry-after", "")
+                    return response.status_code, later, await self._read(response, path)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError) as error:
             why = plain(str(error)) or type(error).__name__
             raise MintUnreachableError(f"the mint at {self.url} does not answer: {why}") from error
@@ -394,7 +397,7 @@ class MintClient:
                     raise self._wrong(f"more than {BODY_MAX} bytes to {path}")
         return bytes(raw)
 
-    def _refusal(self, path: str, status: int, raw: bytes) -> RadpoolError:
+    def _refusal(self, path: str, status: int, later: str, raw: bytes) -> RadpoolError:
         """Makes the error of an answer that says no."""
         try:
             said = msgspec.json.decode(raw, type=_Refusal)
@@ -407,6 +410,8 @@ class MintClient:
                 f"{self.url}{path} answers with HTTP status {status}: is that a mint's address?"
             )
         wait = said.retry_after_s
+        if wait is None and SECONDS.fullmatch(later):
+            wait = int(later)
         detail = f" ({plain(said.detail)})" if said.detail and said.detail != code else ""
         return MintRefusedError(
             f"the mint at {self.url} refused: {plain(code)}{detail}",

@@ -52,6 +52,8 @@ RANDOM = SystemRandom()
 CHUNK: Final = 250
 """How many tokens a mint takes at once."""
 TRIES: Final = 3
+CHANGED_CODES: Final = frozenset({"already-spent", "amount-mismatch", "11001", "11005"})
+"""What the wallet believed has changed meanwhile: it looks again (the numbers are NUT codes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +228,7 @@ async def _recover(
         raise refusal
     if refusal.error_code in REUSED_CODES:
         await look_ahead(purse, mint, outputs)
-    elif refusal.error_code not in {"already-spent", "amount-mismatch"}:
+    elif refusal.error_code not in CHANGED_CODES:
         raise refusal
 
 

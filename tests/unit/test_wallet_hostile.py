@@ -186,7 +186,7 @@ async def test_a_refusal_gives_back_what_is_not_spent(wallet, mint):
 async def test_a_busy_mint_is_asked_again(wallet, mint, autojump_clock):
     answers = [
         httpx.Response(429, json={"error": "rate-limited", "retry_after_s": 7}),
-        httpx.Response(503, json={"code": 0, "detail": "later", "retry_after_s": 7}),
+        httpx.Response(503, json={"code": 0, "detail": "later"}, headers={"retry-after": "7"}),
         httpx.Response(400, json={"error": "mint-unavailable", "retry_after_s": 7}),
     ]
 
