@@ -21,14 +21,17 @@ from radpool_sv2._native.ecash import (
     unblind,
     verify_signature_dleqs,
 )
-from radpool_sv2._native.ledger import MspKey
+from radpool_sv2.cli import app
 from radpool_sv2.cli.claim import _ask
+from radpool_sv2.config import MspConfig, load
 from radpool_sv2.config.ecash import EcashSection
 from radpool_sv2.ecash.export import claimed_batches, export_keysets, published_keysets
 from radpool_sv2.ecash.keyset import ChainTip
 from radpool_sv2.ecash.mint import Mint
 from radpool_sv2.ecash.policy import Policy
 from radpool_sv2.errors import FaultyMSPError
+from radpool_sv2.installation import CONFIG_NAME, install_msp
+from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger.books import Books
 from radpool_sv2.ledger.export import export_epoch
 from radpool_sv2.store import SqliteStore
@@ -89,8 +92,8 @@ class Claims:
 class Msp:
     """A mint, its ledger, and the miners of one policy."""
 
-    def __init__(self, store, key, mint, chain):
-        self.store, self.key, self.mint, self.chain = store, key, mint, chain
+    def __init__(self, node, store, key, mint, chain):
+        self.node, self.store, self.key, self.mint, self.chain = node, store, key, mint, chain
         self.books = Books(store, key, maturity_blocks=1, unix_ms=lambda: 1_700_000_000_000)
         self.ntime = 1_700_000_000
 
@@ -123,8 +126,11 @@ class Msp:
 
 @pytest.fixture
 async def msp(tmp_path):
-    key, chain = MspKey.generate(), Chain()
-    store = SqliteStore(tmp_path / "l.sqlite", owner=key.public, time_ms=0)
+    node = tmp_path / "node"
+    install_msp(node)
+    config = load(MspConfig, node / CONFIG_NAME)
+    key, chain = load_keys(config.keys).msp, Chain()
+    store = SqliteStore(config.ledger.file, owner=key.public, time_ms=0)
     settings = EcashSection(
         enabled=True,
         unit_exponent=Z0,
@@ -142,7 +148,7 @@ async def msp(tmp_path):
         unix_ms=lambda: chain.unix_ms,
     )
     await mint.start()
-    yield Msp(store, key, mint, chain)
+    yield Msp(node, store, key, mint, chain)
     store.close()
 
 
@@ -368,3 +374,26 @@ async def test_a_share_resubmitted_in_a_later_epoch_is_in_its_keyset(msp, tmp_pa
     report = export(msp, tmp_path / "export", 2, [own.blinded])
     assert report.found[own.blinded].share_hash == header_hash
     assert report.batches == 3
+
+
+async def test_the_commands_export_and_verify_while_the_node_runs(msp, tmp_path, capsys):
+    """spec: ES-22, ES-23"""
+    own, found = msp.mine(Policy.POOL, 1, 4)
+    keyset = msp.mint.current(Policy.POOL).id.hex()
+    await msp.settle({msp.block(found): 1})
+    mine = tmp_path / "mine"
+    mine.write_text("\n".join(each.blinded.hex() for each in own))
+
+    def run(*words: object) -> str:
+        app([str(word) for word in words], result_action="return_value")
+        return capsys.readouterr().out
+
+    def commands() -> None:
+        to = tmp_path / "export"
+        said = run("verify", "export", 1, "--dir", msp.node, "--to", to)
+        assert "batches: 1, ecash keysets: 1" in said
+        assert f"{keyset}  pool (final): claims 2, units 9, msat" in run("verify", to)
+        assert "2 of 2 claims are counted" in run("verify", "claim", mine, "--export", to)
+
+    # Each command runs an event loop of its own.
+    await trio.to_thread.run_sync(commands)
