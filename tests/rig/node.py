@@ -45,6 +45,9 @@ class Node:
 
     def change(self, settings):
         """Changes the configuration, for the next start."""
+        if "mining.exponent_min" in settings:
+            # The easiest share must be worth a unit of ecash at least.
+            settings = {"ecash.unit_exponent": settings["mining.exponent_min"]} | settings
         document = tomlkit.parse(self.config.read_text())
         for name, value in settings.items():
             section, key = name.split(".")
