@@ -13,6 +13,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path  # noqa: TC003 - the command line reads the annotation
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -232,7 +233,8 @@ class _Serving:
 
 
 def _events(machine: Miner, side: MinerSide | None) -> list[tuple[int, str]]:
-    return sorted(machine.events() + ([] if side is None else side.events()))
+    told = machine.events() + ([] if side is None else side.events())
+    return sorted(told, key=itemgetter(0))
 
 
 async def _cancel_on_signal(cancel: Callable[[], None]) -> None:
@@ -277,8 +279,7 @@ class _JsonView:
 
 def _figures(event: str, stats: MinerStats, side: MinerSide | None = None) -> dict[str, object]:
     prev_hash = stats.prev_hash
-    wallet = {} if side is None else {"wallet": side.figures()}
-    return wallet | {
+    figures: dict[str, object] = {
         "event": event,
         "state": stats.state,
         "hashes": stats.hashes,
@@ -300,6 +301,7 @@ def _figures(event: str, stats: MinerStats, side: MinerSide | None = None) -> di
         "latency_p99_us": stats.latency_p99_us,
         "last_end": stats.last_end,
     }
+    return figures if side is None else figures | {"wallet": side.figures()}
 
 
 class _LiveView:

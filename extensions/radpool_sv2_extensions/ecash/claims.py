@@ -9,10 +9,10 @@ A *claim* is a blinded message that went out with a share. It is
   pool never got the share, nothing is owed; if it did, the claim is signed or unsigned.
 
 Two rules bound what a pool can get for nothing. With `unsigned_max` unsigned claims nothing more is
-submitted until one of them is signed. And a connection begins with as many claims under way as that
-and may have one more for each that it has signed: a pool that never signs gets no more than
-`unsigned_max` shares, at any rate of shares, and one that does is soon not waited for. Of the first
-`unsigned_max` those are taken off that earlier connections lost since a token came, but for one.
+submitted until one of them is signed. And on a connection there may be as many under way and
+unsigned together, and one more for each that it has signed: a pool that never signs gets no more
+than `unsigned_max` shares, at any rate of shares, and one that does is soon not waited for. What
+earlier connections have lost since a token came is taken off; but one at a time may always go.
 
 An unsigned claim that no request can get signed any more (the pool kept the share and refused each
 claim, or signed less than it was worth) counts for `FORGIVEN_S`: what can happen once in a while at
@@ -129,8 +129,10 @@ class Claims:
         if self.unsigned >= self.unsigned_max:
             return 0
         lost = self._doubtful + sum(claim.exponent is not None for claim in self.lost.values())
-        window = max(1, self.unsigned_max - lost) + self._signed_here
-        return max(0, min(window, WINDOW_MAX) - self._waiting())
+        window = self.unsigned_max - lost + self._signed_here
+        waiting = self._waiting()
+        # One at a time is always worth trying: nothing else could win trust back.
+        return max(min(window, WINDOW_MAX) - waiting - self.unsigned, 0 if waiting else 1)
 
     def _waiting(self) -> int:
         return sum(claim.key not in self._unsigned for claim in self._under_way.values())
