@@ -24,28 +24,31 @@ class Outcome:
     detail: str
 
 
-def check_miners(miners: Sequence[Miner], epochs: Sequence[Epoch]) -> Iterator[Outcome]:
-    """Compares what miners counted with what the ledger holds.
+def check_miners(
+    miners: Sequence[Miner], epochs: Sequence[Epoch], account: str
+) -> Iterator[Outcome]:
+    """Compares what miners counted with what the ledger holds for the account of all of them.
 
     A share that a miner was told of must be in the ledger; one whose answer was still on its way
     when the miner left may be.
     """
+    parts = [part for epoch in epochs for part in epoch.parts if part.account == account]
+    shares = sum(part.shares for part in parts)
+    work = sum(part.work for part in parts)
+    told = sum(int(miner.figures.get("accepted", 0)) for miner in miners)
+    told_work = sum(int(miner.figures.get("accepted_hashes", 0)) for miner in miners)
+    open_answers = sum(
+        int(miner.figures.get("unanswered", 0)) + int(miner.figures.get("lost", 0))
+        for miner in miners
+    )
+    work_fits = work == told_work if shares == told else work > told_work
+    yield Outcome(
+        0 < told <= shares <= told + open_answers and work_fits,
+        "every share that a miner was told of is in the ledger",
+        f"told {told} shares, {told_work:,} hashes; ledger {shares} shares, {work:,} hashes",
+    )
     for miner in miners:
         figures = miner.figures
-        parts = [
-            part for epoch in epochs for part in epoch.parts if part.account == miner.plan.name
-        ]
-        shares = sum(part.shares for part in parts)
-        told = int(figures.get("accepted", 0))
-        open_answers = int(figures.get("unanswered", 0)) + int(figures.get("lost", 0))
-        work = sum(part.work for part in parts)
-        told_work = int(figures.get("accepted_hashes", 0))
-        work_fits = work == told_work if shares == told else work > told_work
-        yield Outcome(
-            0 < told <= shares <= told + open_answers and work_fits,
-            f"every share that {miner.plan.name} was told of is in the ledger",
-            f"told {told} shares, {told_work:,} hashes; ledger {shares} shares, {work:,} hashes",
-        )
         refused = dict(figures.get("rejected") or {})
         # A share that meets a new block on its way comes too late; nobody did anything wrong.
         late = refused.pop("stale-share", 0)

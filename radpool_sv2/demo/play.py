@@ -2,10 +2,14 @@
 
 1. A new MSP: keys, certificate, configuration.
 2. Its node: an embedded chain, the pool and the ledger; then three miners, over TCP and Noise.
-3. Shares, until every miner has been paid by a block, but not longer than `PLAY_SECONDS_MAX`.
+3. Shares, each of which earns a work token, until a block pays tokens of every miner, but not
+   longer than `PLAY_SECONDS_MAX`.
 4. Miners leave; the books are compared with what the miners, the chain and arithmetic say.
-5. The pool leaves; its epochs are exported and recomputed from the export alone, once as they are
-   and once with a byte altered, which must be found.
+5. The chain goes on until the coinbases can be spent. One wallet is deleted and restored from its
+   words; then each wallet redeems its tokens, and the sums are compared.
+6. The pool leaves; its books are searched for a link between spent tokens and shares; an epoch is
+   exported and recomputed from the export alone, once as it is and once with a bit altered, which
+   must be found.
 """
 
 from __future__ import annotations
@@ -27,7 +31,24 @@ from radpool_sv2.demo.check import (
     check_payments,
     check_report,
 )
-from radpool_sv2.demo.stage import BLOCK_ZEROS, MINERS, leave, run_radpool, stage, tail
+from radpool_sv2.demo.redeemed import check_links, check_redemptions, check_restored, check_tokens
+from radpool_sv2.demo.stage import (
+    BLOCK_ZEROS,
+    ECASH_ACCOUNT,
+    UNIT_EXPONENT,
+    leave,
+    run_radpool,
+    stage,
+    tail,
+)
+from radpool_sv2.demo.tokens import (
+    read_keysets,
+    read_records,
+    read_wallet,
+    redeem,
+    restore,
+    wait_until_payable,
+)
 from radpool_sv2.errors import RadpoolError
 from radpool_sv2.supervision import stop_on_signal
 
@@ -50,6 +71,9 @@ PLAY_SECONDS_MAX: Final = 42.0
 LOOK_SECONDS: Final = 0.5
 EPOCHS_SHOWN: Final = 3
 HTTP_SECONDS_MAX: Final = 10.0
+
+MATURITY_BLOCKS: Final = 100
+"""The network lets nobody spend a coinbase earlier, and the mint pays from it no earlier."""
 
 
 async def play(view: View, *, keep: bool) -> bool:
@@ -91,10 +115,13 @@ async def _play_in(directory: Path, view: View, *, keep: bool) -> bool:
                     await leave(miner.process)
             view.close()
             view.say("The miners have left. The books, compared with miners, chain, arithmetic:")
-            paid = await _check_books(client, pool, miners, view, tally)
+            paid = await _check_books(client, pool, miners, tally)
+            await _redeem(client, pool, miners, paid, view, tally)
             commitments = await read_commitments(client)
         seconds = await leave(pool.process)
         tally.add(Outcome(True, "the pool left in order", f"in {seconds:.1f} s"))
+        database = pool.installation.directory / "data" / "ledger.sqlite"
+        tally.add(*check_links(await trio.to_thread.run_sync(read_records, database)))
         await _check_export(pool, paid, commitments, tally)
     return tally.held
 
@@ -120,10 +147,13 @@ def _introduce(view: View, pool: Pool, miners: Sequence[Miner]) -> None:
         authority_public_key=pool.authority_public_key,
     )
     plans = ", ".join(
-        f"{miner.plan.name} {miner.plan.hash_rate_limit // 1000} kH/s ({miner.plan.kind} channel)"
-        for miner in miners
+        f"{miner.plan.name} {miner.plan.hash_rate_limit // 1000} kH/s" for miner in miners
     )
-    view.say(f"Three miners on this CPU: {plans}")
+    view.say(f"Three miners on this CPU, each with a wallet and without an account: {plans}")
+    view.say(
+        f"Each share earns a work token: one unit of work is 2^{UNIT_EXPONENT} hashes. The pool "
+        "signs it blindly: it sees the share, but not the token"
+    )
     view.say(
         f"The chain is regtest and takes only blocks with {BLOCK_ZEROS} leading zero bits, about "
         f"{1 << BLOCK_ZEROS:,} hashes: a rule of this demo, not of consensus"
@@ -131,9 +161,10 @@ def _introduce(view: View, pool: Pool, miners: Sequence[Miner]) -> None:
 
 
 async def _mine(client: httpx.AsyncClient, miners: Sequence[Miner], view: View) -> None:
-    """Lets the miners mine until each has been paid by a block, within the time there is."""
+    """Lets the miners mine until a block pays tokens of each, within the time there is."""
     begin = trio.current_time()
     told: set[str] = set()
+    earning: set[str] = set()
     paid: set[str] = set()
     while (elapsed := trio.current_time() - begin) < PLAY_SECONDS_MAX:
         seen = await _look(client, miners, view)
@@ -141,8 +172,9 @@ async def _mine(client: httpx.AsyncClient, miners: Sequence[Miner], view: View) 
             if block.hash not in told:
                 told.add(block.hash)
                 _tell_block(view, block)
-                epoch = await read_epoch(client, block.epoch)
-                paid |= {part.account for part in epoch.parts if part.sats}
+                paid |= earning
+                earning = set()
+        earning |= {miner.plan.name for miner in miners if miner.tokens_since(len(told))}
         if elapsed >= PLAY_SECONDS_MIN and paid.issuperset(miner.plan.name for miner in miners):
             return
         await trio.sleep(LOOK_SECONDS)
@@ -175,43 +207,78 @@ async def _look(client: httpx.AsyncClient, miners: Sequence[Miner], view: View) 
 
 def _tell_block(view: View, block: Block) -> None:
     view.say(
-        f"Block {block.height}, found by {block.finder}, is on the chain: {block.hash}; it pays "
-        f"{block.value_sats:,} sats to the miners of epoch {block.epoch}",
+        f"Block {block.height} is on the chain: {block.hash}; it pays {block.value_sats:,} sats "
+        f"for the tokens of epoch {block.epoch}",
         block=block.hash,
         height=block.height,
-        finder=block.finder,
     )
 
 
 async def _check_books(
-    client: httpx.AsyncClient, pool: Pool, miners: Sequence[Miner], view: View, tally: _Tally
+    client: httpx.AsyncClient, pool: Pool, miners: Sequence[Miner], tally: _Tally
 ) -> list[Epoch]:
     seen = await look(client)
     epochs = [await read_epoch(client, number) for number in range(1, seen.epoch + 1)]
-    tally.add(*check_miners(miners, epochs))
+    tally.add(*check_miners(miners, epochs, ECASH_ACCOUNT))
+    held = {miner.plan.name: await read_wallet(miner.wallet) for miner in miners}
+    tally.add(*check_tokens(miners, held, await read_keysets(client), epochs))
     depths = await _depths(pool, seen.blocks)
     tally.add(*check_blocks(seen.blocks, depths))
     paid = [epoch for epoch in epochs if epoch.block]
-    for epoch in paid[-EPOCHS_SHOWN:]:
-        view.payment(epoch)
     tally.add(*check_payments(paid))
-    earners = {part.account for epoch in paid for part in epoch.parts if part.sats}
+    return paid
+
+
+async def _redeem(  # noqa: PLR0913, PLR0917 - everybody who takes part
+    client: httpx.AsyncClient,
+    pool: Pool,
+    miners: Sequence[Miner],
+    paid: Sequence[Epoch],
+    view: View,
+    tally: _Tally,
+) -> None:
+    view.say(
+        f"The chain goes on for {MATURITY_BLOCKS} blocks: nobody can spend a coinbase earlier, and "
+        "the mint pays only money that is there"
+    )
+    height = await _bury(pool)
+    keysets = await wait_until_payable(client, [epoch.number for epoch in paid], height)
+    lost = miners[-1]
+    view.say(f"The wallet of {lost.plan.name} is deleted, and made again from its twelve words")
+    tally.add(check_restored(lost.plan.name, await restore(lost, f"http://{pool.http}")))
+    view.say("Each wallet redeems its tokens:")
+    redemptions = [done for miner in miners for done in await redeem(miner, keysets)]
+    numbers = {keyset.id for keyset in keysets}
+    after = [keyset for keyset in await read_keysets(client) if keyset.id in numbers]
+    for keyset in after[-EPOCHS_SHOWN:]:
+        view.redeemed(keyset, [done for done in redemptions if done.keyset == keyset.id])
+    tally.add(*check_redemptions(redemptions, after, paid, ECASH_ACCOUNT))
+    earners = {done.miner for done in redemptions if done.sats}
     tally.add(
         Outcome(
-            earners == {plan.name for plan in MINERS},
-            "every miner has earned",
+            earners == {miner.plan.name for miner in miners},
+            "every miner has redeemed sats",
             ", ".join(sorted(earners)) or "nobody",
         )
     )
-    return paid
+
+
+async def _bury(pool: Pool) -> int:
+    """Mines on until every coinbase of the demo can be spent; returns the height."""
+    async with open_client(_chain_socket(pool)) as chain:
+        answer = await chain.request("mine", {"count": MATURITY_BLOCKS})
+    return int(answer["height"])
+
+
+def _chain_socket(pool: Pool) -> Path:
+    return pool.installation.directory / "data" / "chain" / "chain.sock"
 
 
 async def _depths(pool: Pool, blocks: Sequence[Block]) -> dict[str, int | None]:
     """Asks the consensus engine itself how deep the blocks lie, past the pool."""
-    socket = pool.installation.directory / "data" / "chain" / "chain.sock"
     # People write hashes backwards.
     internal = {bytes.fromhex(block.hash)[::-1].hex(): block.hash for block in blocks}
-    async with open_client(socket) as chain:
+    async with open_client(_chain_socket(pool)) as chain:
         answer = await chain.request("active_blocks", {"hashes": list(internal)})
     return {internal[key]: depth for key, depth in answer["confirmations"].items()}
 

@@ -18,15 +18,37 @@ import trio
 
 from radpool_sv2.errors import RadpoolError
 from radpool_sv2.installation import Installation, install_msp
+from radpool_sv2.wallet import Wallet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-__all__ = ["MINERS", "Miner", "MinerPlan", "Pool", "leave", "run_radpool", "stage", "tail"]
+__all__ = [
+    "BLOCK_ZEROS",
+    "ECASH_ACCOUNT",
+    "MINERS",
+    "UNIT_EXPONENT",
+    "Miner",
+    "MinerPlan",
+    "Pool",
+    "leave",
+    "run_radpool",
+    "stage",
+    "tail",
+]
 
 BLOCK_ZEROS: Final = 23
 """2^23 hashes: with 1.4 million hashes a second a block every six seconds."""
+
+UNIT_EXPONENT: Final = 12
+"""One unit of work is 2^12 hashes: the easiest share of the demo."""
+
+POLICY: Final = "pool"
+"""A block pays the work since the one before: every token of the demo gets a price in a minute."""
+
+ECASH_ACCOUNT: Final = f"ecash.{POLICY}"
+"""The ledger's account of all shares that earn tokens."""
 
 SETTINGS: Final = {
     "mining.listen": "127.0.0.1:0",
@@ -36,8 +58,10 @@ SETTINGS: Final = {
     "mining.exponent_min": 12,
     "mining.report_interval_ms": 1_000,
     "mining.pool_text": "radpool demo",
-    # Regtest coins need not be spent, so there is no need to wait a hundred blocks.
+    # The price of a block's work is final at once; it is still paid only from a mature coinbase.
     "ledger.maturity_blocks": 1,
+    "ecash.unit_exponent": UNIT_EXPONENT,
+    "ecash.policies": [POLICY],
     "templates.block_zeros": BLOCK_ZEROS,
     "templates.payments_per_minute": 60,
 }
@@ -54,14 +78,13 @@ class MinerPlan:
     """Is what a miner of the demo is to be."""
 
     name: str
-    kind: str
     hash_rate_limit: int
 
 
 MINERS: Final = (
-    MinerPlan("alice", "standard", 200_000),
-    MinerPlan("bob", "extended", 400_000),
-    MinerPlan("carol", "extended", 800_000),
+    MinerPlan("alice", 200_000),
+    MinerPlan("bob", 400_000),
+    MinerPlan("carol", 800_000),
 )
 
 
@@ -78,12 +101,25 @@ class Pool:
 
 @dataclass(slots=True)
 class Miner:
-    """Is a running miner and the last figures that it printed."""
+    """Is a running miner, the directory of its wallet, and the last figures that it printed."""
 
     plan: MinerPlan
     process: trio.Process
+    wallet: Path
     log: Path
     figures: dict[str, Any] = field(default_factory=dict)
+    _tokens_at: tuple[int, int] = (0, 0)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens its wallet has got."""
+        return int(self.figures.get("wallet", {}).get("tokens", 0))
+
+    def tokens_since(self, blocks: int) -> int:
+        """Returns how many tokens it has got since so many blocks were seen."""
+        if self._tokens_at[0] != blocks:
+            self._tokens_at = (blocks, self.tokens)
+        return self.tokens - self._tokens_at[1]
 
     async def read(self) -> None:
         """Takes what the miner prints until it ends."""
@@ -146,15 +182,18 @@ async def _start_pool(installation: Installation, processes: list[trio.Process])
 
 
 async def _start_miner(plan: MinerPlan, pool: Pool, processes: list[trio.Process]) -> Miner:
+    wallet = pool.installation.directory / "wallets" / plan.name
+    await (await Wallet.create(wallet)).close()
     arguments = [
         *("--connect", pool.sv2, "--authority-key", pool.authority_public_key),
-        *("--user", f"{plan.name}.demo", "--kind", plan.kind, "--threads", "1"),
+        *("--user", plan.name, "--threads", "1"),
+        *("--wallet", str(wallet), "--policy", POLICY, "--mint-url", f"http://{pool.http}"),
         *("--hash-rate-limit", str(plan.hash_rate_limit), "--json"),
     ]
     log = pool.installation.directory / f"{plan.name}.log"
     process = await _open(command("miner", *arguments), log)
     processes.append(process)
-    return Miner(plan, process, log)
+    return Miner(plan, process, wallet, log)
 
 
 async def _open(line: Sequence[str], log: Path) -> trio.Process:

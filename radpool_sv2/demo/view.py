@@ -14,9 +14,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from radpool_sv2.demo.books import Epoch, Seen
+    from radpool_sv2.demo.books import Seen
     from radpool_sv2.demo.check import Outcome
     from radpool_sv2.demo.stage import Miner
+    from radpool_sv2.demo.tokens import Keyset, Redemption
 
 __all__ = ["JsonView", "TextView", "View"]
 
@@ -33,8 +34,8 @@ class View(Protocol):
     def figures(self, miners: Sequence[Miner], seen: Seen) -> None:
         """Shows where miners and pool are now."""
 
-    def payment(self, epoch: Epoch) -> None:
-        """Shows who earned what in an epoch, and why."""
+    def redeemed(self, keyset: Keyset, redemptions: Sequence[Redemption]) -> None:
+        """Shows what the tokens of an epoch gave each miner, and why."""
 
     def outcome(self, outcome: Outcome) -> None:
         """Shows a check."""
@@ -60,18 +61,17 @@ class JsonView:
             miners={miner.plan.name: miner.figures for miner in miners},
         )
 
-    def payment(self, epoch: Epoch) -> None:
-        """Shows who earned what in an epoch, and why."""
+    def redeemed(self, keyset: Keyset, redemptions: Sequence[Redemption]) -> None:
+        """Shows what the tokens of an epoch gave each miner, and why."""
         _print(
-            "payment",
-            epoch=epoch.number,
-            block=epoch.block,
-            value_sats=epoch.value_sats,
-            carry_in_sats=epoch.carry_in_sats,
-            carry_out_sats=epoch.carry_out_sats,
+            "redeemed",
+            epoch=keyset.epoch,
+            keyset=keyset.id,
+            theta_msat=keyset.theta_msat,
+            work=keyset.work,
             parts=[
-                {"account": p.account, "shares": p.shares, "work": p.work, "sats": p.sats}
-                for p in epoch.parts
+                {"miner": each.miner, "units": each.units, "sats": each.sats, "why": each.reason}
+                for each in redemptions
             ],
         )
 
@@ -113,12 +113,12 @@ class TextView:
                 self._console.print(
                     f"  {miner.plan.name:<6} {figures.get('hash_rate', 0):>9,} H/s  "
                     f"{figures.get('accepted', 0):>4} shares  "
-                    f"{figures.get('accepted_hashes', 0):>13,} hashes"
+                    f"{figures.get('accepted_hashes', 0):>13,} hashes  {miner.tokens:>4} tokens"
                 )
 
-    def payment(self, epoch: Epoch) -> None:
-        """Shows who earned what in an epoch, and why."""
-        self._console.print(_payment(epoch))
+    def redeemed(self, keyset: Keyset, redemptions: Sequence[Redemption]) -> None:
+        """Shows what the tokens of an epoch gave each miner, and why."""
+        self._console.print(_redeemed(keyset, redemptions))
 
     def outcome(self, outcome: Outcome) -> None:
         """Shows a check."""
@@ -143,20 +143,18 @@ def _right(table: Table, first: int) -> Table:
 
 
 def _now(miners: Sequence[Miner], seen: Seen) -> Group:
-    table = _right(
-        Table("miner", "channel", "hash rate", "share", "acknowledged", "work", "ack"), 2
-    )
+    table = _right(Table("miner", "hash rate", "share", "acknowledged", "work", "tokens", "ack"), 1)
     for miner in miners:
         figures: dict[str, Any] = miner.figures
         exponent = figures.get("exponent")
         latency = figures.get("latency_p50_us")
         table.add_row(
             miner.plan.name,
-            miner.plan.kind,
             f"{figures.get('hash_rate', 0):,} H/s",
             "" if exponent is None else f"2^{exponent} hashes",
             f"{figures.get('accepted', 0):,} shares",
             f"{figures.get('accepted_hashes', 0):,}",
+            f"{miner.tokens:,}",
             "" if latency is None else f"{latency / 1000:.1f} ms",
         )
     head = Text(
@@ -166,32 +164,26 @@ def _now(miners: Sequence[Miner], seen: Seen) -> Group:
     return Group(head, table)
 
 
-def _payment(epoch: Epoch) -> Table:
+def _redeemed(keyset: Keyset, redemptions: Sequence[Redemption]) -> Table:
+    theta, work = keyset.theta_msat, keyset.work
     table = _right(
         Table(
-            "miner",
-            "shares",
-            "work (hashes)",
-            "of the work",
-            "sats",
-            title=f"Epoch {epoch.number}: what each miner earned, and why",
+            *("miner", "units of work", "of the work", "sats"),
+            title=f"Epoch {keyset.epoch}: what the tokens were worth, and why",
+            caption=f"theta = {theta:,} msat for W = {work:,} units; n units are worth "
+            "floor(theta x n / W)",
             show_footer=True,
         ),
         1,
     )
-    total = sum(part.work for part in epoch.parts)
-    for part in sorted(epoch.parts, key=lambda part: part.work):
-        percent = f"{100 * part.work / total:.2f} %" if total else ""
-        table.add_row(
-            Text(part.account), f"{part.shares:,}", f"{part.work:,}", percent, f"{part.sats:,}"
-        )
-    footers = (
-        "sum",
-        f"{sum(part.shares for part in epoch.parts):,}",
-        f"{total:,}",
-        "100 %",
-        f"{sum(part.sats for part in epoch.parts):,}",
-    )
-    for column, footer in zip(table.columns, footers, strict=True):
+    for each in sorted(redemptions, key=lambda each: each.units):
+        percent = f"{100 * each.units / work:.2f} %" if work else ""
+        table.add_row(Text(each.miner), f"{each.units:,}", percent, f"{each.sats:,}")
+    units = sum(each.units for each in redemptions)
+    sats = sum(each.sats for each in redemptions)
+    share = f"{100 * units / work:.2f} %" if work else ""
+    for column, footer in zip(
+        table.columns, ("sum", f"{units:,}", share, f"{sats:,}"), strict=True
+    ):
         column.footer = footer
     return table

@@ -7,21 +7,31 @@ import pytest
 
 from radpool_sv2.demo.books import Block, Epoch, Part
 from radpool_sv2.demo.check import check_blocks, check_miners, check_payments, check_report
+from radpool_sv2.demo.redeemed import (
+    check_links,
+    check_redemptions,
+    check_restored,
+    check_tokens,
+)
 from radpool_sv2.demo.stage import MinerPlan
+from radpool_sv2.demo.tokens import Keyset, Records, Redemption, Restored, Tokens
+
+ACCOUNT = "ecash.pool"
 
 
 @dataclass
 class Miner:
     figures: dict = field(default_factory=dict)
-    plan: MinerPlan = field(default_factory=lambda: MinerPlan("alice", "standard", 1))
+    plan: MinerPlan = field(default_factory=lambda: MinerPlan("alice", 1))
 
 
-GOOD = {"accepted": 3, "accepted_hashes": 24, "unanswered": 0, "lost": 0, "mismatches": 0}
+GOOD = {"accepted": 3, "accepted_hashes": 24 << 12, "unanswered": 0, "lost": 0, "mismatches": 0}
+EARNED = Epoch(1, "ab", 100, 0, 0, (Part(ACCOUNT, 3, 24 << 12, 75), Part("bob", 1, 8, 25)))
 EPOCH = Epoch(1, "ab", 100, 0, 0, (Part("alice", 3, 24, 75), Part("bob", 1, 8, 25)))
 
 
-def miners_hold(figures, epochs=(EPOCH,)):
-    return [outcome.holds for outcome in check_miners([Miner(figures)], epochs)]
+def miners_hold(figures, epochs=(EARNED,)):
+    return [outcome.holds for outcome in check_miners([Miner(figures)], epochs, ACCOUNT)]
 
 
 def test_miners():
@@ -45,10 +55,88 @@ def test_miners_that_counted_otherwise(change, expected):
 
 
 def test_a_share_whose_answer_was_on_its_way_may_be_in_the_ledger():
-    figures = {"accepted": 2, "accepted_hashes": 16, "unanswered": 1}
+    figures = {"accepted": 2, "accepted_hashes": 16 << 12, "unanswered": 1}
     assert miners_hold(figures)[0]
     assert miners_hold(figures | {"unanswered": 0, "lost": 1})[0]
-    assert not miners_hold(figures | {"accepted_hashes": 24})[0]
+    assert not miners_hold(figures | {"accepted_hashes": 24 << 12})[0]
+
+
+KEYSET = Keyset("0a", 1, "final", 75_000, 24, 74_000, 102)
+HELD = {"alice": (Tokens("0a", 3, 24),)}
+
+
+def tokens_hold(figures=GOOD, held=HELD, keysets=(KEYSET,), epochs=(EARNED,)):
+    return [each.holds for each in check_tokens([Miner(figures)], held, keysets, epochs)]
+
+
+def test_tokens():
+    assert tokens_hold() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"held": {"alice": (Tokens("0a", 2, 24),)}}, [False, True]),
+        ({"held": {"alice": (Tokens("0a", 3, 23),)}}, [False, True]),
+        ({"held": {"alice": ()}}, [False, True]),
+        ({"keysets": (replace(KEYSET, work=25),)}, [True, False]),
+        ({"keysets": ()}, [True, False]),
+    ],
+)
+def test_tokens_that_do_not_fit_the_shares(change, expected):
+    assert tokens_hold(**change) == expected
+
+
+def test_a_wallet_comes_back_whole_or_not():
+    held = HELD["alice"]
+    assert check_restored("alice", Restored(held, held)).holds
+    assert not check_restored("alice", Restored(held, ())).holds
+    assert not check_restored("alice", Restored((), ())).holds
+    assert not check_restored("alice", Restored(held, (Tokens("0a", 3, 23),))).holds
+
+
+# Of 75,000 msat for 24 units, 7 units are worth 21,875 msat and 17 are worth 53,125.
+REDEEMED = (Redemption("alice", "0a", 7, 21, ""), Redemption("bob", "0a", 17, 53, ""))
+
+
+def redemptions_hold(redeemed=REDEEMED, keyset=KEYSET, paid=(EARNED,)):
+    return [each.holds for each in check_redemptions(redeemed, [keyset], paid, ACCOUNT)]
+
+
+def test_redemptions():
+    assert redemptions_hold() == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"redeemed": (replace(REDEEMED[0], sats=22), REDEEMED[1])}, [False, True, False]),
+        (
+            {"redeemed": (replace(REDEEMED[0], sats=0, reason="x"), REDEEMED[1])},
+            [False, True, False],
+        ),
+        ({"redeemed": ()}, [False, True, False]),
+        ({"keyset": replace(KEYSET, theta_msat=76_000)}, [False, False, False]),
+        ({"keyset": replace(KEYSET, paid_msat=75_000)}, [True, True, False]),
+        ({"paid": ()}, [True, False, True]),
+    ],
+)
+def test_redemptions_that_are_wrong(change, expected):
+    assert redemptions_hold(**change) == expected
+
+
+def test_what_nobody_redeemed_is_left():
+    keyset = replace(KEYSET, paid_msat=21_000)
+    assert redemptions_hold(redeemed=REDEEMED[:1], keyset=keyset) == [True, True, True]
+
+
+def test_links():
+    def holds(records):
+        return [each.holds for each in check_links(records)]
+
+    assert holds(Records({"0a": 3}, {"0a": 2}, 0)) == [True]
+    assert holds(Records({"0a": 3}, {"0a": 2}, 1)) == [False]
+    assert holds(Records({"0a": 3}, {}, 0)) == [False]
 
 
 def test_payments():
