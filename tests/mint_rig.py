@@ -94,7 +94,7 @@ class Claims:
             short, message = claim
             named = [
                 slot
-                for slot in register._slots
+                for slot in register.rack.slots
                 if slot.short == short and slot.account == share.owner.account
             ]
             if not named:
@@ -305,7 +305,7 @@ class Rig:
         batch = Batch(shares, claims)
         register = self.mint._register
         native = Claims(batch, register, self.now_ms)
-        z0 = {slot.number: slot.z0 for slot in register._slots}
+        z0 = {slot.number: slot.z0 for slot in register.rack.slots}
         return batch, ClaimEnclosure(batch, native, register, z0)
 
     def submit(self, shares: list[Share], claims: list[Any]) -> tuple[Any, list[Any]]:

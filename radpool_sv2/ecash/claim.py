@@ -16,87 +16,38 @@ Source: `spec/06-work-tokens.md`.
 
 from __future__ import annotations
 
-import struct
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from radpool_sv2._native.ecash import ClaimBatch, ClaimSlot, check_points
+from radpool_sv2._native.ecash import ClaimBatch, check_points
 from radpool_sv2.ecash import refusal
 from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.price import WORK_MAX
 from radpool_sv2.ecash.redemption import cover_of
 from radpool_sv2.ecash.refusal import RefusedError
+from radpool_sv2.ecash.slot import Rack, parse_claim
 from radpool_sv2.store import ecash as table
 from radpool_sv2.store import ecash_token as tokens
 from radpool_sv2.units import HASH_LEN
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from radpool_sv2._native.engine import RepeatedShare, ShareBatch
     from radpool_sv2.config.ecash import EcashSection
     from radpool_sv2.ecash.archive import Archive
     from radpool_sv2.store import SqliteStore
-    from radpool_sv2.store.ecash import KeysetRow
 
-__all__ = ["ClaimEnclosure", "ClaimRegister", "Claimed", "Slot"]
-
-CLAIM_FIELD: Final = 0x01
-SHORT_LEN: Final = 8
-POINT_LEN: Final = 33
+__all__ = ["ClaimEnclosure", "ClaimRegister", "Claimed"]
 
 TAKING: Final = (KeysetState.OPEN, KeysetState.CLOSED, KeysetState.PROVISIONAL)
 """States in which a keyset that is not frozen may take claims."""
 
-STALE_MAX: Final = 1_000
-"""How many of the newest keysets are told apart from ones that nobody knows."""
-
 # Where a share record of the engine has its account, and its header's hash.
 ACCOUNT_AT: Final = 16
 HASH_AT: Final = 68
-
-_TLV: Final = struct.Struct("<HBH")
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Is a keyset that claims may name.
-
-    Attributes:
-        number: The mint's number of it.
-        short: The first 8 bytes of its id.
-        policy: Its policy.
-        account: The ledger's account of the policy.
-        epoch: Its epoch.
-        height: Its height under the policy `network`, which decides there; else None.
-        z0: The exponent of one unit.
-        open: Whether it is open.
-        grace_until_ms: Until when a closed one takes claims of its own epoch.
-    """
-
-    number: int
-    short: bytes
-    policy: Policy
-    account: int
-    epoch: int
-    height: int | None
-    z0: int
-    open: bool
-    grace_until_ms: int
-
-    def state(self, now_ms: int) -> str:
-        """Returns what the native `ClaimSlot` calls its state."""
-        if self.open:
-            return "open"
-        return "closed" if now_ms <= self.grace_until_ms else "stale"
-
-    def takes(self, epoch: int, height: int, now_ms: int) -> bool:
-        """Says whether it takes the claim of a share of an epoch and a height."""
-        own, shares = (self.epoch, epoch) if self.height is None else (self.height, height)
-        state = self.state(now_ms)
-        return (state == "open" and own >= shares) or (state == "closed" and own == shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +70,11 @@ class Claimed:
 
 
 class ClaimRegister:
-    """Books claims; any thread may ask."""
+    """Books claims; any thread may ask.
+
+    Attributes:
+        rack: The keysets that claims may name.
+    """
 
     def __init__(
         self,
@@ -144,7 +99,7 @@ class ClaimRegister:
         self._archive = archive
         self._archive_lock = threading.Lock()
         self._unix_ms = unix_ms
-        self._slots: tuple[Slot, ...] = ()
+        self.rack = Rack(accounts, settings.grace_s * 1_000)
 
     def now_ms(self) -> int:
         """Returns the milliseconds since 1970."""
@@ -155,50 +110,16 @@ class ClaimRegister:
         """The ledger's accounts of all policies."""
         return frozenset(self._accounts.values())
 
-    def know(self, rows: Iterable[KeysetRow]) -> None:
-        """Learns which keysets there are, the newest first."""
-        slots: list[Slot] = []
-        grace_ms = self._settings.grace_s * 1_000
-        for row in rows:
-            if len(slots) == STALE_MAX:
-                break
-            policy = Policy(row.policy)
-            closed_ms = -grace_ms - 1 if row.frozen or row.closed_ms is None else row.closed_ms
-            slots.append(
-                Slot(
-                    number=row.number,
-                    short=row.id[:SHORT_LEN],
-                    policy=policy,
-                    account=self._accounts[policy],
-                    epoch=row.epoch,
-                    height=row.height if policy is Policy.NETWORK else None,
-                    z0=row.z0,
-                    open=row.state == KeysetState.OPEN and not row.frozen,
-                    grace_until_ms=closed_ms + grace_ms,
-                )
-            )
-        self._slots = tuple(slots)
-
     def enclose(
         self, batch: ShareBatch, extension_type: int, submit_type: int
     ) -> ClaimEnclosure | None:
         """Reads the claims of a batch; None when it has none."""
-        now_ms = self._unix_ms()
-        slots = self._slots
-        native = [
-            ClaimSlot(
-                slot.short,
-                slot.number,
-                slot.account,
-                slot.epoch,
-                slot.height,
-                slot.z0,
-                slot.state(now_ms),
-            )
-            for slot in slots
-        ]
+        slots = self.rack.slots
         claims = ClaimBatch(
-            batch, extension_type=extension_type, submit_type=submit_type, slots=native
+            batch,
+            extension_type=extension_type,
+            submit_type=submit_type,
+            slots=self.rack.native(slots, self._unix_ms()),
         )
         if len(claims) == 0:
             return None
@@ -239,7 +160,13 @@ class ClaimRegister:
             StoreError: It is not durable.
         """
         short, message = parse_claim(share.data, tlvs=share.tlvs)
-        slot = self._admit(share, short)
+        slot = self.rack.admit(
+            short,
+            account=share.account,
+            epoch=share.epoch,
+            height=share.height,
+            now_ms=self._unix_ms(),
+        )
         if not check_points([message])[0]:
             raise RefusedError(
                 "the blinded message is no compressed point", refusal.INVALID_BLINDED_MESSAGE
@@ -272,17 +199,6 @@ class ClaimRegister:
                 table.change_keyset(connection, slot.number, first_sequence=place[0])
             tokens.take_unclaimed(connection, share.hash)
         return Claimed(message, slot.number, exponent, slot.z0, new=True)
-
-    def _admit(self, share: RepeatedShare, short: bytes) -> Slot | RefusedError:
-        for slot in self._slots:
-            if slot.short == short and slot.account == share.account:
-                if slot.takes(share.epoch, share.height, self._unix_ms()):
-                    return slot
-                return RefusedError(
-                    "the keyset takes no claims of this share's epoch any more",
-                    refusal.STALE_KEYSET,
-                )
-        return RefusedError("there is no such keyset", refusal.UNKNOWN_KEYSET)
 
     def _again(self, share: RepeatedShare, known: tokens.BlindedRow) -> Claimed:
         place = known.share
@@ -389,32 +305,6 @@ class ClaimEnclosure:
             header_hash = bytes(records[at + HASH_AT : at + HASH_AT + HASH_LEN])
             rows.append((header_hash, sequence, place, now_ms))
         tokens.add_unclaimed(connection, rows)
-
-
-def parse_claim(data: bytes, *, tlvs: bool) -> tuple[bytes, bytes]:
-    """Reads what a share carries: the keyset's first 8 bytes, and the blinded message.
-
-    Args:
-        data: What came with the share.
-        tlvs: Whether these are TLVs behind the core message; else they follow it in the
-            extension's own.
-
-    Raises:
-        RefusedError: It is malformed.
-    """
-    if tlvs:
-        if len(data) == _TLV.size + SHORT_LEN + POINT_LEN:
-            _, field, length = _TLV.unpack_from(data)
-            value = data[_TLV.size :]
-            if (field, length) == (CLAIM_FIELD, len(value)):
-                return value[:SHORT_LEN], value[SHORT_LEN:]
-    elif (
-        len(data) == 2 + SHORT_LEN + POINT_LEN
-        and data[0] == SHORT_LEN
-        and data[1 + SHORT_LEN] == POINT_LEN
-    ):
-        return data[1 : 1 + SHORT_LEN], data[2 + SHORT_LEN :]
-    raise RefusedError("the claim is malformed", refusal.INVALID_BLINDED_MESSAGE)
 
 
 def _owed(connection: sqlite3.Connection) -> int:

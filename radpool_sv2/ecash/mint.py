@@ -522,7 +522,7 @@ class Mint:
                 connection, "number <> ? ORDER BY number DESC LIMIT 1000", (self._sat,)
             )
             self._fixed_covered = self._register.is_covered(connection)
-        self._register.know(recent)
+        self._register.rack.fill(recent)
 
     # What is published.
 

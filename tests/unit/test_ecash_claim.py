@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mint_rig import Rig, Wallet
 
-from radpool_sv2.ecash.claim import parse_claim
 from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.price import WORK_MAX
 from radpool_sv2.ecash.refusal import RefusedError
+from radpool_sv2.ecash.slot import parse_claim
 from radpool_sv2.store import ecash as table
 from radpool_sv2.store import ecash_token as tokens
 
@@ -217,10 +217,10 @@ def test_a_keyset_that_froze_behind_the_batchs_back_takes_nothing(rig):
     """attack: A23 spec: ES-8"""
     keyset = rig.mint.current(POOL)
     share = rig.share(POOL, 2)
-    slots = rig.mint._register._slots
+    slots = rig.mint._register.rack.slots
     rig.mine(POOL, 3)
     rig.settle(100)
-    rig.mint._register._slots = slots
+    rig.mint._register.rack.slots = slots
     enclosure, _ = rig.submit([share], [(keyset.short, rig.wallet.message())])
     assert enclosure.rejected == [(0, "stale-keyset")]
     assert rig.row(keyset.id).work == 8
