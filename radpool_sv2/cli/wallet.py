@@ -195,6 +195,7 @@ def redeem(
     *,
     dir: Directory,  # noqa: A002 - the name of the option
     keyset: str | None = None,
+    early: Flag = False,
     spread: Seconds = 0,
     json_output: Json = False,
 ) -> None:
@@ -210,15 +211,17 @@ def redeem(
     Args:
         dir: The wallet's directory.
         keyset: Only this keyset, by the first digits of its id.
+        early: Ask even before a block's reward has matured: a mint may advance some.
         spread: Seconds to wait before each request, on average.
         json_output: Print one JSON object instead of words.
     """
 
     async def work(wallet: Wallet) -> None:
-        notes: list[str] = []
+        notes: Notes = []
         with _patience("redeeming", quiet=json_output) as tell:
             done = await wallet.redeem(
                 await _keyset(wallet, keyset),
+                early=early,
                 spread_s=spread,
                 progress=lambda before, now: tell(f"merging {before} tokens: {now} left"),
                 notes=notes,

@@ -101,7 +101,7 @@ def show_balance(found: Balance) -> None:
             f"{scale(epoch.hashes)}H",
             "-" if epoch.value_msat is None else f"{epoch.sats:,} sat",
             epoch.formula,
-            Text("now" if not epoch.reason else epoch.reason),
+            Text(epoch.reason or "now"),
         )
     console.print(table)
 
@@ -122,18 +122,10 @@ def show_epochs(lines: Sequence[EpochLine]) -> None:
             line.state,
             f"{line.tokens:,}",
             f"{line.units:,}",
-            Text(_countdown(line)),
+            Text(line.reason or "now"),
             _expiry(line.expires_at),
         )
     console.print(table)
-
-
-def _countdown(line: EpochLine) -> str:
-    if line.reason:
-        return line.reason
-    if line.blocks_left:
-        return f"in {line.blocks_left} blocks, at height {line.redeem_after_height}"
-    return "now"
 
 
 def _expiry(unix_s: int) -> str:

@@ -332,14 +332,29 @@ def _conclude(  # noqa: PLR0913 - what is known of an exchange
             store.add_tokens(connection, exchange.outputs.number, [token], fate)
         if exchange.transfer is not None:
             _end_transfer(purse, connection, exchange, claimed=bool(taken))
-        store.add_event(
-            connection,
-            "refused",
-            time_ms,
-            keyset=exchange.inputs.number,
-            note=f"{exchange.kind}: {refusal}; {len(taken)} tokens were spent before",
-        )
+        if not fates:
+            _ask_again_for(purse, connection, exchange)
+        if taken or fates:
+            store.add_event(
+                connection,
+                "refused",
+                time_ms,
+                keyset=exchange.inputs.number,
+                note=f"{exchange.kind}: {refusal}; {len(taken)} tokens were spent before",
+            )
     return False
+
+
+def _ask_again_for(purse: Purse, connection: sqlite3.Connection, exchange: Exchange) -> None:
+    """Leaves the outputs of a refused exchange to the next one, if nothing was reserved since.
+
+    The mint has signed none of them. Leaving them out each time would make a gap, and a restore
+    does not look across a long one.
+    """
+    counters = [output.counter for output in exchange.planned]
+    keyset = exchange.outputs.number
+    if counters and purse.store.next_counter(connection, keyset) == max(counters) + 1:
+        purse.store.set_next_counter(connection, keyset, min(counters))
 
 
 def _end_transfer(

@@ -56,6 +56,17 @@ CHANGED_CODES: Final = frozenset({"already-spent", "amount-mismatch", "11001", "
 """What the wallet believed has changed meanwhile: it looks again (the numbers are NUT codes)."""
 
 
+WAITING: Final = {
+    EpochState.OPEN: "still open: it can be redeemed after a block pays it",
+    EpochState.CLOSED: "waits for a block that pays it",
+    EpochState.PROVISIONAL: "waits for its block to be confirmed",
+    EpochState.VOID: "no block pays this epoch",
+    EpochState.EXPIRED: "expired: the mint no longer pays it",
+}
+"""Why tokens cannot be redeemed, by the state of their epoch."""
+OVER: Final = frozenset({EpochState.VOID, EpochState.EXPIRED})
+
+
 @dataclass(frozen=True, slots=True)
 class Redeemed:
     """Is what came of redeeming a keyset's tokens.
@@ -75,24 +86,27 @@ class Redeemed:
     reason: str
 
 
-def why_not(keyset: Keyset, units: int) -> str:
-    """Says why the tokens of a keyset cannot be redeemed now; empty if they can."""
+def why_not(keyset: Keyset, units: int, tip: int | None = None) -> str:
+    """Says why the tokens of a keyset cannot be redeemed now; empty if they can.
+
+    Args:
+        keyset: The keyset.
+        units: What there is of it.
+        tip: The height of the tip; None if it is not known, or does not matter because the mint
+            may advance what has not matured.
+    """
     update, price = keyset.update, price_of(keyset)
     state = EpochState.OPEN if update is None else update.state
-    if state is EpochState.EXPIRED:
-        return "expired: the mint no longer pays it"
-    if state is EpochState.VOID:
-        return "no block pays this epoch"
-    if keyset.announcement.policy is not Policy.FIXED and state is not EpochState.FINAL:
-        return {
-            EpochState.OPEN: "still open: it can be redeemed after a block pays it",
-            EpochState.CLOSED: "waits for a block that pays it",
-            EpochState.PROVISIONAL: "waits for its block to be confirmed",
-        }[state]
+    fixed = keyset.announcement.policy is Policy.FIXED
+    if state in WAITING and not (fixed and state not in OVER):
+        return WAITING[state]
     if price is None:
         return "the mint has announced no price"
     if not price.sats(units):
         return f"worth {price.msat(units)} msat: less than a satoshi, and nothing is paid for that"
+    after = 0 if update is None else update.redeem_after_height
+    if tip is not None and tip < after:
+        return f"the mint pays from height {after} on: in {after - tip} blocks"
     return ""
 
 
@@ -144,6 +158,7 @@ async def redeem(  # noqa: PLR0913 - what a redemption is made of, and two optio
     keyset: Keyset,
     sat: Keyset,
     *,
+    tip: int | None = None,
     spread_s: float = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Redeemed:
@@ -154,6 +169,7 @@ async def redeem(  # noqa: PLR0913 - what a redemption is made of, and two optio
         mint: The keyset's mint.
         keyset: The keyset.
         sat: The mint's sat keyset.
+        tip: The height of the tip; None to ask even for what has not matured.
         spread_s: How long to wait before each request on average, at random; 0 for not at all.
         progress: Is told how many tokens there were and how many there are while they are merged.
 
@@ -165,7 +181,7 @@ async def redeem(  # noqa: PLR0913 - what a redemption is made of, and two optio
         units = sum(
             1 << token.exponent for token in await trio.to_thread.run_sync(_ours, purse, keyset)
         )
-        if reason := why_not(keyset, units):
+        if reason := why_not(keyset, units, tip):
             return Redeemed(keyset, units, price_of(keyset), 0, reason)
         await merge(purse, mint, keyset, spread_s=spread_s, progress=progress)
         await _wait(spread_s)
@@ -184,10 +200,7 @@ async def redeem(  # noqa: PLR0913 - what a redemption is made of, and two optio
 
 def is_over(keyset: Keyset) -> bool:
     """Says whether nothing can be exchanged any more, because nothing will be paid."""
-    return keyset.update is not None and keyset.update.state in {
-        EpochState.VOID,
-        EpochState.EXPIRED,
-    }
+    return keyset.update is not None and keyset.update.state in OVER
 
 
 def count(purse: Purse, keyset: Keyset) -> int:

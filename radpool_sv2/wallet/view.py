@@ -194,7 +194,7 @@ def _epoch(keyset: Keyset, sums: Sums, tip: int | None) -> EpochLine:
         final=price is not None and price.final,
         sats=0 if price is None else price.sats(units),
         formula=formula,
-        reason=why_not(keyset, units) if units else "all of it is redeemed or under way",
+        reason=why_not(keyset, units, tip) if units else "all of it is redeemed or under way",
         redeem_after_height=after,
         blocks_left=max(after - tip, 0) if tip is not None and after else None,
         expires_at=0 if update is None else update.expires_at,

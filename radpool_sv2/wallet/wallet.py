@@ -274,6 +274,7 @@ class Wallet:
         self,
         keyset_id: bytes | None = None,
         *,
+        early: bool = False,
         spread_s: float = 0,
         progress: Callable[[int, int], None] | None = None,
         notes: list[str] | None = None,
@@ -282,6 +283,7 @@ class Wallet:
 
         Args:
             keyset_id: Only this keyset; all that can be without.
+            early: Whether to ask for what has not matured: the mint may advance it.
             spread_s: How long to wait before each request on average, at random.
             progress: Is told how many tokens there were and how many there are while merging.
             notes: Takes what people should know, in words.
@@ -300,6 +302,7 @@ class Wallet:
                             mint,
                             keyset,
                             caught.sat,
+                            tip=None if early else caught.info.tip_height,
                             spread_s=spread_s,
                             progress=progress,
                         )

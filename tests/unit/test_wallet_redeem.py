@@ -122,18 +122,35 @@ async def test_why_not(wallet, mint, state, theta, reason):
 
 
 async def test_immature(wallet, mint):
-    """attack: A20. The mint waits for the coinbase; the wallet says so and keeps its tokens."""
+    """spec: ES-13. attack: A20. The coinbase has to mature; the wallet says so and waits."""
     keyset_id = mint.open()
     await earn(wallet, mint, keyset_id, [1, 4])
     mint.close(keyset_id, 50_000, after=300)
-    assert (await wallet.balance()).epochs[0].blocks_left == 100
+    [line] = (await wallet.balance()).epochs
+    assert (line.blocks_left, line.sats) == (100, 50)
+    assert line.reason == "the mint pays from height 300 on: in 100 blocks"
     [done] = await wallet.redeem()
-    assert "immature" in done.reason
+    assert (done.sats, done.reason) == (0, line.reason)
+    assert posts(mint, "/work/v1/redeem") == []
+    mint.tip = 299
+    assert [one.sats for one in await wallet.redeem()] == [0]
+    mint.tip = 300
+    assert [one.sats for one in await wallet.redeem()] == [50]
+
+
+async def test_asking_early(wallet, mint):
+    """spec: RC-4. However often the mint refuses, no gap arises across which nobody restores."""
+    keyset_id = mint.open()
+    await earn(wallet, mint, keyset_id, [1, 4])
+    mint.close(keyset_id, 999_999_000, after=300)
+    for _ in range(30):
+        [done] = await wallet.redeem(early=True)
+        assert "immature" in done.reason
     [line] = (await wallet.balance()).epochs
     assert (line.units, line.held_units) == (5, 0)
+    assert (await wallet.keyset(mint.sat.id)).next_counter < 50
     mint.tip = 300
-    [done] = await wallet.redeem()
-    assert done.sats == 50
+    assert [one.sats for one in await wallet.redeem()] == [999_999]
 
 
 async def test_the_fixed_price_is_that_of_the_announcement(wallet, mint):
