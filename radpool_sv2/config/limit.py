@@ -152,7 +152,8 @@ class Limits:
         1_000_000,
         unit="messages a second",
         about="Messages that open, update or close channels, on one connection in the long run; "
-        "the connection is closed above it.",
+        "the connection is closed above it. As many shares, counted apart, may be repeated with "
+        "something else attached; these are refused above it.",
         why="They cost more than shares and come seldom.",
     )
     requests_burst_max: int = integer(
