@@ -404,3 +404,21 @@ async def test_a_mint_that_cannot_sign_loses_nothing(tmp_path, monkeypatch):
         assert session.token(output, channel.z, fetched.signatures[0])
         again = await session.claim(share, output)
         assert again.receipts[0].signature == fetched.signatures[0].signature
+
+
+async def test_a_repeated_share_that_cannot_be_stored_may_come_again(tmp_path, monkeypatch):
+    """attack: A25"""
+    async with ecash_pool(tmp_path) as pool:
+        session, channel = await mining(pool)
+        keyset, share = session.current(channel), session.mine(channel)
+        bad = m.Claim(keyset[:8], b"\x02" + bytes(32)).encode()
+        assert await refused(session, share, bad) == "invalid-blinded-message"
+        output = session.output(keyset)
+
+        async def fail(*_arguments, **_options):
+            raise StoreError("no")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pool.mint, "claim_repeated", fail)
+            assert await refused(session, share, claim_bytes(output)) == "mint-unavailable"
+        assert (await session.claim(share, output)).receipts[0].signature

@@ -214,3 +214,13 @@ async def test_each_connection_has_an_allowance_of_its_own(nursery):
     # Who comes back on another connection begins anew; what was kept for the old one is gone.
     scene.desk.disconnected(1)
     assert scene.desk.allow(1, 6)
+
+
+async def test_what_is_kept_of_connections_is_bounded(monkeypatch):
+    """attack: A15"""
+    monkeypatch.setattr(redemption, "ALLOWANCES_MAX", 2)
+    mint = Mint(settings=SimpleNamespace(redeems_per_minute=1, redeems_burst=1))
+    desk = Scene(mint).desk
+    assert [desk.allow(connection, 0) for connection in (1, 2, 1, 3)] == [True, True, False, True]
+    # 2 had not asked for longest, and begins anew; 1 and 3 were kept but for its coming.
+    assert [desk.allow(connection, 0) for connection in (3, 2)] == [False, True]

@@ -8,6 +8,7 @@ is full, it is told when to ask again.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -44,6 +45,10 @@ REQUESTS_PENDING_MAX: Final = 256
 WORKERS: Final = 8
 """More than one, so that the next request is read while the disk writes the last."""
 
+ALLOWANCES_MAX: Final = 65_536
+"""Of more connections the one that has not asked for longest begins anew. Requests may be read
+after their connection has gone, so there may be more than connections."""
+
 RETRY_S: Final = 1
 """When the queue is worth another try."""
 
@@ -56,7 +61,7 @@ class RedemptionDesk:
     def __init__(self, mint: Mint, send: Send) -> None:
         self._mint = mint
         self._send = send
-        self._allowances: dict[int, Allowance] = {}
+        self._allowances: OrderedDict[int, Allowance] = OrderedDict()
         self._requests, self._pending = trio.open_memory_channel[
             tuple[int, message.RedeemSharesEcash]
         ](REQUESTS_PENDING_MAX)
@@ -83,6 +88,9 @@ class RedemptionDesk:
             settings = self._mint.settings
             allowance = Allowance.full(settings.redeems_per_minute, settings.redeems_burst, now_ms)
             self._allowances[connection] = allowance
+            if len(self._allowances) > ALLOWANCES_MAX:
+                self._allowances.popitem(last=False)
+        self._allowances.move_to_end(connection)
         wait_s = allowance.take(now_ms)
         if wait_s:
             self.refuse(connection, request_id, _too_many(wait_s))

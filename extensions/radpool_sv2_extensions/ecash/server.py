@@ -209,7 +209,11 @@ class EcashServer(Extension):
     async def repeat(self, share: RepeatedShare) -> None:
         """Takes the claim of a share that was counted before; the same claim, the same receipt."""
         lazy = (share.connection, share.channel) in self._subscriptions.lazy
-        payload = await self._mint.claim_repeated(share, lazy=lazy)
+        try:
+            payload = await self._mint.claim_repeated(share, lazy=lazy)
+        except StoreError as error:
+            log.error("a claim cannot be stored now", reason=str(error))  # noqa: TRY400
+            raise RefusedError(str(error), MINT_UNAVAILABLE) from error
         self._send(share.connection, message.SubmitSharesEcashExtendedSuccess, payload)
 
     # --- frames
