@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from radpool_sv2.ecash.policy import SAT, KeysetState
+from radpool_sv2.ecash.policy import SAT, KeysetState, Policy
 from radpool_sv2.ecash.price import MSAT_PER_SAT
 from radpool_sv2.store import ecash as table
 
@@ -31,9 +31,11 @@ def figures_of(connection: sqlite3.Connection, settings: EcashSection) -> Mappin
         `carry_msat`, `fee_msat`, `operator_msat`: balances of these books. `advance_used_msat` and
         `advance_cap_msat`: what was issued ahead of maturity, and may be.
     """
-    books: dict[str, int] = {}
-    for (_, book), msat in table.totals(connection).items():
-        books[book] = books.get(book, 0) + msat
+    books = {
+        book: sum(table.balance(connection, policy, book) for policy in Policy)
+        for book in ("carry", "fee", "operator")
+    }
+    issued = sum(table.paid_by(connection, policy) for policy in Policy)
     [(claims,)] = connection.execute("SELECT COALESCE(SUM(count), 0) FROM keyset_sum")
     counted = {
         KeysetState(state).word: (count, work, theta)
@@ -51,11 +53,11 @@ def figures_of(connection: sqlite3.Connection, settings: EcashSection) -> Mappin
         "theta_msat": sum(
             theta for word, (_, _, theta) in counted.items() if word != KeysetState.EXPIRED.word
         ),
-        "issued_msat": books.get("issued", 0),
-        "liabilities_sats": books.get("issued", 0) // MSAT_PER_SAT,
-        "carry_msat": books.get("carry", 0),
-        "fee_msat": books.get("fee", 0),
-        "operator_msat": books.get("operator", 0),
+        "issued_msat": issued,
+        "liabilities_sats": issued // MSAT_PER_SAT,
+        "carry_msat": books["carry"],
+        "fee_msat": books["fee"],
+        "operator_msat": books["operator"],
         "advance_used_msat": used,
         "advance_cap_msat": settings.advance_cap_sats * MSAT_PER_SAT,
     }

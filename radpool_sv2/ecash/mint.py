@@ -18,6 +18,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import structlog
 import trio
 
 from radpool_sv2.ecash import refusal
@@ -31,9 +32,11 @@ from radpool_sv2.ecash.policy import SAT_UNIT, Policy, SignMode
 from radpool_sv2.ecash.publication import Publisher
 from radpool_sv2.ecash.redemption import CLAIMS_MAX, Request, Teller, price_of
 from radpool_sv2.ecash.refusal import RefusedError
+from radpool_sv2.ecash.slot import SLOTS_MAX
 from radpool_sv2.ecash.token import BlindSignature, Fetched, Output, Proof, Redeemed, Restored
 from radpool_sv2.ecash.turn import Turns
 from radpool_sv2.ecash.view import Gallery
+from radpool_sv2.errors import ConfigError, StoreError
 from radpool_sv2.store import ecash as table
 from radpool_sv2.store import ecash_token as tokens
 from radpool_sv2.units import tagged_hash
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
 __all__ = ["Mint"]
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 SALT_LEN: Final = 16
 NO_ROOT: Final = bytes(32)
@@ -113,7 +118,14 @@ class Mint:
             sat = self._calendar.open_sat_keyset(connection, unix_ms())
         self._sat = sat.number
         self.sat_keyset_id = sat.id
-        self.sat_keys = tuple(self._keyring.keys(sat.number, SAT_UNIT).public)
+        keys = self._keyring.keys(sat.number, SAT_UNIT)
+        if keys.id != sat.id:
+            raise ConfigError(
+                "is not the key that this ledger's tokens were signed with: they could not be "
+                "redeemed. Put that file back from your copy",
+                key="keys.mint_key_file",
+            )
+        self.sat_keys = tuple(keys.public)
         shown = max(confirmations, settings.coinbase_maturity)
         self._gallery = Gallery(key, shown)
         archive = ShareArchive(store)
@@ -160,6 +172,7 @@ class Mint:
             unix_ms: Gives the milliseconds since 1970.
 
         Raises:
+            ConfigError: The seed is another one than the ledger's tokens were signed with.
             StoreError: The store cannot be read or written.
         """
 
@@ -506,22 +519,31 @@ class Mint:
         moment = Moment(now_ms, self._tip, _difficulty(self._chain.block_target))
         with self._store.change() as connection:
             touched = self._calendar.advance(connection, moment, judge=judge)
+        if touched or judge:
+            self._look_around()
         if judge:
             self._judged = now_ms, self._tip
-            touched |= self._publisher.publish(STATEMENTS_AT_ONCE)
+            touched |= self._publish()
         touched |= self._gallery.moving(before)
         with self._store.look() as connection:
-            changes = self._gallery.refresh(connection, touched)
-        self._look_around()
-        return changes
+            return self._gallery.refresh(connection, touched)
+
+    def _publish(self) -> set[int]:
+        try:
+            return self._publisher.publish(STATEMENTS_AT_ONCE)
+        except StoreError as error:
+            # Prices, claims and redemptions do not wait for it; the next call tries again.
+            log.error("a settlement statement cannot be written yet", reason=str(error))  # noqa: TRY400
+            return set()
 
     def _look_around(self) -> None:
         """Learns what claims and channels go by."""
         with self._store.look() as connection:
             recent = table.keysets(
-                connection, "number <> ? ORDER BY number DESC LIMIT 1000", (self._sat,)
+                connection, "number <> ? ORDER BY number DESC LIMIT ?", (self._sat, SLOTS_MAX)
             )
-            self._fixed_covered = self._register.is_covered(connection)
+            if Policy.FIXED in self.policies:
+                self._fixed_covered = self._register.is_covered(connection)
         self._register.rack.fill(recent)
 
     # What is published.

@@ -266,7 +266,8 @@ class Teller:
                 )
             return sats
         self._check_mature(connection, row, msat)
-        if msat > table.balance(connection, row.policy, "keyset", row.number):
+        lent = -table.balance(connection, row.policy, "operator", row.number)
+        if msat > row.theta_msat - row.paid_msat + lent:
             raise InternalError(
                 f"keyset {row.id.hex()}: its tokens are worth more than its book holds"
             )
@@ -298,9 +299,8 @@ def cover_of(connection: sqlite3.Connection, settings: EcashSection) -> int:
         connection: A connection.
         settings: The section `ecash`.
     """
-    maturity = settings.coinbase_maturity
-    rewards = table.mature_rewards(connection, Policy.FIXED, maturity)
-    paid = table.balance(connection, Policy.FIXED, "issued")
+    rewards = table.mature_rewards(connection, Policy.FIXED, settings.coinbase_maturity)
+    paid = table.paid_by(connection, Policy.FIXED)
     return settings.fixed_reserve_msat + rewards - paid
 
 

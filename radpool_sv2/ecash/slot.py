@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from radpool_sv2.store.ecash import KeysetRow
 
-__all__ = ["Rack", "Slot", "parse_claim"]
+__all__ = ["SLOTS_MAX", "Rack", "Slot", "parse_claim"]
 
 CLAIM_FIELD: Final = 0x01
 SHORT_LEN: Final = 8

@@ -41,6 +41,7 @@ __all__ = [
     "least_confirmations",
     "mature_rewards",
     "next_keyset_number",
+    "paid_by",
     "paying_block",
     "pending_blocks",
     "post",
@@ -428,6 +429,13 @@ def balance(
         query += " AND keyset = ?"
         parameters += (keyset,)
     [(msat,)] = connection.execute(query, parameters)
+    return int(msat)
+
+
+def paid_by(connection: sqlite3.Connection, policy: int) -> int:
+    """Returns what was issued for tokens of a policy, millisats."""
+    query = "SELECT COALESCE(SUM(paid_msat), 0) FROM keyset WHERE policy = ?"
+    [(msat,)] = connection.execute(query, (policy,))
     return int(msat)
 
 

@@ -145,6 +145,7 @@ STATEMENTS = (
         PRIMARY KEY (settlement, policy)
     ) STRICT, WITHOUT ROWID
     """,
+    "CREATE INDEX mint_settlement_of_policy ON mint_settlement (policy, theta_sats, settlement)",
     """
     CREATE TABLE allocation (
         settlement INTEGER NOT NULL REFERENCES settlement,

@@ -2,6 +2,7 @@
 
 import random
 
+import mint_rig
 import pytest
 import trio
 import trio.testing
@@ -10,6 +11,7 @@ from radpool_sv2_extensions.ecash import message as wire
 
 from radpool_sv2._native.ecash import (
     KeysetKeys,
+    MintSeed,
     claims_root,
     keyset_id,
     verify_signature_dleqs,
@@ -18,7 +20,7 @@ from radpool_sv2.ecash.policy import KeysetState, Policy, SignMode
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.token import Output, Proof
 from radpool_sv2.ecash.turn import Turns
-from radpool_sv2.errors import StoreError
+from radpool_sv2.errors import ConfigError, StoreError
 from radpool_sv2.store import ecash as table
 from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify.bip340 import is_signed_by
@@ -577,3 +579,27 @@ def test_random_requests_never_mint(rig, final):
         refused("invalid-proof", rig.exchange, keyset, inputs, outputs, into_sats=False)
     with rig.store.look() as connection:
         assert table.balance(connection, POOL, "issued") == 0
+
+
+def test_another_seed_is_refused(rig, monkeypatch):
+    monkeypatch.setattr(mint_rig, "SEED", MintSeed.from_secret(b"\x08" * 32))
+    with pytest.raises(ConfigError, match="not the key"):
+        rig.restart()
+    monkeypatch.undo()
+    rig.store.close()
+    rig.open()
+
+
+async def test_a_statement_that_cannot_be_written_holds_nothing_up(rig, monkeypatch):
+    held = rig.mine(POOL, 3)
+
+    def fail(*args):
+        raise StoreError("a batch is lost")
+
+    monkeypatch.setattr(rig.mint._publisher, "_publish", fail)
+    rig.settle(100)
+    assert rig.state(held[0].keyset) is KeysetState.FINAL
+    rig.redeem(held)
+    monkeypatch.undo()
+    rig.advance()
+    assert (await rig.mint.statement(held[0].keyset)).document
