@@ -1,0 +1,125 @@
+"""A wallet that is killed at random instants, fifty times and more, while it mines and redeems."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+import trio
+from wallet_rig.mint import FakeMint
+from wallet_rig.serve import served
+
+from radpool_sv2.wallet import Wallet
+
+CYCLES = 60
+THETA_MSAT = 10**9
+
+WORKER = """
+import json, sys
+from pathlib import Path
+import httpx, trio
+from radpool_sv2.wallet import Wallet
+
+directory, url, keyset = Path(sys.argv[1]), sys.argv[2], bytes.fromhex(sys.argv[3])
+
+async def main():
+    async with Wallet.using(directory) as wallet, httpx.AsyncClient(base_url=url) as pool:
+        while True:
+            outputs = await wallet.reserve(keyset, 4)
+            print(json.dumps([output.blinded.hex() for output in outputs]), flush=True)
+            asked = {"keyset": keyset.hex(), "items": [[o.blinded.hex(), 2] for o in outputs]}
+            answer = await pool.post("/mine", json=asked)
+            rows = answer.raise_for_status().json()
+            receipts = [
+                (output.counter, amount, *map(bytes.fromhex, parts))
+                for output, (amount, *parts) in zip(outputs, rows)
+            ]
+            received = await wallet.receive(keyset, receipts)
+            assert received.stored == 4
+            print(json.dumps("kept"), flush=True)
+            if sys.argv[4] == "redeem":
+                await wallet.redeem()
+
+trio.run(main)
+"""
+
+
+def live(directory, url, keyset, *, work, seconds):
+    """Lets a wallet work and kills it; returns what it had shown to the pool, and what it kept."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(directory), url, keyset.hex(), work],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    # The instant is random from the first line on, which is when the interpreter has started.
+    first = child.stdout.readline()
+    time.sleep(seconds)
+    child.kill()
+    rest, error = child.communicate()
+    assert child.returncode == -9, error.decode()
+    lines = [
+        json.loads(line) for line in (first + rest).split(b"\n") if line.endswith((b"]", b'"'))
+    ]
+    shown = [blinded for line in lines if line != "kept" for blinded in line]
+    return shown, 4 * lines.count("kept")
+
+
+@pytest.mark.slow
+def test_fifty_kills(tmp_path):
+    """spec: RC-4, RC-18. attack: A1, A19, A25. No token is lost, no counter used twice."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    mint, directory = FakeMint(), tmp_path / "w"
+    mint.reused = False
+    with served(mint) as url:
+
+        async def create():
+            wallet = await Wallet.create(directory)
+            met = await wallet.add_mint(url)
+            await wallet.close()
+            return met, wallet.words()
+
+        _, words = trio.run(create)
+        paid, open_one = mint.open(), mint.open()
+
+        async def trust():
+            async with Wallet.using(directory) as wallet:
+                for keyset in (paid, open_one):
+                    await wallet.trust(mint.epochs[keyset].announcement, mint.key.public)
+
+        trio.run(trust)
+        mint.close(paid, THETA_MSAT, work=10**6)
+        shown, kept = [], {paid: 0, open_one: 0}
+        for cycle in range(CYCLES):
+            keyset, work = (paid, "redeem") if cycle % 2 else (open_one, "mine")
+            seen, acknowledged = live(
+                directory, url, keyset, work=work, seconds=rng.random() * 0.25
+            )
+            shown += seen
+            kept[keyset] += acknowledged
+        assert len(set(shown)) == len(shown), "a counter was used twice"
+        assert not mint.reused
+
+        async def finish():
+            async with Wallet.using(directory) as wallet:
+                await wallet.redeem()
+                balance = await wallet.balance()
+            again, _ = await Wallet.restore(tmp_path / "r", words, url)
+            restored = await again.balance()
+            await again.close()
+            return balance, restored
+
+        balance, restored = trio.run(finish)
+    signed = dict.fromkeys(kept, 0)
+    for keyset, amount in mint.signed.values():
+        if keyset == open_one:
+            signed[keyset] += amount
+    [line] = balance.epochs[:1]
+    assert line.units == signed[open_one] >= 2 * kept[open_one] > 0
+    assert balance.sats == mint.redeemed_sats > 0
+    assert mint.epochs[paid].paid == mint.redeemed_sats * 1000
+    assert (restored.sats, restored.epochs) == (balance.sats, balance.epochs)
+    assert line.held_units == 0

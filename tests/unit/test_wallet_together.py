@@ -1,0 +1,101 @@
+"""Several processes on one wallet: a miner, somebody who asks, somebody who redeems."""
+
+import pytest
+import trio
+from wallet_rig.mint import URL, FakeMint
+from wallet_rig.play import earn, rich
+
+from radpool_sv2.errors import RadpoolError
+from radpool_sv2.wallet import Wallet
+
+
+@pytest.fixture
+def mint():
+    return FakeMint()
+
+
+@pytest.fixture
+async def wallets(tmp_path, mint):
+    """Are three processes' views of one wallet: each has its connection and its blocks."""
+    first = await Wallet.create(tmp_path / "w", transport=mint.transport())
+    await first.add_mint(URL)
+    more = [await Wallet.open(tmp_path / "w", transport=mint.transport()) for _ in range(2)]
+    yield [first, *more]
+    for wallet in [first, *more]:
+        await wallet.close()
+
+
+async def together(*works):
+    """Runs all at once; returns the errors that people would see."""
+    errors = []
+
+    async def run(work):
+        try:
+            await work()
+        except RadpoolError as error:
+            errors.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for work in works:
+            nursery.start_soon(run, work)
+    return errors
+
+
+async def test_redeeming_at_once(wallets, mint):
+    """attack: A1. Three processes redeem the same tokens: they are paid once."""
+    for _ in range(4):
+        keyset_id = mint.open()
+        await earn(wallets[0], mint, keyset_id, [1, 2, 4, 4, 8] * 12)
+        mint.close(keyset_id, 777_000)
+        assert await together(*(wallet.redeem for wallet in wallets)) == []
+    assert mint.redeemed_sats == 4 * 777
+    assert [(await wallet.balance()).sats for wallet in wallets] == [4 * 777] * 3
+
+
+async def test_a_miner_beside_them(wallets, mint):
+    """attack: A19. Shares are earned while balances are asked for and tokens merged."""
+    keyset_id = mint.open()
+    miner, reader, merger = wallets
+    notes = []
+
+    async def mine():
+        for _ in range(25):
+            await earn(miner, mint, keyset_id, [1, 2])
+
+    async def read():
+        for _ in range(6):
+            notes.extend((await reader.balance()).notes)
+
+    async def merge():
+        for _ in range(6):
+            await merger.merge(notes=notes)
+
+    assert await together(mine, read, merge) == []
+    [line] = (await reader.balance()).epochs
+    assert line.units == 75
+    # Nobody mistakes what another process reserved for an old copy.
+    assert not any("old copy" in note for note in notes)
+    kinds = [event.kind for event in await reader.history()]
+    assert "rollback" not in kinds
+
+
+async def test_spending_at_once(wallets, mint):
+    """attack: A1. Sats are handed over once, whoever asks."""
+    await rich(wallets[0], mint, 100)
+    sent = []
+
+    def send(wallet):
+        async def work():
+            sent.append(await wallet.send(30))
+
+        return work
+
+    errors = await together(*(send(wallet) for wallet in [*wallets, *wallets]))
+    transfers = [one for one in await wallets[0].transfers() if one.state == "pending"]
+    balance = await wallets[0].balance()
+    assert len(transfers) == len(sent) <= 3
+    assert balance.sats + 30 * len(transfers) == 100
+    assert len(errors) == 6 - len(sent)
+    for transfer in transfers:
+        await wallets[1].reclaim(transfer.number)
+    assert (await wallets[2].balance()).sats == 100
