@@ -36,6 +36,7 @@ async def fresh_keyset(session, channel, old):
 
 
 async def test_a_block_of_the_pool_closes_the_keyset_and_opens_another(tmp_path):
+    """spec: EW-26"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         await session.earn(channel)
@@ -49,6 +50,7 @@ async def test_a_block_of_the_pool_closes_the_keyset_and_opens_another(tmp_path)
 
 
 async def test_the_way_of_a_keyset_is_told_at_each_step(tmp_path):
+    """spec: EW-29"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         await session.earn(channel)
@@ -192,6 +194,7 @@ async def test_a_reorganisation_takes_a_price_back(tmp_path):
 
 
 async def test_a_keyset_is_told_again_when_asked_for(tmp_path):
+    """spec: EW-27, EW-28"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         await session.earn(channel)
@@ -209,6 +212,7 @@ async def test_a_keyset_is_told_again_when_asked_for(tmp_path):
 
 
 async def test_current_keysets_of_a_connection(tmp_path):
+    """spec: EW-28"""
     async with ecash_pool(tmp_path) as pool:
         session, _first = await mining(pool, POOL)
         await session.mine_for(policies=1 << FIXED)

@@ -36,7 +36,7 @@ WITH_CODE = [
     ("payload", "code"), [row[1:] for row in WITH_CODE], ids=[row[0] for row in WITH_CODE]
 )
 async def test_requests_with_a_code_of_their_own(tmp_path, payload, code):
-    """attack: A15"""
+    """attack: A15; spec: EW-4, EW-33"""
     async with ecash_pool(tmp_path) as pool:
         session = await pool.session()
         await session.send(0x06, payload, channel=False)
@@ -60,7 +60,7 @@ WITHOUT = [
     ("number", "payload", "bit"), [row[1:] for row in WITHOUT], ids=[row[0] for row in WITHOUT]
 )
 async def test_requests_that_cannot_be_read_end_the_connection(tmp_path, number, payload, bit):
-    """attack: A15"""
+    """attack: A15; spec: EW-4"""
     async with ecash_pool(tmp_path) as pool:
         session = await pool.session()
         await session.send(number, payload, channel=bit)
@@ -78,7 +78,7 @@ async def test_messages_that_only_a_server_sends_mean_nothing(tmp_path, number):
 
 
 async def test_a_frame_of_64_kib_and_one_byte_more(tmp_path):
-    """attack: A15"""
+    """attack: A15; spec: EW-2"""
     async with ecash_pool(tmp_path) as pool:
         session = await pool.session()
         largest = redeem(mode=0) + bytes(65_536 - len(redeem()))
@@ -103,7 +103,7 @@ async def test_the_largest_fetch(tmp_path):
 
 
 async def test_requests_beyond_the_rate_are_told_when_to_come_back(tmp_path):
-    """attack: A15"""
+    """attack: A15; spec: EW-33"""
     limits = {"ecash__redeems_per_minute": 6, "ecash__redeems_burst": 3}
     async with ecash_pool(tmp_path, **limits) as pool:
         session, other = await pool.session(), await pool.session()

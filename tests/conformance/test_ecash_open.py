@@ -16,6 +16,7 @@ NETWORK, POOL, WINDOW, FIXED = range(4)
 @pytest.mark.parametrize("mode", [EAGER, LAZY], ids=["eager", "lazy"])
 @pytest.mark.parametrize("policy", [NETWORK, POOL, WINDOW, FIXED])
 async def test_each_policy_and_sign_mode(tmp_path, policy, mode):
+    """spec: EW-5, EW-6"""
     async with ecash_pool(tmp_path) as pool:
         session = await pool.session()
         channel = await session.mine_for(policies=1 << policy, sign_modes=mode)
@@ -34,6 +35,7 @@ async def test_each_policy_and_sign_mode(tmp_path, policy, mode):
 
 
 async def test_the_most_wanted_policy_that_the_client_accepts(tmp_path):
+    """spec: EW-5"""
     async with ecash_pool(tmp_path, ecash__policies=["pool", "window"]) as pool:
         session = await pool.session()
         both = await session.mine_for(policies=0b1111)
@@ -50,6 +52,7 @@ async def test_eager_where_a_client_accepts_both(tmp_path):
 
 
 async def test_all_miners_of_a_policy_look_alike_in_their_tags(tmp_path):
+    """spec: EW-7"""
     async with ecash_pool(tmp_path) as pool:
         tags = {}
         for name, policy in (("a", WINDOW), ("b", WINDOW), ("c", POOL)):
@@ -117,6 +120,7 @@ async def test_core_channels_on_the_same_connection(tmp_path):
 
 
 async def test_nothing_is_to_be_had_without_negotiation(tmp_path):
+    """spec: EW-1"""
     async with ecash_pool(tmp_path) as pool:
         client = await pool.connect()
         await client.set_up()

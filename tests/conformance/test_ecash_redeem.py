@@ -44,7 +44,7 @@ async def code_of(session, **request):
 
 
 async def test_signatures_are_had_again_on_any_connection(tmp_path):
-    """attack: A25"""
+    """attack: A25; spec: EW-21, EW-22, EW-25"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         keyset = session.current(channel)
@@ -80,6 +80,7 @@ async def test_signatures_are_had_again_after_a_restart(tmp_path):
 
 
 async def test_work_becomes_sats(tmp_path):
+    """spec: EW-23, EW-24"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         tokens = await settled(pool, session, channel)
@@ -169,7 +170,7 @@ async def test_a_fixed_price_is_paid_at_once(tmp_path):
 
 
 async def test_requests_that_do_not_add_up(tmp_path):
-    """attack: A14, attack: A24"""
+    """attack: A14, attack: A24; spec: EW-23"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool, FIXED)
         token = await session.earn(channel)

@@ -1,6 +1,7 @@
 """Shares that claim tokens: receipts, refusals that lose nothing, repeats."""
 
 import pytest
+import trio
 from ecash_client import LAZY, Refusal, claim_bytes
 from ecash_pool import ecash_pool
 from peer.message import tlv as core_tlv
@@ -42,6 +43,7 @@ async def test_a_share_earns_a_token(tmp_path):
 
 
 async def test_a_share_of_the_core_with_a_claim_behind(tmp_path):
+    """spec: EW-9, EW-17"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         share, output = session.mine(channel), session.output(session.current(channel))
@@ -63,6 +65,7 @@ async def test_a_share_of_the_core_without_a_claim_is_counted_and_earns_nothing(
 
 
 async def test_many_shares_in_one_write(tmp_path):
+    """spec: EW-14, EW-15"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         keyset = session.current(channel)
@@ -108,7 +111,7 @@ POINTS = list(malformed_points())
 @each_form
 @pytest.mark.parametrize("point", [row[1] for row in POINTS], ids=[row[0] for row in POINTS])
 async def test_a_malformed_point_costs_the_miner_nothing(tmp_path, point, tlv):
-    """attack: A4"""
+    """attack: A4; spec: EW-12, EW-13, EW-20"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         keyset = session.current(channel)
@@ -138,7 +141,7 @@ LENGTHS = [
 
 @pytest.mark.parametrize("tail", LENGTHS, ids=[f"{len(each)} bytes" for each in LENGTHS])
 async def test_a_claim_of_another_form_costs_the_miner_nothing(tmp_path, tail):
-    """attack: A4"""
+    """attack: A4; spec: EW-13"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         share = session.mine(channel)
@@ -209,7 +212,7 @@ async def test_a_blinded_message_of_another_connection(tmp_path):
 
 @each_form
 async def test_the_same_share_and_claim_get_the_same_receipt(tmp_path, tlv):
-    """attack: A2, attack: A5"""
+    """attack: A2, attack: A5; spec: EW-19"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         share, output = session.mine(channel), session.output(session.current(channel))
@@ -296,7 +299,7 @@ async def test_a_claim_on_a_channel_of_the_core(tmp_path):
 
 
 async def test_no_arithmetic_for_a_share_that_proves_no_work(tmp_path, monkeypatch):
-    """attack: A16"""
+    """attack: A16; spec: EW-10"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         seen = []
@@ -336,7 +339,7 @@ async def test_other_shares_that_are_not_good(tmp_path):
 
 
 async def test_lazy_receipts_prove_what_was_accepted(tmp_path):
-    """attack: A8"""
+    """attack: A8; spec: EW-18, EW-19"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool, sign_modes=LAZY)
         keyset = session.current(channel)
@@ -372,6 +375,20 @@ async def test_lazy_roots_are_of_a_channel(tmp_path):
             assert answer.receipt_root == roots[channel.id]
 
 
+async def test_lazy_roots_begin_anew_when_the_engine_does(tmp_path):
+    """The connections of another engine have the same numbers. spec: EW-18"""
+    async with ecash_pool(tmp_path) as pool:
+        for _ in range(2):
+            session, channel = await mining(pool, sign_modes=LAZY)
+            share, output = session.mine(channel), session.output(session.current(channel))
+            answer = await session.claim(share, output)
+            root = m.receipt_root(bytes(32), output.blinded, channel.z, share.hash)
+            assert answer.receipt_root == root
+            engine = pool.pool._engine
+            await trio.to_thread.run_sync(engine.stop, 0)
+            await pool.until(lambda engine=engine: pool.pool._engine not in (engine, None))
+
+
 async def test_a_claim_that_was_refused_extends_the_lazy_root_when_it_is_made(tmp_path):
     """attack: A8"""
     async with ecash_pool(tmp_path) as pool:
@@ -387,7 +404,7 @@ async def test_a_claim_that_was_refused_extends_the_lazy_root_when_it_is_made(tm
 
 
 async def test_a_mint_that_cannot_sign_loses_nothing(tmp_path, monkeypatch):
-    """attack: A25"""
+    """attack: A25; spec: EW-11"""
     async with ecash_pool(tmp_path) as pool:
         session, channel = await mining(pool)
         keyset = session.current(channel)

@@ -67,7 +67,8 @@ class RedemptionDesk:
         ](REQUESTS_PENDING_MAX)
 
     def start(self, nursery: trio.Nursery) -> None:
-        """Starts the workers."""
+        """Starts the workers; whoever asks from now on has a full allowance."""
+        self._allowances.clear()
         for _ in range(WORKERS):
             nursery.start_soon(self._work)
 

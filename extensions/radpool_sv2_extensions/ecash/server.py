@@ -11,7 +11,7 @@ to be had for less.
 A keyset is announced before a channel is granted on it, and again to all its policy's connections
 when another takes its place. Requests about tokens go to `redemption`.
 
-Source: `spec/05-ecash-wire.md`.
+Source: `spec/05-ecash-messages.md`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,12 @@ class EcashServer(Extension):
         )
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        """Passes on the mint's changes and answers requests, until cancelled."""
+        """Passes on the mint's changes and answers requests, until cancelled.
+
+        An engine that was started anew counts its connections from the beginning, so nothing is
+        known of those of the one before.
+        """
+        self._subscriptions = Subscriptions()
         self._desk.follow(self._tell)
         try:
             async with trio.open_nursery() as nursery:
@@ -160,6 +165,8 @@ class EcashServer(Extension):
         if terms is None:
             log.warning("terms forgotten", connection=event.connection, channel=event.channel)
             return
+        # A lazy channel's running hash begins with it, whatever had this number before.
+        self._mint.forget_channel(event.connection, event.channel)
         for keyset in self._current([terms.policy]):
             if keyset.id != terms.keyset_id:
                 self._announce(event.connection, keyset)
