@@ -523,8 +523,8 @@ class Mint:
             self._look_around()
         if judge:
             self._judged = now_ms, self._tip
-            touched |= self._publish()
-        touched |= self._gallery.moving(before)
+            touched |= self._publish() | self._gallery.moving(before)
+        touched |= self._gallery.open_numbers()
         with self._store.look() as connection:
             return self._gallery.refresh(connection, touched)
 

@@ -50,10 +50,12 @@ class Gallery:
         """Returns the view of an unexpired keyset."""
         return self._by_id.get(keyset_id)
 
-    def moving(self, height: int) -> set[int]:
-        """Returns the keysets whose view changes without anybody touching them.
+    def open_numbers(self) -> set[int]:
+        """Returns the open keysets: claims come in without anybody telling."""
+        return {view.number for view in self.opened.values()}
 
-        Open ones get claims; the block of others gets confirmations.
+    def moving(self, height: int) -> set[int]:
+        """Returns the keysets whose view changes with the chain: their block gets confirmations.
 
         Args:
             height: The tip's height when they were looked at before.
@@ -61,7 +63,7 @@ class Gallery:
         return {
             number
             for number, view in self.views.items()
-            if view.state in {KeysetState.OPEN, KeysetState.PROVISIONAL}
+            if view.state is KeysetState.PROVISIONAL
             or (view.state is KeysetState.FINAL and view.redeem_after_height >= height)
         }
 
@@ -111,7 +113,7 @@ class Gallery:
         if row.block is not None:
             height, confirmations = table.block_of(connection, row.block)
             group = table.group_of(connection, row, GROUP_MAX)
-        statement = table.statement_of(connection, row.number)
+        statement = table.statement_of(connection, row.number, row.state)
         return Update(
             id=row.id,
             state=row.state,

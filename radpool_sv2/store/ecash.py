@@ -291,10 +291,12 @@ def block_of(connection: sqlite3.Connection, block: bytes) -> tuple[int, int]:
 # Statements.
 
 
-def statement_of(connection: sqlite3.Connection, number: int) -> tuple[bytes, bytes] | None:
-    """Returns hash and document of a keyset's statement; None when there is none."""
-    query = "SELECT hash, document FROM statement WHERE keyset = ?"
-    row = connection.execute(query, (number,)).fetchone()
+def statement_of(
+    connection: sqlite3.Connection, number: int, state: int
+) -> tuple[bytes, bytes] | None:
+    """Returns hash and document of a keyset's statement in a state; None when there is none."""
+    query = "SELECT hash, document FROM statement WHERE keyset = ? AND state = ?"
+    row = connection.execute(query, (number, state)).fetchone()
     return None if row is None else (bytes(row[0]), bytes(row[1]))
 
 
@@ -335,10 +337,13 @@ def last_sequence(connection: sqlite3.Connection) -> int:
 def pending_blocks(connection: sqlite3.Connection) -> list[PendingBlock]:
     """Returns the blocks that no standing settlement pays out and that may be active, by epoch."""
     query = """
-        SELECT block.hash, height, epoch, confirmations FROM (
+        SELECT hash, height, epoch, confirmations FROM (
             SELECT * FROM block ORDER BY rowid DESC LIMIT ?
-        ) AS block LEFT JOIN payment ON payment.block = block.hash
-        WHERE payment.id IS NULL AND confirmations IS NOT NULL ORDER BY epoch
+        ) AS block WHERE confirmations IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM settlement AS payment WHERE payment.block = block.hash
+            AND reverses IS NULL
+            AND NOT EXISTS (SELECT 1 FROM settlement WHERE reverses = payment.id)
+        ) ORDER BY epoch
     """
     rows = connection.execute(query, (WATCHED_BLOCKS_MAX,))
     return [PendingBlock(*row) for row in rows]
