@@ -186,3 +186,19 @@ def test_tags_mean_one_thing():
     ]
     used = {tag for path in sources for tag in re.findall(r'"(radpool/[a-z-]+)"', text(path))}
     assert used == set(listed)
+
+
+def test_sources_cite_pages_that_are_there():
+    """A docstring's `Source:` leads somewhere."""
+    sources = [
+        *ROOT.glob("rust/*/src/**/*.rs"),
+        *ROOT.glob("radpool_sv2/**/*.py*"),
+        *ROOT.glob("extensions/**/*.py"),
+    ]
+    cited = {
+        (page, path.relative_to(ROOT).as_posix())
+        for path in sources
+        if path.suffix in {".rs", ".py", ".pyi"}
+        for page in re.findall(r"spec/([0-9][\w-]*\.md)", text(path))
+    }
+    assert {(page, path) for page, path in cited if not (SPEC / page).is_file()} == set()

@@ -4,8 +4,7 @@ import pytest
 from vector_file import cases
 
 from radpool_sv2._native import ecash
-from radpool_sv2.ecash.claim import Slot
-from radpool_sv2.ecash.policy import Policy
+from radpool_sv2.ecash.slot import Slot
 from radpool_sv2.errors import LocalProtocolError
 
 FILE = "06-work-tokens.json"
@@ -123,7 +122,6 @@ def test_claim_rule(case):
     slot = Slot(
         number=known["number"],
         short=bytes(8),
-        policy=Policy(known["policy"]),
         account=known["policy"],
         epoch=known["epoch"],
         height=known["height"],

@@ -3,5 +3,5 @@
 `message` lays out the twelve messages, `server` is the pool's side. The core finds the pool's side
 by entry point and imports nothing from here.
 
-Source: `spec/05-ecash-wire.md`.
+Source: `spec/05-ecash-messages.md`.
 """

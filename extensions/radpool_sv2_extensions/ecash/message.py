@@ -8,7 +8,7 @@ significant first; block hashes stand in internal order.
 Reading checks form: lengths, counts, ranges, nothing behind the end. Whether a point is on the
 curve, a signature true or a keyset known is for who uses the message.
 
-Source: `spec/05-ecash-wire.md`.
+Source: `spec/05-ecash-messages.md`.
 """
 
 import struct

@@ -3,7 +3,7 @@
 //! A leaf binds a share, its blinded message and its units; nodes are those of share batches. A
 //! statement names the root and the sum, so that each miner can show that its claim counts.
 //!
-//! Source: `spec/07-epochs-and-settlement.md`, `spec/03-share-batch.md`.
+//! Source: `spec/07-ecash-epochs.md`, `spec/03-share-batch.md`.
 
 use radpool_ledger::{Node, SumTree};
 use radpool_units::{TaggedHasher, Work};
