@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from radpool_sv2.ecash.policy import WORK_UNIT
+from radpool_sv2.ecash.policy import WORK_UNIT, KeysetState, Policy
 from radpool_sv2.ecash.statement import ClaimRow, claim_record
-from radpool_sv2.errors import StoreError
+from radpool_sv2.errors import LocalProtocolError, StoreError
 from radpool_sv2.store import ecash as table
 from radpool_sv2.store import ecash_token as tokens
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["PublishedKeyset", "claimed_batches", "export_keysets", "published_keysets"]
 
 DIRECTORY = "ecash"
+
+DECIDED = frozenset({KeysetState.FINAL, KeysetState.VOID, KeysetState.EXPIRED})
+"""The states in which a keyset has a statement."""
 
 
 class PublishedKeyset(NamedTuple):
@@ -44,24 +47,37 @@ class PublishedKeyset(NamedTuple):
 
 
 def published_keysets(store: SqliteStore, epochs: Sequence[int]) -> list[PublishedKeyset]:
-    """Returns the keysets of some epochs that have a statement, by number.
+    """Returns the keysets that belong to some epochs and have a statement, by number.
+
+    These are the ones that were opened in them, and whatever else of the policies `network` and
+    `pool` their settlements have paid. A window reaches too far back for that.
 
     Raises:
+        LocalProtocolError: The mint has yet to sign one of the statements.
         StoreError: The store cannot be read.
     """
     marks = ", ".join("?" * len(epochs))
+    where = (  # the parts are constants and question marks
+        f"unit = ? AND (epoch IN ({marks}) OR (policy IN (?, ?) AND number IN ("  # noqa: S608
+        "SELECT keyset FROM allocation JOIN settlement_epoch USING (settlement) "
+        f"WHERE work > 0 AND settlement_epoch.epoch IN ({marks})))) ORDER BY number"
+    )
+    parameters = (WORK_UNIT, *epochs, Policy.NETWORK, Policy.POOL, *epochs)
     with store.look() as connection:
-        rows = table.keysets(
-            connection, f"unit = ? AND epoch IN ({marks}) ORDER BY number", (WORK_UNIT, *epochs)
-        )
+        rows = table.keysets(connection, where, parameters)
         found = [_published(connection, row) for row in rows]
     return [keyset for keyset in found if keyset is not None]
 
 
 def _published(connection: sqlite3.Connection, row: KeysetRow) -> PublishedKeyset | None:
-    statement = table.statement_of(connection, row.number)
-    if statement is None:
+    if row.state not in DECIDED or row.work == 0:
         return None
+    statement = table.statement_of(connection, row.number, row.state)
+    if statement is None:
+        raise LocalProtocolError(
+            f"keyset {row.id.hex()} is {KeysetState(row.state).word} and has no statement yet: a "
+            "running node signs it within seconds. Try again"
+        )
     last = row.last_sequence
     if last is None:
         last = table.last_sequence(connection)

@@ -145,7 +145,7 @@ class Publisher:
         """
         with self._store.look() as connection:
             row = table.find_keyset(connection, keyset_id)
-            found = None if row is None else table.statement_of(connection, row.number)
+            found = None if row is None else table.statement_of(connection, row.number, row.state)
         if row is None:
             raise RefusedError("there is no such keyset", refusal.UNKNOWN_EPOCH)
         if found is None:
@@ -164,7 +164,7 @@ class Publisher:
             if known is None or share is None:
                 raise RefusedError("no share was claimed by this", refusal.UNKNOWN_EPOCH)
             row = table.keyset_at(connection, known.keyset)
-            if table.statement_of(connection, row.number) is None:
+            if table.statement_of(connection, row.number, row.state) is None:
                 raise RefusedError("the keyset has no price yet", refusal.EPOCH_OPEN)
             tree = self._trees.get(row.number)
             claims = self.claims(connection, row) if tree is None else []
