@@ -138,17 +138,9 @@ impl Sessions {
         let mut sample_at = tokio::time::Instant::now();
         let mut leave_at: Option<tokio::time::Instant> = None;
         loop {
-            let is_time = |at: tokio::time::Instant| tokio::time::Instant::now() >= at;
-            let owed = courier.as_ref().map_or(0, Courier::owed);
-            let is_done = client.unanswered() == 0 && owed == 0;
-            if leave_at.is_some_and(|at| is_done || is_time(at)) {
-                client.close(&mut out);
-            }
-            let ended = self.handle_events(&mut out, courier.as_mut(), &mut opened);
-            if let Some(courier) = courier.as_mut().filter(|_| ended.is_none()) {
-                self.serve(courier, &mut client, now_us(), &mut out);
-            }
-            self.book.lock().stats.unanswered = client.unanswered() as u64;
+            let is_over = leave_at.map(|at| tokio::time::Instant::now() >= at);
+            let served = courier.as_mut();
+            let ended = self.act(served, &mut client, is_over, now_us(), &mut out, &mut opened);
             let sent = tokio::select! {
                 sent = link.send(&mut out.frames) => sent,
                 () = stopped_and_waited(&mut self.stop) => Err(Ended::Stopped),
@@ -196,6 +188,32 @@ impl Sessions {
                 }
             }
         }
+    }
+
+    /// Does what is to be done now; returns why the session is over, when it is.
+    ///
+    /// `is_over` says, of a miner that is leaving, whether its time is up.
+    fn act(
+        &self,
+        mut courier: Option<&mut Courier>,
+        client: &mut Client,
+        is_over: Option<bool>,
+        now_us: u64,
+        out: &mut Outbox,
+        opened: &mut bool,
+    ) -> Option<Ended> {
+        let mut ended = self.handle_events(out, courier.as_deref_mut(), opened);
+        if let Some(courier) = courier.as_deref_mut().filter(|_| ended.is_none()) {
+            self.serve(courier, client, now_us, out);
+        }
+        let owed = courier.as_deref().map_or(0, Courier::owed);
+        let is_done = client.unanswered() == 0 && owed == 0;
+        if ended.is_none() && is_over.is_some_and(|is_over| is_over || is_done) {
+            client.close(out);
+            ended = self.handle_events(out, courier, opened);
+        }
+        self.book.lock().stats.unanswered = client.unanswered() as u64;
+        ended
     }
 
     fn sample(&self) {

@@ -50,6 +50,8 @@ struct Peer {
     reader: FrameReader,
     channel: u32,
     accepted: u32,
+    /// How long it thinks before it answers to a carried share.
+    pause: Duration,
 }
 
 impl Peer {
@@ -60,7 +62,15 @@ impl Peer {
         let (act2, sealer, opener) =
             Responder::respond(&identity(0), &act1, [9; 32], [8; 32]).unwrap();
         stream.write_all(&act2).unwrap();
-        Self { stream, sealer, opener, reader: FrameReader::new(), channel: 0, accepted: 0 }
+        Self {
+            stream,
+            sealer,
+            opener,
+            reader: FrameReader::new(),
+            channel: 0,
+            accepted: 0,
+            pause: Duration::ZERO,
+        }
     }
 
     fn send(&mut self, message: &Message<'_>) {
@@ -195,6 +205,7 @@ impl Peer {
         else {
             panic!("no share")
         };
+        std::thread::sleep(self.pause);
         let (channel_id, sequence_number) = (share.channel_id, share.sequence_number);
         if share.tail != b"good" {
             let error_code = share.tail.to_vec();
@@ -511,11 +522,33 @@ fn leaving_miner_still_sends_what_the_pool_has_and_refused() {
     let refused = hear(&miner, |news| news.refused.len() == 1);
     wait_for(&miner, |stats| stats.waiting > 1);
     miner.leave();
-    assert!(miner.give(session, 2, attachments(1, &["good"; 5])));
+    assert!(miner.give(session, 2, attachments(1, &["good"])));
     let news = hear(&miner, |news| news.ended.is_some());
     assert_eq!((news.submitted.len(), news.frames.len()), (1, 1));
     assert_eq!(news.submitted[0].hash, refused.submitted[0].hash);
     assert!(news.dropped > 0);
+    miner.stop();
+    assert_eq!(pool.join().unwrap(), 1);
+}
+
+#[test]
+fn refusal_that_comes_last_keeps_the_leaving_miner() {
+    let (listener, port) = listen();
+    let pool = spawn(move || {
+        let mut peer = Peer::accept(&listener);
+        peer.pause = Duration::from_millis(100);
+        peer.serve(u32::MAX);
+        peer.accepted
+    });
+    let mut miner = start_carried(port);
+    let session = hear(&miner, |news| news.opened.is_some()).session;
+    assert!(miner.give(session, 1, attachments(0, &["outdated"])));
+    hear(&miner, |news| news.submitted.len() == 1);
+    miner.leave();
+    hear(&miner, |news| news.refused.len() == 1);
+    assert!(miner.give(session, 2, attachments(1, &["good"])));
+    let news = hear(&miner, |news| news.ended.is_some());
+    assert_eq!((news.submitted.len(), news.frames.len()), (1, 1));
     miner.stop();
     assert_eq!(pool.join().unwrap(), 1);
 }
