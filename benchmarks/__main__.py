@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import measure, peer
+from benchmarks import claims, measure, peer, tokens
 from benchmarks.process import LOAD, ROOT, BenchmarkError, processors
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Size:
         idle: Idle connections.
         waves: How often all of them connect.
         storms: Numbers of connections that are made at once.
+        claims: Shares with a claim each of one closed loop.
+        requests: Requests of each kind to a mint in a round.
+        nutshell_requests: The same to nutshell's, which takes longer.
     """
 
     shares: int
@@ -52,6 +55,9 @@ class Size:
     idle: int
     waves: int
     storms: tuple[int, ...]
+    claims: int
+    requests: int
+    nutshell_requests: int
 
 
 SIZES = {
@@ -66,6 +72,9 @@ SIZES = {
         idle=10_000,
         waves=11,
         storms=(1_000, 10_000),
+        claims=40_000,
+        requests=20,
+        nutshell_requests=2,
     ),
     "smoke": Size(
         shares=20_000,
@@ -78,6 +87,9 @@ SIZES = {
         idle=100,
         waves=3,
         storms=(100,),
+        claims=4_000,
+        requests=2,
+        nutshell_requests=1,
     ),
 }
 """What `make bench` runs, and what only shows that it works."""
@@ -135,6 +147,8 @@ def parts(size: Size) -> dict[str, Callable[[], list[Row]]]:
         "idle": lambda: measure.measure_idle(size.idle, size.waves),
         "storm": lambda: [row for count in size.storms for row in measure.measure_storm(count)],
         "peer": peer.measure_peer,
+        "claims": lambda: claims.measure_claims(size.claims, size.rounds),
+        "tokens": lambda: tokens.measure_tokens(size.requests, size.nutshell_requests, size.rounds),
     }
 
 

@@ -2,7 +2,8 @@
 
 Only the template source is synthetic: a merkle path of 12, a target that no share meets, and a new
 tip whenever a line comes on stdin. Everything that a share or a tip touches in the pool is what
-`radpool msp` runs. Started by `benchmarks.process`; the lines on stdout are for it.
+`radpool msp` runs. With `--ecash` the node is a mint too. Started by `benchmarks.process`; the
+lines on stdout are for it.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import os
 import resource
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
+from benchmarks.clock import PartClock
 from radpool_sv2.config import MspConfig, load
 from radpool_sv2.installation import CONFIG_NAME, install_msp
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
 from radpool_sv2.log import configure_logging
-from radpool_sv2.pool.registry import load_extensions
+from radpool_sv2.minting import open_minting
+from radpool_sv2.pool.registry import ExtensionRegistry, find_extensions
 from radpool_sv2.pool.role import Pool
-from radpool_sv2.store import SqliteStore
 from radpool_sv2.templates.source import (
     ChainEvent,
     Solution,
@@ -41,7 +44,7 @@ from radpool_sv2.templates.source import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from radpool_sv2.store import BatchRow, Enclosure
+    from radpool_sv2.minting import Minting
 
 PATH_LEN = 12
 """A block of some 4,000 transactions."""
@@ -57,6 +60,7 @@ SETTINGS: dict[str, object] = {
     # Every hash is a share and vardiff has nowhere to go: the generator hashes nothing.
     "mining.exponent_min": 0,
     "mining.exponent_max": 0,
+    "ecash.unit_exponent": 0,
     "mining.shares_per_minute": EVERYTHING,
     # What is measured is the pool, not the limits that keep a single client from using it up.
     "limits.connections_max": EVERYTHING,
@@ -152,38 +156,20 @@ class SyntheticSource:
         return dict.fromkeys(hashes)
 
 
-class StoreClock:
-    """Adds up the CPU time of SQLite's part of the commits, to tell it from sealing."""
-
-    def __init__(self) -> None:
-        self.used_ns = 0
-        self._append = SqliteStore.append_batch
-        clock = self
-
-        def append_batch(
-            store: SqliteStore,
-            batch: BatchRow,
-            enclosures: Sequence[Enclosure] = (),
-            excluded: Sequence[int] = (),
-        ) -> list[int]:
-            before = time.thread_time_ns()
-            try:
-                return clock._append(store, batch, enclosures, excluded)
-            finally:
-                clock.used_ns += time.thread_time_ns() - before
-
-        SqliteStore.append_batch = append_batch  # type: ignore[method-assign]
-
-
 def tell(line: dict[str, object]) -> None:
     """Writes a line for whoever started this process."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
 
-async def serve(directory: Path, io_threads: int) -> None:
+async def serve(directory: Path, io_threads: int, *, ecash: bool) -> None:
     """Serves until stdin ends."""
-    settings = SETTINGS | {"mining.listen": "127.0.0.1:0", "limits.io_threads": io_threads}
+    settings = SETTINGS | {
+        "mining.listen": "127.0.0.1:0",
+        "limits.io_threads": io_threads,
+        "ecash.enabled": ecash,
+        "extensions.enabled": ["ecash"] if ecash else [],
+    }
     install_msp(directory, settings=settings)
     config = load(MspConfig, directory / CONFIG_NAME)
     configure_logging(config.node.log_level, config.node.log_format)
@@ -192,9 +178,13 @@ async def serve(directory: Path, io_threads: int) -> None:
     ledger = await Ledger.open(
         config.ledger.file, keys.msp, maturity_blocks=config.ledger.maturity_blocks
     )
-    clock = StoreClock()
+    clock = PartClock()
+    clock.watch()
     source = SyntheticSource()
-    pool = Pool(config, keys, ledger, source, load_extensions((), ()))
+    minting = await open_minting(config, keys, ledger) if ecash else None
+    factories = find_extensions(config.extensions.enabled)
+    extensions = ExtensionRegistry(factories, (), () if minting is None else minting.parts)
+    pool = Pool(config, keys, ledger, source, extensions)
     stop = trio.Event()
     updates_send, updates = trio.open_memory_channel[TemplateUpdate](UPDATES_PENDING_MAX)
     events_send, events = trio.open_memory_channel[ChainEvent](UPDATES_PENDING_MAX)
@@ -209,6 +199,8 @@ async def serve(directory: Path, io_threads: int) -> None:
             await pool.run(stop, task_status=task_status)
 
         await nursery.start(run_source)
+        if minting is not None:
+            await nursery.start(_mint, minting, pool, stop)
         async with trio.open_nursery() as serving:
             await serving.start(run_pool)
             tell(
@@ -222,7 +214,8 @@ async def serve(directory: Path, io_threads: int) -> None:
                 async for data in stdin:
                     for word in data.split():
                         if word == b"metrics":
-                            used = {"store_ns": clock.used_ns}
+                            used = {f"{part}_ns": ns for part, ns in clock.used_ns.items()}
+                            used["file_bytes"] = _file_bytes(ledger)
                             tell({"event": "metrics", **pool.metrics(), **used})
                         else:
                             source.next_tip()
@@ -231,15 +224,30 @@ async def serve(directory: Path, io_threads: int) -> None:
     await ledger.close()
 
 
+def _file_bytes(ledger: Ledger) -> int:
+    with ledger.store.look() as connection:
+        [(pages,)] = connection.execute("PRAGMA page_count")
+        [(page_bytes,)] = connection.execute("PRAGMA page_size")
+    return int(pages) * int(page_bytes)
+
+
+async def _mint(
+    minting: Minting, pool: Pool, stop: trio.Event, *, task_status: trio.TaskStatus[None]
+) -> None:
+    minting.watch(pool)
+    await minting.desk.run(stop, task_status=task_status)
+
+
 def main() -> None:
     """Reads the command line and serves."""
     parser = argparse.ArgumentParser(prog="benchmarks.pool")
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--io-threads", type=int, default=0)
+    parser.add_argument("--ecash", action="store_true")
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    trio.run(serve, arguments.dir, arguments.io_threads)
+    trio.run(partial(serve, arguments.dir, arguments.io_threads, ecash=arguments.ecash))
 
 
 if __name__ == "__main__":

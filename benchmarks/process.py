@@ -127,17 +127,27 @@ class UnderTest(Protocol):
 
 
 class Pool:
-    """Is the pool process of one run, with a directory that goes with it."""
+    """Is the pool process of one run, with a directory that goes with it.
 
-    def __init__(self, io_threads: int = 0) -> None:
+    Args:
+        io_threads: The engine's threads; 0 for as many as it has processors.
+        ecash: Whether it is a mint too.
+        everywhere: Whether it may use all processors, the generator's too.
+    """
+
+    def __init__(
+        self, io_threads: int = 0, *, ecash: bool = False, everywhere: bool = False
+    ) -> None:
         self._directory = new_directory()
+        cpus = set.union(*processors()) if everywhere else processors()[0]
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "benchmarks.pool",
                 "--dir", str(self._directory / "msp"), "--io-threads", str(io_threads),
+                *(["--ecash"] if ecash else []),
             ],
             cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            preexec_fn=stay_on(processors()[0]),  # noqa: PLW1509 - this process has one thread
+            preexec_fn=stay_on(cpus),  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
         assert self._process.stdout is not None
         assert self._process.stdin is not None

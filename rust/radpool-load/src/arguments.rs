@@ -59,7 +59,7 @@ impl Arguments {
             other => return Err(format!("--kind {other}: it is standard or extended")),
         };
         let user = self.take("user", "load".to_string())?;
-        Ok(Pool { host: host.into(), port, authority, kind, user })
+        Ok(Pool { host: host.into(), port, authority, kind, user, carrier: None })
     }
 
     /// Refuses options that no one has taken.

@@ -6,6 +6,7 @@
 
 mod acknowledged;
 mod arguments;
+mod claims;
 mod fanout;
 mod floor;
 mod idle;
@@ -26,10 +27,12 @@ const USAGE: &str = "\
 radpool-load SUBCOMMAND [--OPTION VALUE]...
 
   shares  --connect HOST:PORT --key KEY [--connections 1] [--window 64] [--shares 100000] [--rate R]
-          [--kind extended] [--acknowledged FILE] [--sums checked]
+          [--kind extended] [--acknowledged FILE] [--sums checked] [--claims none]
           Without --rate a closed loop: each connection keeps WINDOW shares unanswered. With it an
           open loop: R shares per second in all, and the time until each is acknowledged.
           --sums ignored is for pools that count work in another way.
+          --claims eager opens ecash channels and lets each share claim a token; with lazy the
+          pool signs none of them before it is asked to.
           FILE gets the hash of each acknowledged share, 32 bytes, before it is counted.
   fanout  --connect HOST:PORT --key KEY [--connections 1000] [--tips 10] [--joiners 0]
           [--join-rate 200]

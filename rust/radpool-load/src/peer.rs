@@ -3,7 +3,7 @@
 use std::{cell::RefCell, sync::Arc};
 
 use radpool_miner::{
-    Assignment, ChannelKind, Client, ClientSettings, Ended,
+    Assignment, ChannelKind, Client, ClientExtension, ClientSettings, Ended,
     client::{Event, Outbox},
     link::Link,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Pool {
     pub(crate) authority: Option<AuthorityPublicKey>,
     pub(crate) kind: ChannelKind,
     pub(crate) user: String,
+    /// The extension that carries the shares, if one does.
+    pub(crate) carrier: Option<ClientExtension>,
 }
 
 /// One connection with one channel.
@@ -36,6 +38,8 @@ pub(crate) struct Pool {
 pub(crate) struct Peer {
     link: Link,
     pub(crate) client: Client,
+    /// What the extension that opened the channel said more.
+    pub(crate) granted: Vec<u8>,
     out: Outbox,
 }
 
@@ -55,12 +59,13 @@ impl Peer {
         let link = Link::connect(&pool.host, pool.port, pool.authority.as_ref()).await?;
         let mut out = Outbox::default();
         let client = Client::new(settings(pool), now_us(), &mut out);
-        let mut peer = Self { link, client, out };
+        let mut peer = Self { link, client, granted: Vec::new(), out };
         loop {
             peer.flush().await?;
             peer.receive().await?;
             for event in peer.events() {
                 match event {
+                    Event::Opened { tail, .. } => peer.granted = tail,
                     Event::Assigned { assignment, .. } => return Ok((peer, assignment)),
                     Event::Ended(ended) => return Err(ended),
                     _ => {}
@@ -72,7 +77,7 @@ impl Peer {
     /// Waits for bytes and takes in what they say; the events are then in [`Peer::events`].
     pub(crate) async fn receive(&mut self) -> Result<(), Ended> {
         self.link.readable().await?;
-        let Self { link, client, out } = self;
+        let Self { link, client, out, .. } = self;
         SCRATCH.with_borrow_mut(|scratch| {
             link.read(scratch, |header, payload| {
                 client.handle_frame(header, payload, now_us(), out);
@@ -85,9 +90,9 @@ impl Peer {
         std::mem::take(&mut self.out.events)
     }
 
-    /// Queues a share and gives its number; [`Peer::flush`] sends it.
-    pub(crate) fn submit(&mut self, share: &radpool_miner::Share) -> Option<u32> {
-        self.client.submit(share, now_us(), &mut self.out)
+    /// Queues a share with its attachment and gives its number; [`Peer::flush`] sends it.
+    pub(crate) fn submit(&mut self, share: &radpool_miner::Share, attached: &[u8]) -> Option<u32> {
+        self.client.submit_attached(share, attached, now_us(), &mut self.out)
     }
 
     /// Sends what is queued, in one write.
@@ -126,7 +131,7 @@ fn settings(pool: &Pool) -> ClientSettings {
         firmware: env!("CARGO_PKG_VERSION").into(),
         device_id: String::new(),
         extensions: Vec::new(),
-        carrier: None,
+        carrier: pool.carrier.clone(),
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     acknowledged::{Acknowledged, Journal},
     arguments::Arguments,
+    claims::{self, Claims, Signing},
     machine::cpu_ns,
     peer::{Peer, Pool, block_on},
     report,
@@ -30,6 +31,8 @@ const LAST_ANSWERS_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 struct Plan {
     pool: Pool,
+    /// How shares claim tokens; `None` when they do not.
+    signing: Option<Signing>,
     connections: u64,
     window: u64,
     shares: u64,
@@ -46,6 +49,7 @@ struct Plan {
 struct Tally {
     sent: u64,
     accepted: u64,
+    tokens: u64,
     hashes: u128,
     expected_hashes: u128,
     mismatches: u64,
@@ -58,8 +62,17 @@ struct Tally {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
+    let mut pool = arguments.take_pool()?;
+    let signing = match arguments.take("claims", "none".to_string())?.as_str() {
+        "none" => None,
+        "eager" => Some(Signing::Eager),
+        "lazy" => Some(Signing::Lazy),
+        other => return Err(format!("--claims {other}: they are eager or lazy, or none")),
+    };
+    pool.carrier = signing.map(claims::carrier);
     let plan = Plan {
-        pool: arguments.take_pool()?,
+        pool,
+        signing,
         connections: arguments.take("connections", 1)?,
         window: arguments.take("window", 64)?,
         shares: arguments.take("shares", 100_000)?,
@@ -104,7 +117,7 @@ async fn drive(plan: Plan) -> Result<(), String> {
     let cpu = cpu_ns() - cpu_before;
     total.report(&plan, elapsed, cpu);
     // A connection that ended leaves shares unanswered: why it ended says more than the totals.
-    failure.map_or_else(|| total.check(plan.sums_checked), Err)
+    failure.map_or_else(|| total.check(&plan), Err)
 }
 
 /// Submits the share of the run that falls to one connection; what it saw counts even if it fails.
@@ -117,21 +130,28 @@ async fn submit(
 ) -> (Tally, Result<(), String>) {
     let acknowledged = plan.journal.clone().map(Acknowledged::new);
     let mut tally = Tally { acknowledged, ..Tally::default() };
+    let quota =
+        plan.shares * (index + 1) / plan.connections - plan.shares * index / plan.connections;
+    let claims = match plan.signing {
+        None => Ok(Claims::default()),
+        Some(_) => Claims::new(&peer.granted, quota),
+    };
     together.wait().await;
-    let result = submit_all(&mut peer, assignment, plan, index, &mut tally).await;
+    let result = match claims.and_then(|claims| Grinder::new(assignment, 0, plan.signing, claims)) {
+        Ok(grinder) => submit_all(&mut peer, grinder, plan, index, quota, &mut tally).await,
+        Err(error) => Err(error),
+    };
     (tally, result)
 }
 
 async fn submit_all(
     peer: &mut Peer,
-    assignment: Arc<Assignment>,
+    mut grinder: Grinder,
     plan: &Plan,
     index: u64,
+    quota: u64,
     tally: &mut Tally,
 ) -> Result<(), String> {
-    let mut grinder = Grinder::new(assignment, 0)?;
-    let quota =
-        plan.shares * (index + 1) / plan.connections - plan.shares * index / plan.connections;
     match plan.rate {
         None => closed_loop(peer, &mut grinder, tally, plan.window, quota).await?,
         Some(rate) => {
@@ -219,13 +239,17 @@ async fn take_answers(
             Event::Mismatched(_) => tally.mismatches += 1,
             // An earlier job may come again, as when the target goes up and down: no nonce twice.
             Event::Assigned { assignment, .. } => {
-                *grinder = Grinder::new(assignment, grinder.nonce)?;
+                let claims = std::mem::take(&mut grinder.claims);
+                *grinder = Grinder::new(assignment, grinder.nonce, grinder.signing, claims)?;
             }
             Event::Ended(ended) => return Err(ended.to_string()),
-            Event::Extensions(_)
-            | Event::Opened { .. }
-            | Event::TargetChanged(_)
-            | Event::Frame { .. } => {}
+            Event::Frame { msg_type, payload, .. } => {
+                if let Some(signing) = grinder.signing {
+                    let tokens = claims::tokens(msg_type, &payload, signing);
+                    tally.tokens += tokens.unwrap_or_default();
+                }
+            }
+            Event::Extensions(_) | Event::Opened { .. } | Event::TargetChanged(_) => {}
         }
     }
     Ok(())
@@ -241,17 +265,25 @@ struct Grinder {
     nonce: u32,
     /// What each share is worth.
     work: u128,
+    signing: Option<Signing>,
+    claims: Claims,
 }
 
 impl Grinder {
     /// Begins behind `nonce`.
-    fn new(assignment: Arc<Assignment>, nonce: u32) -> Result<Self, String> {
+    fn new(
+        assignment: Arc<Assignment>,
+        nonce: u32,
+        signing: Option<Signing>,
+        claims: Claims,
+    ) -> Result<Self, String> {
         let exponent = assignment.target.exponent_at_most().ok_or("the target is out of reach")?;
         let ntime = assignment.min_ntime;
         let roll = Roll::new(assignment);
         let hasher = HeaderHasher::new(&roll.header(ntime));
         let since = Instant::now();
-        Ok(Self { roll, since, ntime, hasher, nonce, work: exponent.work().0 })
+        let work = exponent.work().0;
+        Ok(Self { roll, since, ntime, hasher, nonce, work, signing, claims })
     }
 
     fn follow_clock(&mut self) {
@@ -284,8 +316,10 @@ impl Grinder {
                 extranonce[..rolled.len()].copy_from_slice(rolled);
                 let (assignment, version) = (Arc::clone(assignment), self.roll.version());
                 let nonce = self.nonce;
-                let sequence =
-                    peer.submit(&Share { assignment, version, ntime, nonce, extranonce });
+                let claim = self.claims.next();
+                let attached = claim.as_ref().map_or(&[][..], |claim| claim);
+                let share = Share { assignment, version, ntime, nonce, extranonce };
+                let sequence = peer.submit(&share, attached);
                 if let (Some(acknowledged), Some(sequence)) = (&mut tally.acknowledged, sequence) {
                     acknowledged.send(sequence, self.hasher.hash(nonce));
                 }
@@ -301,6 +335,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.sent += other.sent;
         self.accepted += other.accepted;
+        self.tokens += other.tokens;
         self.hashes += other.hashes;
         self.expected_hashes += other.expected_hashes;
         self.mismatches += other.mismatches;
@@ -320,6 +355,7 @@ impl Tally {
             "rate": plan.rate,
             "sent": self.sent,
             "accepted": self.accepted,
+            "tokens": self.tokens,
             "rejected": self.rejected,
             "mismatches": self.mismatches,
             "elapsed_us": u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
@@ -329,12 +365,16 @@ impl Tally {
         }));
     }
 
-    /// Fails unless every share was acknowledged exactly once.
-    fn check(&self, sums_checked: bool) -> Result<(), String> {
+    /// Fails unless every share was acknowledged exactly once, with a token if it claimed one.
+    fn check(&self, plan: &Plan) -> Result<(), String> {
+        let claimed = if plan.signing.is_some() { self.sent } else { 0 };
+        if self.tokens != claimed {
+            return Err(format!("{claimed} tokens claimed, {} acknowledged", self.tokens));
+        }
         let rejected: u64 = self.rejected.values().sum();
         if self.accepted == self.sent && rejected == 0 && self.mismatches == 0 {
             let sums_fit = self.hashes == self.expected_hashes && self.sum_mismatches == 0;
-            if sums_fit || !sums_checked {
+            if sums_fit || !plan.sums_checked {
                 return Ok(());
             }
             return Err(format!(
