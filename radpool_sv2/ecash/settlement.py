@@ -5,9 +5,13 @@ settlements one after the other. What one pays a policy, less the fee, plus what
 divided over the keysets that it is for:
 
     network   the keyset of the block's height; the others of these epochs become void
-    pool      the keysets of the epochs that are paid
+    pool      all keysets up to the block's epoch that have no price yet
     window    the slices before the block, back to so many difficulties of work
     fixed     none: it is the operator's
+
+Shares of one epoch may be claimed in a keyset of the next, when two blocks follow each other at
+once. Their epoch's payment may then find none of its own, and that of the next nothing to pay: a
+keyset of pool waits until there is something.
 
 A keyset that has its final price gets nothing more; what would be for it goes to the others, or to
 the carry when there is none. So does everything when nobody has worked or nothing is left.
@@ -92,6 +96,8 @@ def settle(  # noqa: PLR0913 - what a payment depends on
                 _pay_operator(connection, payment, theta_sats, now_ms)
                 continue
             settled, shared = _keysets_of(connection, policy, payment, window_difficulties)
+            if policy is Policy.POOL and not _has_money(connection, policy, theta_sats):
+                settled = shared = ()
             if theta_sats or (settled and policy is not Policy.WINDOW):
                 _pay(connection, policy, payment, theta_sats, settled, shared, now_ms)
             if policy is not Policy.WINDOW:
@@ -125,6 +131,10 @@ def _theta(connection: sqlite3.Connection, number: int, account: int) -> int:
     return 0 if row is None else int(row[0])
 
 
+def _has_money(connection: sqlite3.Connection, policy: Policy, theta_sats: int) -> bool:
+    return theta_sats * MSAT_PER_SAT + table.balance(connection, policy, "carry") > 0
+
+
 def _keysets_of(
     connection: sqlite3.Connection, policy: Policy, payment: _Payment, window_difficulties: int
 ) -> tuple[Sequence[KeysetRow], Sequence[KeysetRow]]:
@@ -134,15 +144,20 @@ def _keysets_of(
         numbers = window_of(slices_of(connection), payment.epoch, span)
         rows = [table.keyset_at(connection, number) for number in sorted(numbers)]
         return rows, rows
+    if policy is Policy.POOL:
+        settled = table.keysets(
+            connection,
+            "policy = ? AND state IN (?, ?) AND epoch <= ? AND work > 0 ORDER BY number",
+            (policy, *UNPRICED, max(payment.epoch, *payment.epochs)),
+        )
+        return settled, settled
     marks = ", ".join("?" * len(payment.epochs))
     settled = table.keysets(
         connection,
         f"policy = ? AND state IN (?, ?) AND epoch IN ({marks}) AND work > 0 ORDER BY number",
         (policy, *UNPRICED, *payment.epochs),
     )
-    if policy is Policy.NETWORK:
-        return settled, [row for row in settled if row.height == payment.height]
-    return settled, settled
+    return settled, [row for row in settled if row.height == payment.height]
 
 
 def slices_of(connection: sqlite3.Connection) -> list[Slice]:

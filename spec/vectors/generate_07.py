@@ -80,10 +80,11 @@ def pool_allocations() -> list[dict[str, Any]]:
         allocation("carry-comes-in", "pool", SUBSIDY, group, carry_msat=12_345, epochs=[4, 5, 6]),
         allocation("many-keysets", "pool", SUBSIDY, busy, epochs=[4]),
         allocation("lowest-fee-counts", "pool", SUBSIDY, fees, epochs=[4, 5]),
-        allocation("fee-of-one-keyset", "pool", SUBSIDY, fees, epochs=[5]),
+        allocation("fee-of-one-keyset", "pool", SUBSIDY, fees[1:], epochs=[5]),
         allocation("fee-above-the-reward", "pool", 7, small, epochs=[4]),
         allocation("no-work", "pool", SUBSIDY, [idle], epochs=[4]),
-        allocation("no-keyset", "pool", SUBSIDY, group, carry_msat=5, epochs=[9]),
+        allocation("no-keyset", "pool", SUBSIDY, group, carry_msat=5, epochs=[3]),
+        allocation("claimed-in-the-next-epoch", "pool", SUBSIDY, group[:2], epochs=[5]),
         allocation("nothing-to-divide", "pool", 0, one, epochs=[4]),
         allocation("idle-keyset-among-others", "pool", SUBSIDY, [idle, group[1]], epochs=[4, 5]),
         allocation(
@@ -476,6 +477,11 @@ def quiet_stories() -> list[MintStory]:
     worthless.block("one", 0)
     worthless.grow(4)
     worthless.redeem(1, 0)
+    worthless.mine(2, 1)
+    worthless.block("two", 10)
+    worthless.grow(4)
+    worthless.redeem(1, 0)
+    worthless.redeem(2, 0, 1)
     return [plain, fees, dust, empty, worthless]
 
 

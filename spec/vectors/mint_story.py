@@ -155,15 +155,17 @@ class MintStory:
                 self.reverse(self.payments[settlement.reverses])
 
     def pay(self, settlement: Settlement) -> None:
+        theta_sats = settlement.payouts.get(OWNER, 0)
+        carry = self.books["carry"]
         paid = [
             keyset
             for keyset in self.keysets.values()
-            if keyset.epoch in settlement.epochs and keyset.state in {"closed", "provisional"}
+            if keyset.epoch <= max(settlement.epochs)
+            and keyset.state in {"closed", "provisional"}
+            and theta_sats * 1000 + carry > 0
         ]
         terms = {name: self.settings[name] for name in ("fee_ppm", "fee_fixed_msat")}
         slices = [Slice(row.epoch, row.work, row.epoch, **terms) for row in paid]
-        carry = self.books["carry"]
-        theta_sats = settlement.payouts.get(OWNER, 0)
         found = allocate(theta_sats, carry, slices)
         parts = {row["number"]: row["msat"] for row in found["allocations"]}
         payment = Payment(

@@ -66,7 +66,7 @@ def paid_keysets(policy: str, keysets: list[Slice], block: dict[str, Any]) -> li
     if policy == "network":
         return [row for row in keysets if row.height == block["height"]]
     if policy == "pool":
-        return [row for row in keysets if row.epoch in block["epochs"]]
+        return [row for row in keysets if row.epoch <= max(block["epochs"])]
     chosen = window(
         keysets, block["epoch"], block["window_difficulties"], int(block["work"]), block["z0"]
     )
