@@ -63,10 +63,10 @@ class Node:
     def database(self):
         return self.data / "ledger.sqlite"
 
-    def launch(self, env=None, stderr=None):
+    def launch(self, env=None, stderr=None, http_port=0):
         """Starts the node without waiting for it."""
         command = [RADPOOL, "msp", "--dir", self.directory, "--json"]
-        command += ["--sv2-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+        command += ["--sv2-listen", "127.0.0.1:0", "--http-listen", f"127.0.0.1:{http_port}"]
         return Running(self, Process(command, self.directory, "msp", env, stderr))
 
     @contextlib.contextmanager
