@@ -381,6 +381,21 @@ async def test_keyset_of_another_mint_is_refused(machine, side, mint):
     assert not machine.find()
 
 
+async def test_keyset_with_other_terms_than_before_is_refused(machine, mint):
+    """attack: A6
+
+    spec: RC-8
+    """
+    keyset = mint.open()
+    await machine.open(mint.terms(keyset), keyset)
+    await machine.end()
+    dearer = Keyset(keyset.keys, mint.signed(replace(keyset.announcement, fee_ppm=500_000)))
+    assert dearer.id == keyset.id
+    with pytest.raises(RemoteProtocolError, match="before with other terms"):
+        await machine.open(mint.terms(dearer), dearer)
+    assert not machine.find()
+
+
 async def test_mint_does_not_change_between_two_connections(machine, mint):
     keyset = mint.open()
     await machine.open(mint.terms(keyset), keyset)

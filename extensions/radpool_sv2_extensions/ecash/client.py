@@ -35,6 +35,7 @@ from radpool_sv2_extensions.ecash.fetching import Fetching
 from radpool_sv2_extensions.ecash.message import (
     EXTENSION_TYPE,
     NO_TOKEN,
+    SIGNATURE_LEN,
     EcashEpochUpdate,
     EcashKeysetAnnounce,
     EcashKeysetRequest,
@@ -316,6 +317,12 @@ class EcashMiner:
         if current is None or current.keyset_id != found.keyset_id:
             await self._compare(found, url)
         trusted = await self._wallet.trust(payload, self._mint, url or None)
+        kept = trusted.keyset.announcement.payload
+        if kept[:-SIGNATURE_LEN] != payload[:-SIGNATURE_LEN]:
+            raise RemoteProtocolError(
+                f"keyset {found.keyset_id.hex()} was announced to this wallet before with other "
+                "terms: what is announced holds to the keyset's end. Ask the operator"
+            )
         for warning in trusted.warnings:
             self._report.note(f"warning: {warning}")
         if current is None:
