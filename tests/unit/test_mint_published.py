@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -16,7 +17,6 @@ from shares import Owner, Share, ShareBatch
 
 from radpool_sv2._native.ecash import (
     KeysetKeys,
-    MintSeed,
     blind,
     unblind,
     verify_signature_dleqs,
@@ -29,9 +29,11 @@ from radpool_sv2.ecash.export import claimed_batches, export_keysets, published_
 from radpool_sv2.ecash.keyset import ChainTip
 from radpool_sv2.ecash.mint import Mint
 from radpool_sv2.ecash.policy import Policy
+from radpool_sv2.ecash.refusal import RefusedError
+from radpool_sv2.ecash.token import Output, Proof
 from radpool_sv2.errors import FaultyMSPError
 from radpool_sv2.installation import CONFIG_NAME, install_msp
-from radpool_sv2.keyfile import load_keys
+from radpool_sv2.keyfile import load_keys, load_mint_seed
 from radpool_sv2.ledger.books import Books
 from radpool_sv2.ledger.export import export_epoch
 from radpool_sv2.store import SqliteStore
@@ -41,6 +43,7 @@ from radpool_sv2.verify.statement import read_statement
 from radpool_sv2.web import serve_http
 
 Z0 = 1
+POLICIES = (Policy.NETWORK, Policy.POOL, Policy.WINDOW)
 VALUE_SATS = 5_000_000_000
 POOL = SimpleNamespace(ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None))
 
@@ -92,8 +95,9 @@ class Claims:
 class Msp:
     """A mint, its ledger, and the miners of one policy."""
 
-    def __init__(self, node, store, key, mint, chain):
-        self.node, self.store, self.key, self.mint, self.chain = node, store, key, mint, chain
+    def __init__(self, node, store, key, seed, mint, chain):
+        self.node, self.store, self.key, self.seed = node, store, key, seed
+        self.mint, self.chain = mint, chain
         self.books = Books(store, key, maturity_blocks=1, unix_ms=lambda: 1_700_000_000_000)
         self.ntime = 1_700_000_000
 
@@ -129,26 +133,28 @@ async def msp(tmp_path):
     node = tmp_path / "node"
     install_msp(node)
     config = load(MspConfig, node / CONFIG_NAME)
-    key, chain = load_keys(config.keys).msp, Chain()
+    key, seed, chain = load_keys(config.keys).msp, load_mint_seed(config.keys), Chain()
     store = SqliteStore(config.ledger.file, owner=key.public, time_ms=0)
     settings = EcashSection(
         enabled=True,
         unit_exponent=Z0,
         policies=("pool", "window", "network"),
-        coinbase_maturity=1,
+        coinbase_maturity=3,
+        advance_cap_sats=100_000_000_000,
+        slice_seconds_min=0,
         fee_ppm=10_000,
     )
     mint = await Mint.open(
         store,
         key,
-        MintSeed.generate(),
+        seed,
         settings,
         chain,
         confirmations=1,
         unix_ms=lambda: chain.unix_ms,
     )
     await mint.start()
-    yield Msp(node, store, key, mint, chain)
+    yield Msp(node, store, key, seed, mint, chain)
     store.close()
 
 
@@ -397,3 +403,77 @@ async def test_the_commands_export_and_verify_while_the_node_runs(msp, tmp_path,
 
     # Each command runs an event loop of its own.
     await trio.to_thread.run_sync(commands)
+
+
+class Life:
+    """Lets a mint live through a random history and remembers its wallets."""
+
+    def __init__(self, msp, seed):
+        self.msp, self.random = msp, random.Random(seed)
+        self.active: dict[bytes, int | None] = {}
+        self.tokens: dict[bytes, list[Token]] = {}
+
+    def mine(self) -> Share:
+        policy = self.random.choice(POLICIES)
+        keyset = self.msp.mint.current(policy).id
+        exponents = [self.random.randint(1, 4) for _ in range(self.random.randint(1, 4))]
+        epoch = self.msp.books.current_epoch
+        own, last = self.msp.mine(policy, *exponents, epoch=epoch)
+        self.tokens.setdefault(keyset, []).extend(own)
+        return last
+
+    async def block(self) -> None:
+        self.active[self.msp.block(self.mine())] = 0
+        await self.tip()
+
+    async def orphan(self) -> None:
+        if self.active:
+            self.active[self.random.choice(list(self.active))] = None
+        await self.msp.settle(dict(self.active))
+
+    async def tip(self) -> None:
+        self.active = {b: None if n is None else n + 1 for b, n in self.active.items()}
+        await self.msp.settle(dict(self.active))
+
+    async def redeem(self) -> None:
+        keyset = self.random.choice([b"", *self.tokens])
+        some = self.tokens.get(keyset, [])[: self.random.randint(1, 5)]
+        view = await self.msp.mint.find_keyset(keyset)
+        if not some or not view.price_den:
+            return
+        fetched = await self.msp.mint.fetch(keyset, [own.blinded for own in some])
+        public = dict(KeysetKeys.derive(self.msp.seed, "work", view.number, 0, 64).public)
+        proofs = [
+            Proof(own.amount, own.secret, *unblind([(found.signature, own.r, public[own.amount])]))
+            for own, found in zip(some, fetched.signatures, strict=True)
+        ]
+        units = sum(own.amount for own in some)
+        sats = view.price_num * units // view.price_den // 1000
+        outputs = [
+            Output(own.amount, self.msp.mint.sat_keyset_id, own.blinded) for own in split(sats)
+        ]
+        with suppress(RefusedError):
+            await self.msp.mint.redeem(keyset, proofs, outputs)
+            self.tokens[keyset] = [own for own in self.tokens[keyset] if own not in some]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_happens_verifies(msp, tmp_path, seed):
+    """attack: A12, A20. spec: ES-23"""
+    life = Life(msp, seed)
+    for _ in range(25):
+        step = life.random.choice(("mine", "mine", "block", "tip", "orphan", "redeem", "day"))
+        if step == "mine":
+            life.mine()
+            await msp.mint.advance()
+        elif step == "day":
+            msp.chain.unix_ms += 30 * 86_400_000
+            await msp.mint.advance()
+        else:
+            await getattr(life, step)()
+    # The mint signs some statements at a time.
+    for _ in range(12):
+        msp.chain.unix_ms += 2_000
+        await msp.mint.advance()
+    for epoch in range(1, msp.books.current_epoch + 1):
+        export(msp, tmp_path / str(epoch), epoch)
