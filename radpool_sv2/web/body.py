@@ -4,6 +4,7 @@ JSON has `true` and `1.0`, which are no integers here; hex has capitals, which a
 does not fit is refused before anything is computed with it.
 """
 
+import re
 from contextlib import aclosing
 from typing import Annotated, TypeVar
 
@@ -42,8 +43,10 @@ CLAIMS_MAX = 500
 
 SECRET_BYTES_MAX = 1024
 AMOUNT_MAX = 1 << 63
-POINT_DIGITS = 66
 KEYSET_DIGITS_MAX = 66
+
+HEX = re.compile("(?:[0-9a-f]{2})+")
+POINT = re.compile("0[23][0-9a-f]{64}")
 
 Body = TypeVar("Body")
 Amount = Annotated[int, Meta(ge=0)]
@@ -135,17 +138,13 @@ def keyset_id(text: str) -> bytes:
     Raises:
         RefusedError: It is no lower-case hex of up to 33 bytes.
     """
-    if not 2 <= len(text) <= KEYSET_DIGITS_MAX or not _is_hex(text):
+    if len(text) > KEYSET_DIGITS_MAX or not HEX.fullmatch(text):
         raise _malformed(f"keyset id {text[:80]!r}: give 66 lower-case hex digits")
     return bytes.fromhex(text)
 
 
-def _is_hex(text: str) -> bool:
-    return len(text) % 2 == 0 and set(text) <= set("0123456789abcdef")
-
-
 def _point(text: str, code: str, what: str) -> bytes:
-    if len(text) != POINT_DIGITS or text[:2] not in ("02", "03") or not _is_hex(text):
+    if not POINT.fullmatch(text):
         raise RefusedError(
             f"{what} {text[:80]!r} is no compressed point: give 66 lower-case hex digits that "
             "begin with 02 or 03",
