@@ -537,3 +537,33 @@ def test_fees_never_exceed_what_there_is():
     assert fee_of(1_000, [(1_000_000, 5)]) == 1_000
     assert fee_of(1_000, [(0, 5), (999, 0)]) == 0
     assert fee_of(1_000, []) == 0
+
+
+def test_a_pool_keyset_whose_epoch_is_paid_nothing_waits(rig):
+    """attack: A23
+
+    Two blocks follow each other at once: shares of the first epoch are claimed in the keyset of the
+    second, whose own payment has nothing for them.
+    """
+    late = rig.share(POOL, 3)
+    rig.block(600)
+    keyset = rig.mint.current(POOL)
+    message = rig.wallet.message()
+    enclosure, _ = rig.submit([late], [(keyset.short, message)])
+    assert enclosure.rejected == []
+    rig.block(700)
+    held = rig.unblind(keyset.id, [message])
+    rig.grow(10)
+    row = rig.row(keyset.id)
+    assert row.state != KeysetState.VOID
+    assert row.theta_msat == 600_000, "its epoch's payment was carried to it"
+    assert sum(token.amount for token in rig.redeem(held)) == 600
+
+
+def test_a_pool_keyset_without_money_is_paid_with_the_next(rig):
+    first = rig.mine(POOL, 3)
+    rig.settle(0)
+    assert rig.state(first[0].keyset) is KeysetState.CLOSED
+    second = rig.mine(POOL, 3)
+    rig.settle(500)
+    assert rig.row(first[0].keyset).theta_msat == rig.row(second[0].keyset).theta_msat == 250_000
