@@ -124,8 +124,8 @@ async def test_recorded_with_height_value_and_finder_then_submitted(desk):
     desk.desk.found(found())
     await run(desk)
     assert desk.story == ["recorded 1", "submitted 1"]
-    # After a look at the chain at the start, the record, and a look at where the block went.
-    assert desk.told == [0, 1, 2]
+    # The look at the chain at the start comes before the record or behind it.
+    assert desk.told in ([0, 1, 2], [1, 1, 2])
     assert desk.ledger.known[b"\1" * 32] == (102, 50, 7)
 
 
