@@ -25,8 +25,8 @@ from radpool_sv2.ecash.claim import ClaimEnclosure
 from radpool_sv2.ecash.keyset import ChainTip
 from radpool_sv2.ecash.mint import Mint
 from radpool_sv2.ecash.policy import KeysetState, Policy
-from radpool_sv2.ecash.redemption import Request
 from radpool_sv2.ecash.refusal import RefusedError
+from radpool_sv2.ecash.request import Request
 from radpool_sv2.ecash.token import Output, Proof
 from radpool_sv2.ledger.books import Books
 from radpool_sv2.store import SqliteStore

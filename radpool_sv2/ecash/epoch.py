@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Final
 
 from radpool_sv2.ecash.announcement import NO_BLOCK, Announcement
 from radpool_sv2.ecash.policy import SAT, SAT_UNIT, WORK_UNIT, KeysetState, Policy
-from radpool_sv2.ecash.settlement import settle, slices_of, span_of, window_of
+from radpool_sv2.ecash.settlement import settle
+from radpool_sv2.ecash.window import slices_of, span_of, window_of
 from radpool_sv2.store import ecash as table
 from radpool_sv2.store.ecash_token import forget_spent, forget_unclaimed
 

@@ -30,8 +30,9 @@ from radpool_sv2.ecash.keyring import Keyring
 from radpool_sv2.ecash.keyset import OwnerOf
 from radpool_sv2.ecash.policy import SAT_UNIT, Policy, SignMode
 from radpool_sv2.ecash.publication import Publisher
-from radpool_sv2.ecash.redemption import CLAIMS_MAX, Request, Teller, price_of
+from radpool_sv2.ecash.redemption import Teller, price_of
 from radpool_sv2.ecash.refusal import RefusedError
+from radpool_sv2.ecash.request import CLAIMS_MAX, Request
 from radpool_sv2.ecash.slot import SLOTS_MAX
 from radpool_sv2.ecash.token import BlindSignature, Fetched, Output, Proof, Redeemed, Restored
 from radpool_sv2.ecash.turn import Turns

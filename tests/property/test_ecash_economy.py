@@ -12,7 +12,7 @@ import pytest
 
 from radpool_sv2.ecash.policy import KeysetState
 from radpool_sv2.ecash.price import share_out
-from radpool_sv2.ecash.settlement import Slice, window_of
+from radpool_sv2.ecash.window import Slice, window_of
 
 DIFFICULTY = 128
 REWARD_MSAT = 10**9

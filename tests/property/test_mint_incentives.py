@@ -16,7 +16,7 @@ from mint_rig import BLOCK_BITS, Rig
 from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.price import share_out
 from radpool_sv2.ecash.refusal import RefusedError
-from radpool_sv2.ecash.settlement import Slice, window_of
+from radpool_sv2.ecash.window import Slice, window_of
 
 DIFFICULTY = 64
 """Units of work that a block takes on average."""

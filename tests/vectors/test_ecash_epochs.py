@@ -14,8 +14,8 @@ from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.price import fee_of, share_out, value_of, value_of_each
 from radpool_sv2.ecash.redemption import Teller
 from radpool_sv2.ecash.refusal import RefusedError
-from radpool_sv2.ecash.settlement import Slice, window_of
 from radpool_sv2.ecash.statement import ClaimRow, ClaimTree, Leaf, claim_record
+from radpool_sv2.ecash.window import Slice, window_of
 from radpool_sv2.errors import FaultyMSPError
 from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify.statement import claim_leaf, path_root, read_statement, root
