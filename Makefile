@@ -79,7 +79,7 @@ format: $(VENV)/.synced ## Formats Rust and Python.
 	@$(VENV)/bin/ruff check --quiet --fix .
 
 .PHONY: bench
-bench: build load ## Benchmarks beside their floors and peers; writes benchmarks/results.
+bench: build load $(NUTSHELL)/.synced ## Benchmarks beside their floors and peers; writes benchmarks/results.
 	@$(PYTHON) -m benchmarks
 
 .PHONY: docs

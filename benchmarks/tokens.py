@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 AMOUNTS = (1,) * 244 + (2,) * 6
 """As many as our wire protocol takes in one request; together they are one token."""
 
+AT_ONCE = 4
+
 Rates = dict[str, list[float]]
 
 
@@ -64,10 +66,13 @@ def measure_tokens(requests: int, nutshell_requests: int, rounds: int) -> list[R
     one, everywhere = processors()[0], set.union(*processors())
     # Nutshell uses one core however many there are. cdk-mintd 0.18.3 answers "database is locked"
     # to some of several swaps at once, so it is asked one at a time.
+    single = [each for each in peers if each is not Nutshell]
+    several = [each for each in peers if each is not Cdk]
+    cores = f"{len(everywhere)} cores"
     plans = [
-        Plan("1 core", one, 1, [Radpool, *(each for each in peers if each is not Nutshell)]),
-        Plan(f"{len(everywhere)} cores", everywhere, 1, [Radpool, *peers]),
-        Plan(f"{len(everywhere)} cores, 4 requests at once", everywhere, 4, [Radpool]),
+        Plan("1 core", one, 1, [Radpool, *single]),
+        Plan(cores, everywhere, 1, [Radpool, *peers]),
+        Plan(f"{cores}, {AT_ONCE} requests at once", everywhere, AT_ONCE, [Radpool, *several]),
     ]
     rows = [
         Row(f"{mint.name}, quoted: blind signatures over HTTP", figure, note=QUOTED)
