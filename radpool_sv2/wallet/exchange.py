@@ -195,6 +195,9 @@ def _settle(purse: Purse, exchange: Exchange, signed: Sequence[SignedOutput]) ->
         if purse.store.end_exchange(connection, exchange.number, "done", "", purse.clock_ms()):
             purse.store.spend_tokens(connection, exchange.number)
             _take(purse, connection, exchange, tokens)
+        elif not purse.store.is_done(connection, exchange.number):
+            # Another process was told that it was refused; the tokens are good all the same.
+            purse.store.add_tokens(connection, exchange.outputs.number, tokens)
 
 
 def _take(
@@ -206,8 +209,10 @@ def _take(
     for_others = [token for token in tokens if token.counter in sent]
     ours = [token for token in tokens if token.counter not in sent]
     number = exchange.outputs.number
-    store.add_tokens(connection, number, ours)
-    store.add_tokens(connection, number, for_others, TokenState.SENT, exchange.transfer)
+    store.add_tokens(connection, number, [*ours, *for_others])
+    if for_others and exchange.transfer is not None:
+        counters = [token.counter for token in for_others]
+        store.send_tokens(connection, number, counters, exchange.transfer)
     if exchange.kind == "send" and exchange.transfer is not None:
         hand_over(purse, connection, exchange.transfer, exchange.outputs, for_others)
         return
@@ -315,7 +320,7 @@ def _conclude(  # noqa: PLR0913 - what is known of an exchange
     with purse.file.write() as connection:
         state = "done" if done else "refused"
         if not store.end_exchange(connection, exchange.number, state, refusal, time_ms):
-            return True
+            return store.is_done(connection, exchange.number)
         if done and not any(gone for _, gone in fates):
             store.spend_tokens(connection, exchange.number)
             _take(purse, connection, exchange, [token for token, _ in fates])

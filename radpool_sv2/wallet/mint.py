@@ -64,7 +64,7 @@ BUSY_CODES: Final = frozenset({"rate-limited", "mint-unavailable"})
 BUSY_STATUS: Final = frozenset({429, 503})
 
 HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
-SECONDS: Final = re.compile(r"[0-9]{1,6}")
+NUMBER: Final = re.compile(r"[0-9]{1,12}")
 UNPRINTABLE: Final = re.compile(r"[^ -~]+")
 
 
@@ -387,9 +387,12 @@ class MintClient:
         if "content-encoding" in response.headers:
             # A few compressed bytes could become gigabytes.
             raise self._wrong(f"something compressed to {path}: nobody asked for that")
+        told = response.headers.get("content-length", "0")
+        if not NUMBER.fullmatch(told) or int(told) > BODY_MAX:
+            raise self._wrong(f"more than {BODY_MAX} bytes to {path}")
         raw = bytearray()
-        # httpx declares less than it gives: without the end being said, the rest is never closed.
-        stream = cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
+        # httpx declares less than it gives: a generator, which has to be closed where reading ends.
+        stream = cast("AsyncGenerator[bytes, None]", response.aiter_raw())
         async with aclosing(stream) as parts:
             async for part in parts:
                 raw += part
@@ -410,7 +413,7 @@ class MintClient:
                 f"{self.url}{path} answers with HTTP status {status}: is that a mint's address?"
             )
         wait = said.retry_after_s
-        if wait is None and SECONDS.fullmatch(later):
+        if wait is None and NUMBER.fullmatch(later):
             wait = int(later)
         detail = f" ({plain(said.detail)})" if said.detail and said.detail != code else ""
         return MintRefusedError(

@@ -438,7 +438,7 @@ class Purse:
             self.store.move_tokens(connection, keyset, counters, TokenState.SPENT)
 
     def missing(self, identifier: bytes) -> list[Output]:
-        """Returns the outputs that were reserved and never came back as tokens.
+        """Returns the outputs that were reserved, never came back as tokens, and are not under way.
 
         Raises:
             RemoteProtocolError: The keyset is unknown.
@@ -446,6 +446,7 @@ class Purse:
         with self.file.read() as connection:
             keyset = self._require(connection, identifier)
             known = self.store.known_counters(connection, keyset.number)
+            known |= self.store.planned_counters(connection, keyset.number)
         counters = [counter for counter in range(keyset.next_counter) if counter not in known]
         return list(self.derive_all(identifier, counters).values())
 

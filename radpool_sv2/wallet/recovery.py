@@ -424,10 +424,13 @@ def _keep(
     """Adds tokens that a mint gave back; returns how many are new and the worth of unspent ones."""
     with purse.file.write() as connection:
         known = purse.store.known_counters(connection, keyset.number)
+        # What another process is exchanging right now is its own to keep, or to hand to others.
+        known |= purse.store.planned_counters(connection, keyset.number)
         new = [token for token in kept if token.counter not in known]
+        spent = [token for token in gone if token.counter not in known]
         purse.store.add_tokens(connection, keyset.number, new)
-        spent = purse.store.add_tokens(connection, keyset.number, gone, TokenState.SPENT)
-        return len(new) + spent, sum(1 << token.exponent for token in new)
+        purse.store.add_tokens(connection, keyset.number, spent, TokenState.SPENT)
+        return len(new) + len(spent), sum(1 << token.exponent for token in new)
 
 
 def _mark_swept(purse: Purse, keyset: Keyset) -> None:

@@ -354,27 +354,16 @@ class WalletStore:
         keyset: int,
         tokens: Iterable[Token],
         state: TokenState = TokenState.OURS,
-        transfer: int | None = None,
-    ) -> int:
-        """Adds tokens; those that are there already stay as they are. Returns how many are new."""
-        before = connection.total_changes
+    ) -> None:
+        """Adds tokens; those that are there already stay as they are."""
         connection.executemany(
-            "INSERT INTO token (keyset, counter, exponent, signature, mined, state, transfer) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO token (keyset, counter, exponent, signature, mined, state) "
+            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
-                (
-                    keyset,
-                    token.counter,
-                    token.exponent,
-                    token.signature,
-                    token.mined,
-                    state,
-                    transfer,
-                )
+                (keyset, token.counter, token.exponent, token.signature, token.mined, state)
                 for token in tokens
             ),
         )
-        return connection.total_changes - before
 
     def move_tokens(
         self,
@@ -459,6 +448,20 @@ class WalletStore:
             )
             for number, kind, inputs, outputs, *rest in rows
         ]
+
+    def planned_counters(self, connection: sqlite3.Connection, keyset: int) -> set[int]:
+        """Returns the counters of a keyset that pending exchanges are about to get."""
+        rows = connection.execute(
+            "SELECT counter FROM output JOIN exchange ON exchange.number = output.exchange "
+            "WHERE exchange.state = 'pending' AND output_keyset = ?",
+            (keyset,),
+        )
+        return {counter for (counter,) in rows}
+
+    def is_done(self, connection: sqlite3.Connection, number: int) -> bool:
+        """Tells whether an exchange was carried out."""
+        [(state,)] = connection.execute("SELECT state FROM exchange WHERE number = ?", (number,))
+        return bool(state == "done")
 
     def end_exchange(
         self, connection: sqlite3.Connection, number: int, state: str, fault: str, time_ms: int

@@ -4,6 +4,7 @@ import pytest
 import test_mint_published
 from test_mint_published import VALUE_SATS, Token, served
 
+from radpool_sv2.ecash.keyset import ChainTip
 from radpool_sv2.ecash.policy import Policy
 from radpool_sv2.wallet import Wallet
 
@@ -28,6 +29,8 @@ async def mine(msp, monkeypatch, wallet, policy, exponents, **more):
 
 @pytest.fixture
 async def people(tmp_path, msp):
+    # Beyond the blocks that the shares are for.
+    msp.chain.tip = ChainTip(200, b"\x33" * 32)
     async with served(msp.mint) as (_, url):
         wallets = [await Wallet.create(tmp_path / name) for name in ("alice", "bob")]
         for wallet in wallets:

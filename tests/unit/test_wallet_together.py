@@ -1,12 +1,13 @@
 """Several processes on one wallet: a miner, somebody who asks, somebody who redeems."""
 
+import httpx
 import pytest
 import trio
-from wallet_rig.mint import URL, FakeMint
+from wallet_rig.mint import URL, FakeMint, unread
 from wallet_rig.play import earn, rich
 
 from radpool_sv2.errors import RadpoolError
-from radpool_sv2.wallet import Wallet
+from radpool_sv2.wallet import Wallet, recovery
 
 
 @pytest.fixture
@@ -49,6 +50,8 @@ async def test_redeeming_at_once(wallets, mint):
         mint.close(keyset_id, 777_000)
         assert await together(*(wallet.redeem for wallet in wallets)) == []
     assert mint.redeemed_sats == 4 * 777
+    kinds = [event.kind for event in await wallets[0].history()]
+    assert (kinds.count("redeem"), kinds.count("rollback")) == (4, 0)
     assert [(await wallet.balance()).sats for wallet in wallets] == [4 * 777] * 3
 
 
@@ -79,7 +82,8 @@ async def test_a_miner_beside_them(wallets, mint):
     assert "rollback" not in kinds
 
 
-async def test_spending_at_once(wallets, mint):
+@pytest.mark.parametrize("_", range(5))
+async def test_spending_at_once(wallets, mint, _):
     """attack: A1. Sats are handed over once, whoever asks."""
     await rich(wallets[0], mint, 100)
     sent = []
@@ -94,8 +98,45 @@ async def test_spending_at_once(wallets, mint):
     transfers = [one for one in await wallets[0].transfers() if one.state == "pending"]
     balance = await wallets[0].balance()
     assert len(transfers) == len(sent) <= 3
+    assert all(one.token for one in sent)
     assert balance.sats + 30 * len(transfers) == 100
     assert len(errors) == 6 - len(sent)
     for transfer in transfers:
         await wallets[1].reclaim(transfer.number)
     assert (await wallets[2].balance()).sats == 100
+
+
+async def test_what_another_process_is_about_to_hand_over(wallets, mint):
+    """attack: A1. The mint has signed it, the sender has not written it down: nobody takes it."""
+    await rich(wallets[0], mint, 100)
+    signed, settle = trio.Event(), trio.Event()
+
+    class Held(httpx.MockTransport):
+        async def handle_async_request(self, request):
+            answer = await super().handle_async_request(request)
+            if request.url.path == "/v1/swap":
+                signed.set()
+                await settle.wait()
+            return answer
+
+    wallets[0]._transport = Held(lambda request: unread(mint._serve(request)))
+    sent = []
+
+    async def send():
+        sent.append(await wallets[0].send(30))
+
+    async def look_meanwhile():
+        await signed.wait()
+        purse = wallets[1]._purse
+        sat = purse.keyset(mint.sat.id)
+        assert purse.missing(sat.id) == []
+        outputs = purse.derive(sat.id, 0, 100)
+        async with wallets[1]._client(URL) as client:
+            found = await recovery._fetch_batch(purse, client, sat, outputs, mined=False)
+        assert (found.tokens, found.highest) == (0, sat.next_counter - 1)
+        settle.set()
+
+    assert await together(send, look_meanwhile) == []
+    [transfer] = sent
+    balance = await wallets[2].balance()
+    assert (transfer.state, balance.sats, balance.by_mint[0].sent_sats) == ("pending", 70, 30)

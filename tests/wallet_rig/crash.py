@@ -6,6 +6,7 @@ import httpx
 
 from radpool_sv2.wallet import Wallet
 from radpool_sv2.wallet.file import WalletFile
+from wallet_rig.mint import unread
 
 
 class Crash(BaseException):
@@ -30,7 +31,7 @@ class Moments:
     def transport(self, mint):
         def serve(request):
             self.pass_one()
-            answer = mint._serve(request)
+            answer = unread(mint._serve(request))
             self.pass_one()
             return answer
 

@@ -36,6 +36,25 @@ class Epoch:
     paid: int = 0
 
 
+class Unread(httpx.AsyncByteStream):
+    """Is a body that has yet to be read, as one from the network."""
+
+    def __init__(self, content):
+        self.content = content
+
+    async def __aiter__(self):
+        for at in range(0, len(self.content), 1 << 16):
+            yield self.content[at : at + (1 << 16)]
+
+
+def unread(response):
+    """Returns a response whose body the wallet reads itself."""
+    if not hasattr(response, "_content"):
+        return response
+    headers, stream = response.headers, Unread(response.content)
+    return httpx.Response(response.status_code, headers=headers, stream=stream)
+
+
 @dataclass
 class FakeMint:
     secret: bytes = b"\x11" * 32
@@ -98,7 +117,7 @@ class FakeMint:
     # HTTP
 
     def transport(self):
-        return httpx.MockTransport(self._serve)
+        return httpx.MockTransport(lambda request: unread(self._serve(request)))
 
     def _serve(self, request):
         path = request.url.raw_path.decode()
