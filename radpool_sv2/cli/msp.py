@@ -79,3 +79,9 @@ def _tell(settings: MspConfig, serving: Serving) -> None:
         f"  radpool miner --connect {address} --authority-key {serving.authority_public_key} "
         "--user alice"
     )
+    if settings.ecash.enabled:
+        console.print(
+            "  or, for ecash instead of an account, with --wallet wallet in place of --user alice, "
+            "after\n"
+            f"  radpool wallet create --dir wallet --mint http://{serving.http}"
+        )

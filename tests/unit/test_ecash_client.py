@@ -442,7 +442,7 @@ def listed(*rows):
     return json.dumps({"total": len(keysets), "keysets": keysets}).encode()
 
 
-def watched(wallet, tmp_path, body):
+def watched(wallet, tmp_path, body, mint_url="http://mint.example"):
     asked = []
 
     async def fetch(address):
@@ -451,7 +451,7 @@ def watched(wallet, tmp_path, body):
             raise body
         return body
 
-    side = EcashMiner(wallet, options(tmp_path, mint_url="http://mint.example"), Witness(fetch))
+    side = EcashMiner(wallet, options(tmp_path, mint_url=mint_url), Witness(fetch))
     return Machine(side), asked
 
 
@@ -461,6 +461,16 @@ async def test_keyset_that_all_are_shown_is_used(wallet, tmp_path, mint):
     await machine.open(mint.terms(keyset), keyset)
     assert machine.find()
     assert asked == ["http://mint.example/work/v1/keysets?offset=0&limit=100"]
+
+
+async def test_second_path_is_the_address_that_the_wallet_knows(wallet, tmp_path, mint):
+    """Neither the user nor the pool names one, but the wallet has met the mint before."""
+    earlier, keyset = mint.open(), mint.open()
+    payload = earlier.announcement.encode()
+    await wallet.trust(payload, mint.terms(earlier).mint_pubkey, "http://met.example")
+    machine, asked = watched(wallet, tmp_path, listed((keyset, "open")), mint_url=None)
+    await machine.open(mint.terms(keyset), keyset)
+    assert asked == ["http://met.example/work/v1/keysets?offset=0&limit=100"]
 
 
 async def test_keyset_for_one_miner_is_refused(wallet, tmp_path, mint, autojump_clock):

@@ -313,7 +313,7 @@ class EcashMiner:
                 f"keyset {found.keyset_id.hex()} has policy {found.policy} and z0 {found.z0}; the "
                 f"channel was opened with {session.terms.policy} and {session.terms.z0}"
             )
-        url = self._options.mint_url or session.terms.mint_url
+        url = self._options.mint_url or session.terms.mint_url or await self._known_url()
         if current is None or current.keyset_id != found.keyset_id:
             await self._compare(found, url)
         trusted = await self._wallet.trust(payload, self._mint, url or None)
@@ -335,6 +335,11 @@ class EcashMiner:
         self._report.keyset = session.keyset = found
         session.lapsed = False
         self._start_lot(machine, session)
+
+    async def _known_url(self) -> str:
+        """Returns where the wallet has met this mint before; empty if nowhere."""
+        places = [each.url for each in await self._wallet.mints() if each.public_key == self._mint]
+        return next((url for url in places if url), "")
 
     async def _compare(self, found: Announcement, url: str) -> None:
         if not url:
