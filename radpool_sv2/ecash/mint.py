@@ -14,8 +14,8 @@ Source: `spec/06-work-tokens.md`, `spec/07-ecash-epochs.md`.
 from __future__ import annotations
 
 import os
-import struct
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
@@ -30,6 +30,7 @@ from radpool_sv2.ecash.keyring import Keyring
 from radpool_sv2.ecash.keyset import OwnerOf
 from radpool_sv2.ecash.policy import SAT_UNIT, Policy, SignMode
 from radpool_sv2.ecash.publication import Publisher
+from radpool_sv2.ecash.receipt import ReceiptBook
 from radpool_sv2.ecash.redemption import Teller, price_of
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.request import CLAIMS_MAX, Request
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from radpool_sv2._native.engine import RepeatedShare, ShareBatch
     from radpool_sv2._native.ledger import MspKey
     from radpool_sv2.config.ecash import EcashSection
-    from radpool_sv2.ecash.claim import Claimed
     from radpool_sv2.ecash.keyset import ChainTip, ChainView, KeysetChange, KeysetView
     from radpool_sv2.ecash.statement import Inclusion, SignedStatement
     from radpool_sv2.store import SqliteStore
@@ -62,7 +62,6 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 SALT_LEN: Final = 16
-NO_ROOT: Final = bytes(32)
 STATES_MAX: Final = 1_000
 """How many tokens' states are told at once."""
 
@@ -137,9 +136,9 @@ class Mint:
             self._carry_out, settings.requests_pending_max
         )
         self._moving = trio.Lock()
-        self._receipts = trio.Lock()
+        self._receipts = ReceiptBook(key, self._keyring, self._register)
+        self._writing_receipts = trio.Lock()
         self._checking = trio.CapacityLimiter(2)
-        self._roots: dict[tuple[int, int], bytes] = {}
         self._tip = chain.tip
         self._judged: tuple[int, ChainTip | None] = (0, None)
         self._fixed_covered = True
@@ -307,19 +306,10 @@ class Mint:
         Returns:
             Connection and payload of each SubmitSharesEcashExtended.Success, in order.
         """
-        lazy = frozenset(lazy_channels)
-        claims = enclosure.claims
-
-        def make() -> list[tuple[int, bytes]]:
-            keys = {number: self._keyring.keys(number, "work") for number in enclosure.keysets}
-            claims.sign(keys, lazy=lazy)
-            roots = {channel: self._roots.get(channel, NO_ROOT) for channel in lazy}
-            payloads, after = claims.replies(self._key, roots)
-            self._roots.update(after)
-            return payloads
-
-        async with self._receipts:
-            return await trio.to_thread.run_sync(make)
+        async with self._writing_receipts:
+            return await trio.to_thread.run_sync(
+                self._receipts.sign, enclosure, tuple(lazy_channels)
+            )
 
     async def claim_repeated(self, share: RepeatedShare, *, lazy: bool = False) -> bytes:
         """Books the claim of a share that is in the ledger already.
@@ -335,39 +325,12 @@ class Mint:
             RefusedError: The claim is no good; the code tells why.
             StoreError: It is not durable; the share may be submitted again.
         """
-
-        def make() -> bytes:
-            return self._receipt(share, self._register.claim(share), lazy=lazy)
-
-        async with self._receipts:
-            return await trio.to_thread.run_sync(make)
-
-    def _receipt(self, share: RepeatedShare, claimed: Claimed, *, lazy: bool) -> bytes:
-        z = claimed.exponent + claimed.z0
-        out = struct.pack("<IIIQH", share.channel, share.sequence, 0, 0, 1)
-        out += struct.pack("<IB", share.sequence, z)
-        if not lazy:
-            keys = self._keyring.keys(claimed.keyset, "work")
-            [signature] = keys.sign([(1 << claimed.exponent, claimed.message)])
-            out += b"".join(bytes([len(part)]) + part for part in signature)
-            return out + bytes(2)
-        channel = share.connection, share.channel
-        root = self._roots.get(channel, NO_ROOT)
-        if claimed.new:
-            root = tagged_hash("radpool/receipt", root, claimed.message, bytes([z]), share.hash)
-            self._roots[channel] = root
-        head = struct.pack("<II", share.channel, share.sequence)
-        signed = self._key.sign(tagged_hash("radpool/receipts", head, root))
-        return out + bytes(3) + b"\x20" + root + b"\x40" + signed
+        async with self._writing_receipts:
+            return await trio.to_thread.run_sync(partial(self._receipts.repeat, share, lazy=lazy))
 
     def forget_channel(self, connection: int, channel: int) -> None:
         """Forgets the running hash of a lazy channel that is gone."""
-        self._roots.pop((connection, channel), None)
-
-    def forget_connection(self, connection: int) -> None:
-        """Forgets the running hashes of all channels of a connection that is gone."""
-        for channel in [channel for channel in self._roots if channel[0] == connection]:
-            del self._roots[channel]
+        self._receipts.forget(connection, channel)
 
     # Tokens.
 

@@ -5,7 +5,8 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mint_rig import Rig, Wallet
+from mint_rig import KEY, Rig, Wallet
+from radpool_sv2_extensions.ecash import message as wire
 
 from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.price import WORK_MAX
@@ -13,6 +14,7 @@ from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.slot import parse_claim
 from radpool_sv2.store import ecash as table
 from radpool_sv2.store import ecash_token as tokens
+from radpool_sv2.verify.bip340 import is_signed_by
 
 POOL, WINDOW, NETWORK = Policy.POOL, Policy.WINDOW, Policy.NETWORK
 
@@ -244,14 +246,12 @@ def test_the_same_claim_has_the_same_token_for_ever(rig):
     share, message = rig.share(POOL, 2), rig.wallet.message()
     rig.submit([share], [(keyset.short, message)])
     repeated = rig.repeated(share, keyset.short, message)
-    first = rig.mint._register.claim(repeated)
-    assert not first.new
-    receipts = {rig.mint._receipt(repeated, first, lazy=False)}
+    assert not rig.mint._register.claim(repeated).new
+    receipts = {rig.mint._receipts.repeat(repeated, lazy=False)}
     rig.settle(100)
     rig.restart()
     rig.advance()
-    again = rig.mint._register.claim(repeated)
-    receipts.add(rig.mint._receipt(repeated, again, lazy=False))
+    receipts.add(rig.mint._receipts.repeat(repeated, lazy=False))
     assert len(receipts) == 1
     assert claimed(rig) == 1
     other = rig.share(POOL, 2)
@@ -261,6 +261,24 @@ def test_the_same_claim_has_the_same_token_for_ever(rig):
         rig.mint._register.claim,
         rig.repeated(other, keyset.short, message),
     )
+
+
+def test_a_lazy_receipt_signs_the_running_hash(rig):
+    """attack: A8 spec: EW-13"""
+    keyset = rig.mint.current(POOL)
+    root = bytes(32)
+    for number in range(3):
+        share, message = rig.share(POOL, 2), rig.wallet.message()
+        rig.submit([share], [(bytes(8), message)])
+        repeated = rig.repeated(share, keyset.short, message, sequence=number)
+        payload = rig.mint._receipts.repeat(repeated, lazy=True)
+        assert rig.mint._receipts.repeat(repeated, lazy=True) == payload
+        receipt = wire.SubmitSharesEcashExtendedSuccess.decode(payload)
+        root = wire.receipt_root(root, message, 2, share.hash(KEY.public))
+        assert receipt.receipt_root == root
+        assert is_signed_by(KEY.public, receipt.receipts_hash(), receipt.receipt_sig)
+        assert (receipt.new_submits_accepted_count, receipt.new_shares_sum) == (0, 0)
+        assert [(each.sequence_number, each.z) for each in receipt.receipts] == [(number, 2)]
 
 
 def test_a_share_whose_claim_was_bad_is_claimed_by_its_resend(rig):
