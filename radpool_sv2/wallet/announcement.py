@@ -9,7 +9,7 @@ Source: `spec/05-ecash-messages.md`, EcashKeysetAnnounce and EcashEpochUpdate; N
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
@@ -177,6 +177,10 @@ class Announcement:
         reader.take(SIGNATURE_LEN)
         reader.finish()
         return found
+
+    def agrees_with(self, other: Announcement) -> bool:
+        """Tells whether two announcements say the same; each may bear a signature of its own."""
+        return replace(self, payload=b"") == replace(other, payload=b"")
 
     def check(self) -> None:
         """Makes sure that the keyset is one that can be used, and its id the one of its keys.

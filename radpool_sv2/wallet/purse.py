@@ -221,6 +221,12 @@ class Purse:
                         f"and {mint.hex()} shows it as its own: it could spend what this wallet "
                         "gets there. Refused."
                     )
+                if not found.agrees_with(known.announcement):
+                    raise RemoteProtocolError(
+                        f"keyset {found.keyset_id.hex()} was announced before with other terms, by "
+                        f"the same mint {known.mint.place}: one of the two is for you alone. "
+                        "Refused."
+                    )
                 return Trusted(known, new=False)
             warnings = self._sanity(connection, found, mint)
             keyset = self.store.add_keyset(

@@ -150,6 +150,28 @@ async def test_what_is_no_answer(wallet, mint, answer):
     assert (await wallet.balance()).sats == 70
 
 
+async def test_less_than_was_asked_for(wallet, mint):
+    """attack: A7. The proofs are right, and of smaller amounts: the mint keeps the difference."""
+
+    def cheat(path, body, answer):
+        if path != "/work/v1/redeem" or "signatures" not in answer:
+            return None
+        blinded = [bytes.fromhex(row["B_"]) for row in body["outputs"]]
+        rows = mint.sat.sign([(1, point) for point in blinded])
+        return answer | {
+            "signatures": [
+                {"amount": 1, "C_": c.hex(), "dleq": {"e": e.hex(), "s": s.hex()}}
+                for c, e, s in rows
+            ]
+        }
+
+    mint.on_answer = cheat
+    with pytest.raises(RemoteProtocolError, match="not the 3 amounts"):
+        await wallet.redeem()
+    mint.on_answer = None
+    assert (await wallet.balance()).sats == 70
+
+
 # httpx leaves the innermost generator of a body to the garbage collector when reading ends early.
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*BoundAsyncStream")
 @pytest.mark.filterwarnings("ignore:Async generator.*garbage collected")

@@ -243,6 +243,17 @@ def test_trusting_again_changes_nothing(purse, mint, keyset_id):
     assert len(purse.keysets()) == 1
 
 
+def test_other_terms_for_a_known_keyset(purse, mint, keyset_id):
+    """spec: RC-8. attack: A6. Signed by its own mint, and still refused."""
+    keys = mint.epochs[keyset_id].keys
+    same = announce(mint.key, keys, z0=mint.z0, epoch=u(4, 1))
+    assert not purse.trust(same, mint.key.public).new
+    for change in ({"fee_ppm": u(4, 1)}, {"epoch": u(4, 2)}, {"opened_block": b"\1" * 32}):
+        other = announce(mint.key, keys, z0=mint.z0, **({"epoch": u(4, 1)} | change))
+        with pytest.raises(RemoteProtocolError, match="before with other terms"):
+            purse.trust(other, mint.key.public)
+
+
 def test_an_address_keeps_its_mint(purse, mint, keyset_id):
     thief = FakeMint(secret=b"\x66" * 32)
     purse.know_mint(mint.key.public, "http://a.example")

@@ -99,6 +99,8 @@ async def test_spending_at_once(wallets, mint, _):
     balance = await wallets[0].balance()
     assert len(transfers) == len(sent) <= 3
     assert all(one.token for one in sent)
+    kinds = [event.kind for event in await wallets[0].history()]
+    assert (kinds.count("send"), kinds.count("rollback")) == (len(sent), 0)
     assert balance.sats + 30 * len(transfers) == 100
     assert len(errors) == 6 - len(sent)
     for transfer in transfers:
