@@ -84,6 +84,21 @@ class EcashPool:
             while not condition():
                 await trio.sleep(0.005)
 
+    async def new_engine(self) -> None:
+        """Stops the engine as a fault would, and waits until another one serves in its place."""
+        engine = self.pool._engine
+        await trio.to_thread.run_sync(engine.stop, 0)
+        await self.until(lambda: self.pool._engine not in (engine, None))
+        address = (self.pool.address.host, self.pool.address.port)
+        with trio.fail_after(60):
+            while True:
+                try:
+                    await (await trio.open_tcp_stream(*address)).aclose()
+                except OSError:
+                    await trio.sleep(0.005)
+                else:
+                    return
+
     async def shares(self) -> int:
         """How many shares are in the books."""
         epochs = range(1, self.ledger.current_epoch + 1)

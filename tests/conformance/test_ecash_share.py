@@ -1,7 +1,6 @@
 """Shares that claim tokens: receipts, refusals that lose nothing, repeats."""
 
 import pytest
-import trio
 from ecash_client import LAZY, Refusal, claim_bytes
 from ecash_pool import ecash_pool
 from peer.message import tlv as core_tlv
@@ -384,9 +383,7 @@ async def test_lazy_roots_begin_anew_when_the_engine_does(tmp_path):
             answer = await session.claim(share, output)
             root = m.receipt_root(bytes(32), output.blinded, channel.z, share.hash)
             assert answer.receipt_root == root
-            engine = pool.pool._engine
-            await trio.to_thread.run_sync(engine.stop, 0)
-            await pool.until(lambda engine=engine: pool.pool._engine not in (engine, None))
+            await pool.new_engine()
 
 
 async def test_a_claim_that_was_refused_extends_the_lazy_root_when_it_is_made(tmp_path):
