@@ -74,7 +74,7 @@ SIZES = {
         storms=(1_000, 10_000),
         claims=40_000,
         requests=20,
-        nutshell_requests=4,
+        nutshell_requests=2,
     ),
     "smoke": Size(
         shares=20_000,
