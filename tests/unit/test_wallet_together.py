@@ -1,5 +1,7 @@
 """Several processes on one wallet: a miner, somebody who asks, somebody who redeems."""
 
+import json
+
 import httpx
 import pytest
 import trio
@@ -7,7 +9,7 @@ from wallet_rig.mint import URL, FakeMint, unread
 from wallet_rig.play import earn, rich
 
 from radpool_sv2.errors import RadpoolError
-from radpool_sv2.wallet import Wallet, recovery
+from radpool_sv2.wallet import Wallet, recovery, redemption
 
 
 @pytest.fixture
@@ -106,6 +108,22 @@ async def test_spending_at_once(wallets, mint, _):
     for transfer in transfers:
         await wallets[1].reclaim(transfer.number)
     assert (await wallets[2].balance()).sats == 100
+
+
+async def test_tokens_that_another_process_took_meanwhile(wallets, mint):
+    """attack: A1. A lot is cut, and before it is planned another process exchanges some of it."""
+    keyset_id = mint.open()
+    await earn(wallets[0], mint, keyset_id, [1] * 8)
+    first, second = wallets[0]._purse, wallets[1]._purse
+    keyset = first.keyset(keyset_id)
+    [lot] = redemption._chunks(first, keyset)
+    taken = redemption._plan_merge(first, keyset, lot[:5])
+    rest = redemption._plan_merge(second, keyset, lot)
+    assert redemption._plan_merge(second, keyset, lot) is None
+    counts = [len(json.loads(exchange.request)["inputs"]) for exchange in (taken, rest)]
+    assert counts == [5, 3]
+    await wallets[2].balance()
+    assert (await wallets[2].balance()).epochs[0].units == 8
 
 
 async def test_what_another_process_is_about_to_hand_over(wallets, mint):
