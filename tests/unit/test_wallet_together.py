@@ -9,7 +9,7 @@ from wallet_rig.mint import URL, FakeMint, unread
 from wallet_rig.play import earn, rich
 
 from radpool_sv2.errors import RadpoolError
-from radpool_sv2.wallet import Wallet, recovery, redemption
+from radpool_sv2.wallet import Wallet, exchange, recovery, redemption
 
 
 @pytest.fixture
@@ -124,6 +124,32 @@ async def test_tokens_that_another_process_took_meanwhile(wallets, mint):
     assert counts == [5, 3]
     await wallets[2].balance()
     assert (await wallets[2].balance()).epochs[0].units == 8
+
+
+async def test_an_exchange_that_two_processes_end(wallets, mint):
+    """attack: A1. Both sent the request, both got the answer: it happened once."""
+    keyset_id = mint.open()
+    await earn(wallets[0], mint, keyset_id, [1] * 8)
+    first, second = wallets[0]._purse, wallets[1]._purse
+    keyset = first.keyset(keyset_id)
+    done = redemption._plan_merge(first, keyset, redemption._chunks(first, keyset)[0])
+    async with wallets[0]._client(URL) as client:
+        signed = await client.exchange("work", "work", done.request)
+    for purse in (first, second):
+        exchange._settle(purse, done, signed)
+    assert [event.kind for event in await wallets[2].history()].count("merge") == 1
+    # And one that was refused is refused to both.
+    other = redemption._plan_redeem(
+        first, settled(mint, first, keyset_id), first.keyset(mint.sat.id)
+    )
+    for purse in (first, second):
+        assert not exchange._conclude(purse, other[0], "no", set(), [], everything=False)
+    assert (await wallets[2].balance()).epochs[0].units == 8
+
+
+def settled(mint, purse, keyset_id):
+    mint.close(keyset_id, 80_000)
+    return purse.take_update(mint.update_of(keyset_id))
 
 
 async def test_what_another_process_is_about_to_hand_over(wallets, mint):
