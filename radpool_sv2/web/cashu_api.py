@@ -15,13 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from radpool_sv2.ecash.policy import SAT_UNIT
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.errors import RemoteProtocolError, StoreError
 from radpool_sv2.web.allowance import LOOKUPS_PER_ITEM, Allowance
+from radpool_sv2.web.answer import JsonResponse
 from radpool_sv2.web.body import (
     OutputsBody,
     SwapBody,
@@ -105,7 +106,7 @@ class CashuApi:
         )
 
     async def _info(self, _request: Request) -> Response:
-        return JSONResponse(
+        return JsonResponse(
             {
                 "name": "radpool-sv2",
                 "pubkey": self._mint.public_key.hex(),
@@ -125,14 +126,14 @@ class CashuApi:
 
     async def _keys(self, _request: Request) -> Response:
         keys = {str(amount): key.hex() for amount, key in self._mint.sat_keys}
-        return JSONResponse({"keysets": [self._keyset() | {"keys": keys}]})
+        return JsonResponse({"keysets": [self._keyset() | {"keys": keys}]})
 
     async def _keys_of(self, request: Request) -> Response:
         self._check_keyset(request.path_params["id"])
         return await self._keys(request)
 
     async def _keysets(self, _request: Request) -> Response:
-        return JSONResponse({"keysets": [self._keyset()]})
+        return JsonResponse({"keysets": [self._keyset()]})
 
     def _keyset(self) -> dict[str, Any]:
         return {
@@ -156,10 +157,10 @@ class CashuApi:
         inputs, outputs = proofs_of(body.inputs), outputs_of(body.outputs)
         admit(self._allowance, request, 1 + len(inputs) + len(outputs))
         swapped = await self._mint.sat_swap(inputs, outputs)
-        return JSONResponse({"signatures": signatures_json(swapped, outputs)})
+        return JsonResponse({"signatures": signatures_json(swapped, outputs)})
 
     async def _check_state(self, request: Request) -> Response:
-        return JSONResponse({"states": await states_json(self._mint, self._allowance, request)})
+        return JsonResponse({"states": await states_json(self._mint, self._allowance, request)})
 
     async def _restore(self, request: Request) -> Response:
         body = await read_body(request, OutputsBody)
@@ -168,7 +169,7 @@ class CashuApi:
         ours = self._mint.sat_keyset.id
         found = [row for row in await self._mint.sat_restore(blinded) if row.keyset_id == ours]
         self._allowance.charge(address, len(found))
-        return JSONResponse(
+        return JsonResponse(
             {
                 "outputs": [
                     {
@@ -200,7 +201,7 @@ class CashuApi:
 
 
 def _answer(code: int, detail: str, status: int) -> Response:
-    return JSONResponse({"detail": detail, "code": code}, status_code=status)
+    return JsonResponse({"detail": detail, "code": code}, status_code=status)
 
 
 async def _refusal(_request: Request, error: Exception) -> Response:

@@ -13,7 +13,7 @@ import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from radpool_sv2.ecash.keyset import KeysetView
@@ -23,6 +23,7 @@ from radpool_sv2.ecash.statement import Inclusion
 from radpool_sv2.ecash.token import Output, Proof, Redeemed
 from radpool_sv2.errors import RemoteProtocolError, StoreError
 from radpool_sv2.web.allowance import LOOKUPS_PER_ITEM, Allowance
+from radpool_sv2.web.answer import JsonResponse
 from radpool_sv2.web.body import (
     CheckBody,
     ClaimsBody,
@@ -122,7 +123,7 @@ class WorkApi:
         )
 
     async def _info(self, _request: Request) -> Response:
-        return JSONResponse(
+        return JsonResponse(
             {
                 "mint_pubkey": self._mint.public_key.hex(),
                 "z0": self._mint.z0,
@@ -137,13 +138,13 @@ class WorkApi:
     async def _keysets(self, request: Request) -> Response:
         page = Page.of(request)
         total, rows = await self._mint.keysets(page.offset, page.limit)
-        return JSONResponse({"total": total, "keysets": [keyset_json(row) for row in rows]})
+        return JsonResponse({"total": total, "keysets": [keyset_json(row) for row in rows]})
 
     async def _keyset(self, request: Request) -> Response:
         keyset = await self._mint.find_keyset(keyset_id(request.path_params["id"]))
         if keyset is None:
             raise RefusedError("no keyset of that id is known here", "unknown-keyset")
-        return JSONResponse(keyset_json(keyset))
+        return JsonResponse(keyset_json(keyset))
 
     async def _claims(self, request: Request) -> Response:
         body = await read_body(request, ClaimsBody)
@@ -155,7 +156,7 @@ class WorkApi:
             {"index": index, "amount": amount, "C_": c.hex(), "dleq": {"e": e.hex(), "s": s.hex()}}
             for index, amount, c, e, s in fetched.signatures
         ]
-        return JSONResponse(
+        return JsonResponse(
             {
                 "signatures": rows,
                 "pending": list(fetched.pending),
@@ -180,7 +181,7 @@ class WorkApi:
             )
         admit(self._allowance, request, 1 + len(inputs) + len(outputs))
         redeemed = await spend(keyset, inputs, outputs)
-        return JSONResponse(
+        return JsonResponse(
             {
                 "signatures": signatures_json(redeemed, outputs),
                 "price_num": redeemed.price_num,
@@ -189,7 +190,7 @@ class WorkApi:
         )
 
     async def _check_state(self, request: Request) -> Response:
-        return JSONResponse({"states": await states_json(self._mint, self._allowance, request)})
+        return JsonResponse({"states": await states_json(self._mint, self._allowance, request)})
 
     async def _statement(self, request: Request) -> Response:
         admit(self._allowance, request, 1)
@@ -202,7 +203,7 @@ class WorkApi:
         admit(self._allowance, request, INCLUSION_ITEMS)
         async with self._proving:
             proof = await self._mint.inclusion(blinded)
-        return JSONResponse(inclusion_json(body.B_, proof))
+        return JsonResponse(inclusion_json(body.B_, proof))
 
 
 def keyset_json(keyset: KeysetView) -> dict[str, Any]:
@@ -275,17 +276,17 @@ async def _refusal(_request: Request, error: Exception) -> Response:
     if isinstance(error, RefusedError) and error.retry_after_s:
         answer["retry_after_s"] = error.retry_after_s
         headers["Retry-After"] = str(error.retry_after_s)
-    return JSONResponse(answer, status_code=STATUS.get(code, 400), headers=headers)
+    return JsonResponse(answer, status_code=STATUS.get(code, 400), headers=headers)
 
 
 async def _unavailable(_request: Request, _error: Exception) -> Response:
     # What the disk says is for the operator; the node's log has it.
     answer = {"error": "mint-unavailable", "detail": "the mint cannot write: ask again"}
-    return JSONResponse(answer, status_code=503)
+    return JsonResponse(answer, status_code=503)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
     answer = {"error": code.get(error.status_code, "malformed-request"), "detail": error.detail}
-    return JSONResponse(answer, status_code=error.status_code)
+    return JsonResponse(answer, status_code=error.status_code)
