@@ -22,7 +22,7 @@ import trio
 
 from radpool_sv2._native.ecash import KeysetKeys
 from radpool_sv2.errors import RadpoolError, RemoteProtocolError
-from radpool_sv2.wallet.announcement import SAT_UNIT, WORK_UNIT, EpochState
+from radpool_sv2.wallet.announcement import SAT_UNIT, WORK_UNIT, EpochState, Policy
 from radpool_sv2.wallet.exchange import resume
 from radpool_sv2.wallet.mint import MintRefusedError
 from radpool_sv2.wallet.store import TokenState
@@ -164,11 +164,21 @@ async def meet(purse: Purse, mint: MintClient, pinned: bytes | None = None) -> C
     return Caught(info, trusted.keyset, trusted.warnings)
 
 
-async def catch_up(purse: Purse, mint: MintClient, of: Mint) -> Caught:
+async def catch_up(
+    purse: Purse, mint: MintClient, of: Mint, *, for_redeeming: bool = False
+) -> Caught:
     """Brings the wallet up to date with a mint before anything else is done there.
 
     Interrupted exchanges are finished, lost receipts fetched, an old copy of the file is found out,
     and what the mint signed about the epochs is kept.
+
+    Args:
+        purse: The wallet.
+        mint: A way to the mint.
+        of: The mint.
+        for_redeeming: Whether to ask for no outputs of epochs that nothing is paid for yet: those
+            that a miner has ready are seen with its shares soon after, and would tell the mint
+            whose shares these tokens are from.
 
     Raises:
         RemoteProtocolError: It is not the mint that this wallet knows.
@@ -180,7 +190,7 @@ async def catch_up(purse: Purse, mint: MintClient, of: Mint) -> Caught:
     old: list[Keyset] = []
 
     async def visit(keyset: Keyset) -> None:
-        if await _visit(purse, mint, keyset, limit, notes):
+        if await _visit(purse, mint, keyset, limit, notes, for_redeeming=for_redeeming):
             old.append(keyset)
 
     async with _together() as nursery:
@@ -283,8 +293,14 @@ def _concerned(purse: Purse, of: Mint) -> list[Keyset]:
         ]
 
 
-async def _visit(
-    purse: Purse, mint: MintClient, keyset: Keyset, limit: trio.CapacityLimiter, notes: list[str]
+async def _visit(  # noqa: PLR0913 - what a visit is made of, and an option
+    purse: Purse,
+    mint: MintClient,
+    keyset: Keyset,
+    limit: trio.CapacityLimiter,
+    notes: list[str],
+    *,
+    for_redeeming: bool,
 ) -> bool:
     """Brings one keyset up to date; returns whether the file proved to be an old copy."""
     if keyset.unit == WORK_UNIT:
@@ -296,6 +312,9 @@ async def _visit(
     state = EpochState.OPEN if keyset.update is None else keyset.update.state
     if state is EpochState.EXPIRED:
         # A mint answers for a keyset until it expires, and pays nothing for it afterwards.
+        return False
+    fixed = keyset.announcement.policy is Policy.FIXED
+    if for_redeeming and keyset.unit == WORK_UNIT and state < EpochState.FINAL and not fixed:
         return False
     found = Found() if keyset.swept else await _sweep(purse, mint, keyset, limit)
     lost = found.tokens

@@ -293,7 +293,7 @@ class Wallet:
         """
         results: list[Redeemed] = []
         for known in await self.mints():
-            async with self._at(known) as (mint, caught):
+            async with self._at(known, for_redeeming=True) as (mint, caught):
                 _note(notes, caught.notes)
                 for keyset in await self._with_tokens(known, keyset_id):
                     try:
@@ -397,7 +397,9 @@ class Wallet:
         return MintClient(url, self._transport)
 
     @asynccontextmanager
-    async def _at(self, known: Mint) -> AsyncIterator[tuple[MintClient, Caught]]:
+    async def _at(
+        self, known: Mint, *, for_redeeming: bool = False
+    ) -> AsyncIterator[tuple[MintClient, Caught]]:
         """Visits a mint; what was interrupted there is finished first.
 
         Raises:
@@ -409,7 +411,8 @@ class Wallet:
                 "`radpool wallet create --mint URL` on this directory tells it"
             )
         async with self._client(known.url) as mint:
-            yield mint, await recovery.catch_up(self._purse, mint, known)
+            caught = await recovery.catch_up(self._purse, mint, known, for_redeeming=for_redeeming)
+            yield mint, caught
 
     async def _mint(self, url: str | None) -> Mint:
         """Returns the mint at an address; without one the only mint that there is."""
