@@ -457,6 +457,27 @@ async def test_visits_of_one_wallet_are_known_to_be_one(tmp_path, autojump_clock
                 assert bool(shown[0] & shown[1]) == (first == second)
 
 
+async def test_claims_without_an_answer_name_their_channel(tmp_path, autojump_clock):
+    """attack: A10. A redemption asks for them once, and the mint has seen them: the page says so.
+
+    Whoever does away with it has to change `docs/reference/linkage.md`.
+    """
+    async with Crowd(3, random.Random(SEED), tmp_path) as crowd:
+        keyset = crowd.mint.machine.open()
+        sent = {}
+        for channel, wallet in enumerate(crowd.wallets):
+            await earn(wallet, crowd.mint.machine, keyset, [1, 2])
+            # The channel brings one more, which is refused since the epoch has just ended.
+            [sent[channel]] = await wallet.reserve(keyset, 1)
+        crowd.mint.machine.close(keyset, MSAT_PER_UNIT * 9)
+        await crowd.each(lambda wallet: wallet.redeem())
+        for request in crowd.mint.redemptions(keyset):
+            visit = [each for each in crowd.mint.requests if each.connection == request.connection]
+            shown = set().union(*map(strings, visit))
+            named = [channel for channel, each in sent.items() if each.blinded.hex() in shown]
+            assert named == [request.channel]
+
+
 async def owners_of(crowd, keyset, count):
     """Returns which channel each `B_` of a keyset's claims came by."""
     return {
