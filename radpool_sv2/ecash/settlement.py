@@ -4,7 +4,7 @@ Theory of operation. The ledger pays each policy's account as any miner's. The m
 settlements one after the other. What one pays a policy, less the fee, plus what is carried, is
 divided over the keysets that it is for:
 
-    network   the keyset of the block's height; the others of these epochs become void
+    network   the keysets of the block's height; those of lower ones in its epochs become void
     pool      all keysets up to the block's epoch that have no price yet
     window    the slices before the block, back to so many difficulties of work
     fixed     none: it is the operator's
@@ -140,11 +140,13 @@ def _keysets_of(
             (policy, *UNPRICED, max(payment.epoch, *payment.epochs)),
         )
         return settled, settled
+    # Jobs for a height may still name the epoch before: it ends when the block is recorded.
     marks = ", ".join("?" * len(payment.epochs))
     settled = table.keysets(
         connection,
-        f"policy = ? AND state IN (?, ?) AND epoch IN ({marks}) AND work > 0 ORDER BY number",
-        (policy, *UNPRICED, *payment.epochs),
+        "policy = ? AND state IN (?, ?) AND work > 0 AND (height = ? OR (height < ? AND epoch IN "
+        f"({marks}))) ORDER BY number",
+        (policy, *UNPRICED, payment.height, payment.height, *payment.epochs),
     )
     return settled, [row for row in settled if row.height == payment.height]
 

@@ -44,6 +44,7 @@ class Gallery:
         self.views: dict[int, KeysetView] = {}
         self._by_id: dict[bytes, KeysetView] = {}
         self._told: dict[int, Update] = {}
+        self._newest = 0
         self.opened: Mapping[Policy, KeysetView] = {}
 
     def find(self, keyset_id: bytes) -> KeysetView | None:
@@ -80,8 +81,10 @@ class Gallery:
             view = self._view(connection, row, update)
             is_new = number not in self._told
             if is_new or _news(self._told[number]) != _news(update):
-                announced = view.announcement if is_new else None
+                # One that was forgotten and is looked at again was announced long ago.
+                announced = view.announcement if number > self._newest else None
                 changes.append(KeysetChange(view, announced, view.update))
+            self._newest = max(self._newest, number)
             self._told[number] = update
             self.views[number] = view
             self._by_id[view.id] = view

@@ -567,3 +567,44 @@ def test_a_pool_keyset_without_money_is_paid_with_the_next(rig):
     second = rig.mine(POOL, 3)
     rig.settle(500)
     assert rig.row(first[0].keyset).theta_msat == rig.row(second[0].keyset).theta_msat == 250_000
+
+
+def test_a_network_block_pays_all_work_for_its_height(rig):
+    """attack: A23. spec: ES-4, ES-9.
+
+    The tip moves before the books have the block: jobs for the next height then still name the
+    epoch before, and two keysets have that height.
+    """
+    first = rig.mine(NETWORK, 3)
+    height = rig.chain.tip.height + 1
+    block = bytes([7]) * 32
+    rig.known[block] = rig.blocks[block] = height
+    rig.tip(height)
+    early = rig.mine(NETWORK, 3)
+    rig.books.record_block(block, height, 600, 0)
+    rig.advance()
+    late = rig.mine(NETWORK, 3)
+    assert len({each.keyset for each in first + early + late}) == 3
+    rig.block(700)
+    rig.grow(10)
+    assert [rig.row(each.keyset).theta_msat for each in first + early + late] == [
+        600_000,
+        350_000,
+        350_000,
+    ]
+
+
+def test_a_keyset_is_announced_once(rig):
+    """spec: ES-2. A miner whom an old keyset is announced to as new takes the mint for a cheat."""
+    rig.mine(NETWORK, 3)
+    rig.grow(10)
+    rig.settle()
+    gallery, numbers = rig.mint._gallery, [row.number for row in rig.rows(NETWORK)]
+    for number in numbers:
+        gallery._forget(number)
+    with rig.store.look() as connection:
+        changes = gallery.refresh(connection, numbers)
+    assert changes
+    assert not any(each.announcement for each in changes)
+    announced = [each.keyset.number for each in rig.changes if each.announcement is not None]
+    assert len(set(announced)) == len(announced) > 0
