@@ -6,7 +6,7 @@ import signal
 import socket
 
 from . import audit
-from .mint_book import FINAL, FIXED, WORDS, MintBook
+from .mint_book import EXPIRED, FINAL, FIXED, VOID, WORDS, MintBook
 from .node import UNLIMITED, Node
 from .process import RADPOOL, Process, radpool
 from .wait import until
@@ -122,18 +122,21 @@ class EcashScene:
         looked = all(each.confirmations in {None, height - each.height + 1} for each in blocks)
         return looked and self.book.paid_blocks() == deep and not self.book.waiting()
 
-    def pay(self, ids, depth):
-        """Finds blocks until keysets have their price: a block may find no work of its epoch."""
-        for _ in range(4):
+    def decide(self, ids, depth):
+        """Finds blocks until keysets have been paid, or left behind by the window.
+
+        A block may find no work of its epoch, or not enough to decide a window.
+        """
+        for _ in range(12):
             self.find(1)
             self.grow(depth)
-            if ids <= self.in_state(FINAL):
+            if ids <= self.in_state(FINAL, VOID, EXPIRED):
                 return
         raise AssertionError(self.describe())
 
-    def in_state(self, state):
-        """Returns the ids of the keysets in a state."""
-        return {each.id for each in self.book.keysets(self.policy) if each.state == state}
+    def in_state(self, *states):
+        """Returns the ids of the keysets in some states."""
+        return {each.id for each in self.book.keysets(self.policy) if each.state in states}
 
     def describe(self):
         return f"{self.book.blocks()} {self.book.keysets(self.policy)}"

@@ -64,6 +64,14 @@ class MintBook(Book):
         """Returns the hashes of the blocks that the ledger has paid."""
         return {block for (block,) in self.rows("SELECT block FROM payment")}
 
+    def given(self, block):
+        """Returns the numbers of the keysets that a block pays."""
+        query = (
+            "SELECT keyset FROM allocation JOIN payment ON settlement = payment.id "
+            "WHERE block = ? AND msat > 0"
+        )
+        return {number for (number,) in self.rows(query, block)}
+
     def waiting(self):
         """Returns how many settlements the mint has yet to pass on."""
         done = "SELECT value FROM meta WHERE key = 'mint_settlement'"
