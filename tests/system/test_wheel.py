@@ -1,4 +1,4 @@
-"""What users install: the wheel alone, in an environment that knows nothing of the checkout."""
+"""What users install: the wheels alone, in an environment that knows nothing of the checkout."""
 
 import os
 import re
@@ -36,6 +36,16 @@ def wheel(tmp_path_factory):
     return built
 
 
+@pytest.fixture(scope="module")
+def extensions(tmp_path_factory):
+    """The wheel of the protocol extensions, which the demo's miners earn ecash by."""
+    target = tmp_path_factory.mktemp("extensions")
+    command = [UV, "build", "--quiet", "--wheel", "--no-build-isolation", "--out-dir", target]
+    must([*command, "--python", sys.executable, ROOT / "extensions"], BUILD_S)
+    (built,) = target.glob("*.whl")
+    return built
+
+
 @pytest.mark.timeout(BUILD_S + 60)
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     assert re.search(r"-cp311-abi3-.*linux.*\.whl$", wheel.name), wheel.name
@@ -49,14 +59,14 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
 
 
 @pytest.mark.timeout(BUILD_S + DEMO_S + 120)
-def test_demo_runs_from_an_installed_wheel(wheel, tmp_path):
+def test_demo_runs_from_installed_wheels(wheel, extensions, tmp_path):
     """With the pinned versions of what it depends on, and no word of this environment."""
     place = tmp_path / "environment"
     must([UV, "venv", "--quiet", "--python", sys.executable, place], 60)
     python = place / "bin" / "python"
     pins = ROOT / "requirements" / "dev.txt"
-    install = [UV, "pip", "install", "--quiet", "--python", python, "--constraints", pins, wheel]
-    must(install, 300)
+    install = [UV, "pip", "install", "--quiet", "--python", python, "--constraints", pins]
+    must([*install, wheel, extensions], 300)
 
     home = tmp_path / "home"
     home.mkdir()
