@@ -125,9 +125,12 @@ def no_trace(pool):
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.__name__)
 async def test_vanished_clients_leave_no_trace(pool, stage, how):
+    # What earlier tests left for the collector must not go while this one counts.
+    gc.collect()
     before = descriptors()
     await wave(pool, stage, how, CLIENTS)
-    await pool.until(lambda: descriptors() == before)
+    gc.collect()
+    await pool.until(lambda: descriptors() <= before)
     no_trace(pool)
     await pool.until(lambda: pool.gauge("events_waiting") == 0)
     # And the pool is as good as ever.
