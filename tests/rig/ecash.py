@@ -122,17 +122,30 @@ class EcashScene:
         looked = all(each.confirmations in {None, height - each.height + 1} for each in blocks)
         return looked and self.book.paid_blocks() == deep and not self.book.waiting()
 
-    def decide(self, ids, depth):
-        """Finds blocks until keysets have been paid, or left behind by the window.
+    def find_until(self, so, depth):
+        """Finds blocks until something is so; returns what `so` answered.
 
         A block may find no work of its epoch, or not enough to decide a window.
         """
         for _ in range(12):
+            if answer := so():
+                return answer
             self.find(1)
             self.grow(depth)
-            if ids <= self.in_state(FINAL, VOID, EXPIRED):
-                return
         raise AssertionError(self.describe())
+
+    def decide(self, ids, depth):
+        """Finds blocks until keysets have been paid, or left behind by the window."""
+        self.find_until(lambda: ids <= self.in_state(FINAL, VOID, EXPIRED), depth)
+
+    def earn(self, depth):
+        """Redeems until something is paid, and finds blocks as long as nothing is."""
+
+        def redeemed():
+            answers = self.redeem()
+            return answers if paid(answers) > 0 else None
+
+        return self.find_until(redeemed, depth)
 
     def in_state(self, *states):
         """Returns the ids of the keysets in some states."""

@@ -84,10 +84,8 @@ def test_pool_through_orphans_to_expiry(tmp_path):
         scene.check()
         assert all(each["issued_msat"] for each in scene.verify(epoch).values())
         # What was left comes with the next payment.
-        scene.find(1)
-        scene.grow(DEEP)
-        until(lambda: book.balance(POOL, "carry") == 0, scene.describe)
-        assert paid(scene.redeem()) > 0
+        scene.find_until(lambda: book.balance(POOL, "carry") == 0, DEEP)
+        scene.earn(DEEP)
         scene.check()
 
 
@@ -99,9 +97,11 @@ def test_window_pays_slices_and_orphans_take_it_back(tmp_path):
         scene.find(5)
         scene.grow(COINBASE_MATURITY)
         # Slices that the window has left have their price; the last may be paid once more.
-        assert {CLOSED, FINAL} <= {each.state for each in book.keysets(WINDOW)}
-        redeemed = scene.redeem()
-        assert paid(redeemed) > 0
+        scene.find_until(
+            lambda: {CLOSED, FINAL} <= {each.state for each in book.keysets(WINDOW)},
+            COINBASE_MATURITY,
+        )
+        redeemed = scene.earn(COINBASE_MATURITY)
         assert "waits for a block that pays it" in reasons(redeemed)
         issued = scene.check()
         payments = book.events("payment")
@@ -122,8 +122,8 @@ def test_window_pays_slices_and_orphans_take_it_back(tmp_path):
         scene.decide(ids, COINBASE_MATURITY)
         for each in book.keysets(WINDOW):
             assert each.id not in ids or (each.state == FINAL) == (each.theta > 0), each
-        assert book.events("payment") > payments
-        assert paid(scene.redeem()) > 0
+        scene.find_until(lambda: book.events("payment") > payments, COINBASE_MATURITY)
+        scene.earn(COINBASE_MATURITY)
         assert scene.check() > issued
         epoch = min(each.epoch for each in book.keysets(WINDOW) if each.state == FINAL)
         report = scene.verify(epoch)
@@ -169,8 +169,7 @@ def test_network_pays_the_epoch_of_its_own_block_alone(tmp_path):
             # The ledger pays nothing for an epoch whose shares are all tagged for the one before.
             pays = each.height in own and brought > 0
             assert each.state == OPEN or (each.state == FINAL) == pays, each
-        redeemed = scene.redeem()
-        assert paid(redeemed) > 0
+        redeemed = scene.earn(COINBASE_MATURITY)
         assert "" in reasons(redeemed)
         assert reasons(redeemed) & WORTHLESS
         assert scene.check() > 0
