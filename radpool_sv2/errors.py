@@ -19,6 +19,7 @@ __all__ = [
     "FaultyMSPError",
     "InternalError",
     "LocalProtocolError",
+    "NodeError",
     "RadpoolError",
     "RemoteProtocolError",
     "StoreError",
@@ -52,6 +53,22 @@ class RemoteProtocolError(RadpoolError):
         super().__init__(message)
         self.error_code = error_code
         self.peer = peer
+
+
+class NodeError(RadpoolError):
+    """Says that a bitcoin node does not answer, or answers what no healthy node would.
+
+    The node or the way to it is at fault. The reaction is to ask another node, or this one later;
+    nothing is known about what was asked.
+
+    Args:
+        message: Which node, what was asked, and what came instead.
+        node: The node's name in the configuration: its address without credentials.
+    """
+
+    def __init__(self, message: str, node: str = "") -> None:
+        super().__init__(message)
+        self.node = node
 
 
 class FaultyMSPError(RadpoolError):

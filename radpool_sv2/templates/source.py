@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     import trio
 
 __all__ = [
+    "STALE_PREVBLK",
+    "BlockVerdict",
     "ChainEvent",
     "Solution",
     "SubmitResult",
     "SubmitStatus",
     "Template",
     "TemplateSource",
+    "TemplateTransactions",
     "TemplateUpdate",
     "Tip",
     "TipChanged",
 ]
+
+STALE_PREVBLK = "stale-prevblk"
+"""Why a block cannot be judged that builds on another block than the tip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +124,35 @@ class Solution:
     hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateTransactions:
+    """Is what a template's block holds besides the coinbase.
+
+    Args:
+        raw: The transactions with their witnesses, in the order of the block.
+        fees_sats: The fee of each; None when the node does not tell.
+    """
+
+    raw: tuple[bytes, ...]
+    fees_sats: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockVerdict:
+    """Is what consensus says of a block that need not have proof of work.
+
+    Args:
+        valid: Whether the node would take the block, had it proof of work.
+        reason: Bitcoin Core's word for what is wrong, such as `bad-cb-amount`; `STALE_PREVBLK` for
+            a block that does not build on the tip; empty when it is valid.
+        detail: The node's explanation.
+    """
+
+    valid: bool
+    reason: str = ""
+    detail: str = ""
+
+
 class SubmitStatus(Enum):
     """Says what the node answered to a solution."""
 
@@ -192,3 +227,39 @@ class TemplateSource(Protocol):
 
     async def active_blocks(self, hashes: Sequence[bytes]) -> dict[bytes, int | None]:
         """Returns how deep each block is on the active chain, the tip being 1; else None."""
+
+    async def transactions(self, template_id: int) -> TemplateTransactions:
+        """Returns the transactions of a template of this tip or the one before.
+
+        Raises:
+            LocalProtocolError: The template is not remembered.
+            NodeError: The node does not answer.
+        """
+
+    async def known_transactions(self, wtxids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Returns those transactions that the node's mempool has, with their witnesses.
+
+        Raises:
+            NodeError: The node does not answer.
+        """
+
+    async def check_block(self, block: bytes) -> BlockVerdict:
+        """Judges a whole block, with its witnesses, by all rules but the proof of work.
+
+        Raises:
+            NodeError: The node does not answer, or not in time.
+        """
+
+    async def submit_block(self, block: bytes) -> SubmitResult:
+        """Gives a whole block to the node, waiting for it while it is away; idempotent."""
+
+    def constrain(self, size: int, sigops: int) -> None:
+        """Asks that further templates leave room for the coinbase's outputs.
+
+        Args:
+            size: The bytes of all outputs that are going to be added, at most.
+            sigops: Their legacy signature operations, at most.
+        """
+
+    def problems(self) -> list[str]:
+        """Tells what is wrong with the node, in plain words; nothing when it is healthy."""
