@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar
 
 from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.units import tagged_hash
-from radpool_sv2_extensions.ecash.encoding import (
+from radpool_sv2.wire.encoding import (
     F32,
     LONG_COUNT,
     SHORT_COUNT,

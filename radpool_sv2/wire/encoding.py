@@ -1,8 +1,9 @@
-"""Reads and writes the kinds of fields that the ecash messages are made of.
+"""Reads and writes the kinds of fields that the messages of Stratum V2 are made of.
 
-A record is a frozen dataclass whose annotations name its fields' kinds; reading is strict: what is
-cut off, too long, of a wrong length, or followed by anything else is refused, so that whatever can
-be read is written again as the same bytes. All numbers are little-endian.
+A row of fields is a frozen dataclass whose annotations name its fields' kinds; reading is strict:
+what is cut off, too long or of a wrong length is refused. A record is such a row with nothing
+behind it, so that whatever can be read is written again as the same bytes. All numbers are
+little-endian.
 
 Source: SV2, section 3.1, "Data Types Mapping".
 """
@@ -16,16 +17,28 @@ from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, g
 from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = [
+    "B0_32",
+    "B0_64K",
+    "B0_255",
+    "BOOL",
     "F32",
+    "LONG_COUNT",
+    "SHORT_COUNT",
     "SIGNATURE",
+    "STR0_255",
     "U8",
     "U16",
     "U32",
     "U64",
     "U256",
+    "Bytes",
+    "Fields",
+    "Fixed",
+    "Hashes",
     "Items",
     "Nested",
     "Octets",
+    "Optional",
     "Reader",
     "Record",
     "Text",
@@ -39,7 +52,9 @@ SHORT_COUNT = 1
 """Bytes of the count before a SEQ0_255, a B0_255 and a STR0_255."""
 
 LONG_COUNT = 2
-"""Bytes of the count before a SEQ0_64K."""
+"""Bytes of the count before a SEQ0_64K and a B0_64K."""
+
+HASH_LEN = 32
 
 
 class Reader:
@@ -65,6 +80,12 @@ class Reader:
             )
         self._at += count
         return taken
+
+    def rest(self) -> bytes:
+        """Takes all that is left."""
+        left = self._payload[self._at :]
+        self._at = len(self._payload)
+        return left
 
     def finish(self) -> None:
         """Makes sure that nothing is left.
@@ -161,6 +182,83 @@ class Fixed:
         return reader.take(self.length)
 
 
+class Boolean:
+    """Is a BOOL: seven padding bits, which mean nothing, above the one that counts."""
+
+    def write(self, value: bool) -> bytes:  # noqa: FBT001 - the value is the argument
+        """Writes it."""
+        if not isinstance(value, bool):
+            raise LocalProtocolError(f"{value!r} is neither True nor False")
+        return bytes([value])
+
+    def read(self, reader: Reader) -> bool:
+        """Reads it."""
+        return bool(reader.take(1)[0] & 1)
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Is a B0_255, B0_64K or B0_16M, by the bytes of its count, perhaps with a limit of its own."""
+
+    count_size: int
+    limit: int
+
+    def write(self, value: bytes) -> bytes:
+        """Writes the count and the bytes."""
+        if len(value) > self.limit:
+            raise LocalProtocolError(f"{len(value)} bytes: {self.limit} is the most")
+        return len(value).to_bytes(self.count_size, "little") + value
+
+    def read(self, reader: Reader) -> bytes:
+        """Reads them; a count beyond the limit costs nothing."""
+        count = int.from_bytes(reader.take(self.count_size), "little")
+        if count > self.limit:
+            raise RemoteProtocolError(f"{count} bytes: {self.limit} is the most")
+        return reader.take(count)
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """Is a SEQ0_255 or SEQ0_64K of U256: thousands of them are read at once."""
+
+    count_size: int
+    limit: int
+
+    def write(self, value: tuple[bytes, ...]) -> bytes:
+        """Writes the count and the hashes."""
+        if len(value) > self.limit:
+            raise LocalProtocolError(f"{len(value)} hashes: {self.limit} is the most")
+        if any(len(each) != HASH_LEN for each in value):
+            raise LocalProtocolError(f"a hash has {HASH_LEN} bytes, and one here has not")
+        return len(value).to_bytes(self.count_size, "little") + b"".join(value)
+
+    def read(self, reader: Reader) -> tuple[bytes, ...]:
+        """Reads them."""
+        count = int.from_bytes(reader.take(self.count_size), "little")
+        if count > self.limit:
+            raise RemoteProtocolError(f"{count} hashes: {self.limit} is the most")
+        taken = reader.take(count * HASH_LEN)
+        return tuple(taken[at : at + HASH_LEN] for at in range(0, len(taken), HASH_LEN))
+
+
+class Optional(Generic[T]):
+    """Is an OPTION: a count of 0 or 1, and the item."""
+
+    def __init__(self, item: Kind[T]) -> None:
+        self._item = item
+
+    def write(self, value: T | None) -> bytes:
+        """Writes the count and the item, if there is one."""
+        return b"\x00" if value is None else b"\x01" + self._item.write(value)
+
+    def read(self, reader: Reader) -> T | None:
+        """Reads it."""
+        count = reader.take(1)[0]
+        if count > 1:
+            raise RemoteProtocolError(f"{count} items where at most one belongs")
+        return self._item.read(reader) if count else None
+
+
 class Octets:
     """Is a B0_255 of which only some lengths have a meaning; `code` is how a wrong one is told."""
 
@@ -251,7 +349,7 @@ class Nested(Generic[R]):
         return self._record.read(reader)
 
 
-class Record:
+class Fields:
     """Is a row of fields, each annotated with its kind, in the order of the wire.
 
     Attributes:
@@ -262,7 +360,7 @@ class Record:
 
     malformed: ClassVar[str] = ""
 
-    def encode(self) -> bytes:
+    def written(self) -> bytes:
         """Writes all fields.
 
         Raises:
@@ -277,9 +375,30 @@ class Record:
         Raises:
             RemoteProtocolError: They are malformed.
         """
-        record = cls(*(kind.read(reader) for _name, kind in layout(cls)))
-        record.check()
-        return record
+        fields = cls(*(kind.read(reader) for _name, kind in layout(cls)))
+        fields.check()
+        return fields
+
+    def check(self) -> None:
+        """Makes sure that the fields agree with one another; most rows have nothing to check.
+
+        Raises:
+            RemoteProtocolError: They do not.
+        """
+
+
+class Record(Fields):
+    """Is a row of fields with nothing behind it."""
+
+    __slots__ = ()
+
+    def encode(self) -> bytes:
+        """Writes all fields.
+
+        Raises:
+            LocalProtocolError: A value does not fit its field.
+        """
+        return self.written()
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
@@ -297,28 +416,21 @@ class Record:
             raise RemoteProtocolError(str(error), error.error_code or cls.malformed) from error
         return record
 
-    def check(self) -> None:
-        """Makes sure that the fields agree with one another; most records have nothing to check.
 
-        Raises:
-            RemoteProtocolError: They do not.
-        """
+_LAYOUTS: dict[type[Fields], tuple[tuple[str, Kind[Any]], ...]] = {}
 
 
-_LAYOUTS: dict[type[Record], tuple[tuple[str, Kind[Any]], ...]] = {}
-
-
-def layout(record: type[Record]) -> tuple[tuple[str, Kind[Any]], ...]:
-    """Returns the names and kinds of a record's fields."""
-    known = _LAYOUTS.get(record)
+def layout(row: type[Fields]) -> tuple[tuple[str, Kind[Any]], ...]:
+    """Returns the names and kinds of a row's fields."""
+    known = _LAYOUTS.get(row)
     if known is None:
-        hints = get_type_hints(record, include_extras=True)
+        hints = get_type_hints(row, include_extras=True)
         known = tuple(
             (name, hint.__metadata__[0])
             for name, hint in hints.items()
             if hasattr(hint, "__metadata__")
         )
-        _LAYOUTS[record] = known
+        _LAYOUTS[row] = known
     return known
 
 
@@ -329,3 +441,8 @@ U64 = Annotated[int, Unsigned(8, 0xFFFF_FFFF_FFFF_FFFF)]
 F32 = Annotated[float, Float32("invalid-nominal-hashrate")]
 U256 = Annotated[bytes, Fixed(32)]
 SIGNATURE = Annotated[bytes, Fixed(64)]
+BOOL = Annotated[bool, Boolean()]
+B0_32 = Annotated[bytes, Bytes(SHORT_COUNT, 32)]
+B0_255 = Annotated[bytes, Bytes(SHORT_COUNT, 0xFF)]
+B0_64K = Annotated[bytes, Bytes(LONG_COUNT, 0xFFFF)]
+STR0_255 = Annotated[str, Text()]
