@@ -12,7 +12,7 @@ from radpool_sv2.wire.frame import NEGOTIATION
 from radpool_sv2.wire.message.base import Message, messages
 
 __all__ = [
-    "COMMON",
+    "CONNECTION",
     "EXTENSIONS",
     "ChannelEndpointChanged",
     "Protocol",
@@ -149,7 +149,7 @@ class RequestExtensionsError(Message):
     required_extensions: ExtensionTypes
 
 
-COMMON: Final = messages(
+CONNECTION: Final = messages(
     SetupConnection,
     SetupConnectionSuccess,
     SetupConnectionError,
