@@ -41,6 +41,13 @@ $(NUTSHELL)/.synced: requirements/nutshell.txt $(UV)
 	@$(UV) pip sync --quiet --python $(NUTSHELL)/bin/python --require-hashes requirements/nutshell.txt
 	@touch $@
 
+# The node that tests mine on, in a folder of its own: one that is on PATH or in $BITCOIND, else a
+# package of the distribution.
+BITCOIND_DIR := $(or $(RADPOOL_BITCOIND_DIR),.nodes/bitcoind)
+$(BITCOIND_DIR)/.ready: scripts/get-bitcoind
+	@scripts/get-bitcoind $(BITCOIND_DIR)
+	@touch $@
+
 # A deleted shared object is not noticed by the installer's cache, so the package is always offered
 # again and cargo decides what there is to do.
 .PHONY: build native
@@ -60,7 +67,7 @@ test-rust: $(VENV)/.synced
 	@echo "==> Rust tests"
 	@$(CARGO) test --quiet $(MANIFEST) --workspace
 
-test-python: build load $(NUTSHELL)/.synced
+test-python: build load $(NUTSHELL)/.synced $(BITCOIND_DIR)/.ready
 	@echo "==> Python tests"
 	@$(PYTHON) -m pytest
 
