@@ -40,9 +40,6 @@ pub enum EncodeError {
     /// A field has more bytes or items than its length field can say.
     #[error("{message}.{field} is longer than its type allows")]
     TooLong { message: &'static str, field: &'static str },
-    /// The message is only read here: its fields are not all kept.
-    #[error("{message} is only read, never sent")]
-    ReadOnly { message: &'static str },
 }
 
 impl<'frame> Message<'frame> {
@@ -70,9 +67,9 @@ impl<'frame> Message<'frame> {
     /// Appends the whole plain frame, header and payload, to `out`.
     ///
     /// # Errors
-    /// `TooLong` when a field does not fit its type, `ReadOnly` for SetCustomMiningJob. `out` is
-    /// then as before. The messages of fixed length (SubmitSharesStandard, SubmitSharesSuccess,
-    /// SetNewPrevHash, SetTarget, NewMiningJob) never fail.
+    /// `TooLong` when a field does not fit its type; `out` is then as before. The messages of
+    /// fixed length (SubmitSharesStandard, SubmitSharesSuccess, SetNewPrevHash, SetTarget,
+    /// NewMiningJob, SetCustomMiningJobSuccess) never fail.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
@@ -130,6 +127,7 @@ impl<'frame> Message<'frame> {
             Self::SetNewPrevHash(_) => 0x20,
             Self::SetTarget(_) => 0x21,
             Self::SetCustomMiningJob(_) => 0x22,
+            Self::SetCustomMiningJobSuccess(_) => 0x23,
             Self::SetCustomMiningJobError(_) => 0x24,
             Self::SetGroupChannel(_) => 0x25,
         }
@@ -153,6 +151,7 @@ impl<'frame> Message<'frame> {
                 | Self::SetNewPrevHash(_)
                 | Self::SetTarget(_)
                 | Self::SetCustomMiningJob(_)
+                | Self::SetCustomMiningJobSuccess(_)
                 | Self::SetCustomMiningJobError(_)
         )
     }
@@ -190,6 +189,7 @@ const fn name_of(extension_type: u16, msg_type: u8) -> Option<&'static str> {
         (CORE, 0x20) => "SetNewPrevHash",
         (CORE, 0x21) => "SetTarget",
         (CORE, 0x22) => "SetCustomMiningJob",
+        (CORE, 0x23) => "SetCustomMiningJob.Success",
         (CORE, 0x24) => "SetCustomMiningJob.Error",
         (CORE, 0x25) => "SetGroupChannel",
         (NEGOTIATION, 0x00) => "RequestExtensions",

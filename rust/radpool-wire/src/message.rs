@@ -194,11 +194,33 @@ pub struct SetTarget {
     pub maximum_target: [u8; 32],
 }
 
-/// Offers miner-built work; answered with `jd-not-supported` until job declaration exists.
+/// Asks to mine a job of the miner's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetCustomMiningJob {
     pub channel_id: u32,
     pub request_id: u32,
+    /// From the job declarator, at most 255 bytes.
+    pub token: Vec<u8>,
+    pub version: u32,
+    pub prev_hash: [u8; 32],
+    pub min_ntime: u32,
+    pub nbits: u32,
+    pub coinbase_tx_version: u32,
+    /// The coinbase input's script in front of the extranonce, at most 255 bytes.
+    pub coinbase_prefix: Vec<u8>,
+    pub coinbase_tx_input_n_sequence: u32,
+    /// All outputs, with their count as a CompactSize in front; at most 65,535 bytes.
+    pub coinbase_tx_outputs: Vec<u8>,
+    pub coinbase_tx_locktime: u32,
+    /// Siblings of the coinbase from the leaves up, at most 255.
+    pub merkle_path: Vec<[u8; 32]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetCustomMiningJobSuccess {
+    pub channel_id: u32,
+    pub request_id: u32,
+    pub job_id: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,6 +280,7 @@ pub enum Message<'frame> {
     SetNewPrevHash(SetNewPrevHash),
     SetTarget(SetTarget),
     SetCustomMiningJob(SetCustomMiningJob),
+    SetCustomMiningJobSuccess(SetCustomMiningJobSuccess),
     SetCustomMiningJobError(SetCustomMiningJobError),
     SetGroupChannel(SetGroupChannel),
     RequestExtensions(RequestExtensions),

@@ -4,15 +4,16 @@
 
 use super::{CORE, DecodeError, EncodeError, fields::Fields};
 use crate::message::{
-    Message, NewExtendedMiningJob, NewMiningJob, SetNewPrevHash, SetTarget, SubmitSharesError,
-    SubmitSharesExtended, SubmitSharesStandard, SubmitSharesSuccess,
+    Message, NewExtendedMiningJob, NewMiningJob, SetCustomMiningJob, SetCustomMiningJobSuccess,
+    SetNewPrevHash, SetTarget, SubmitSharesError, SubmitSharesExtended, SubmitSharesStandard,
+    SubmitSharesSuccess,
 };
 
 /// The longest extranonce: the field is a B0_32.
 const EXTRANONCE_LEN_MAX: usize = 32;
 
 pub(super) const fn is_hot(extension_type: u16, msg_type: u8) -> bool {
-    extension_type == CORE && matches!(msg_type, 0x15 | 0x1a..=0x1d | 0x1f..=0x21)
+    extension_type == CORE && matches!(msg_type, 0x15 | 0x1a..=0x1d | 0x1f..=0x23)
 }
 
 pub(super) fn decode<'frame>(
@@ -47,6 +48,12 @@ pub(super) fn decode<'frame>(
         0x21 => Message::SetTarget(SetTarget {
             channel_id: fields.u32()?,
             maximum_target: fields.array()?,
+        }),
+        0x22 => Message::SetCustomMiningJob(set_custom_mining_job(&mut fields)?),
+        0x23 => Message::SetCustomMiningJobSuccess(SetCustomMiningJobSuccess {
+            channel_id: fields.u32()?,
+            request_id: fields.u32()?,
+            job_id: fields.u32()?,
         }),
         _ => return Err(DecodeError::UnknownMessage { extension_type: CORE, msg_type }),
     })
@@ -108,6 +115,24 @@ fn new_extended_mining_job(fields: &mut Fields<'_>) -> Result<NewExtendedMiningJ
     })
 }
 
+fn set_custom_mining_job(fields: &mut Fields<'_>) -> Result<SetCustomMiningJob, DecodeError> {
+    Ok(SetCustomMiningJob {
+        channel_id: fields.u32()?,
+        request_id: fields.u32()?,
+        token: fields.bytes_by_u8_length()?.to_vec(),
+        version: fields.u32()?,
+        prev_hash: fields.array()?,
+        min_ntime: fields.u32()?,
+        nbits: fields.u32()?,
+        coinbase_tx_version: fields.u32()?,
+        coinbase_prefix: fields.bytes_by_u8_length()?.to_vec(),
+        coinbase_tx_input_n_sequence: fields.u32()?,
+        coinbase_tx_outputs: fields.bytes_by_u16_length()?.to_vec(),
+        coinbase_tx_locktime: fields.u32()?,
+        merkle_path: fields.hashes_by_u8_count()?,
+    })
+}
+
 /// Appends the payload of a hot message; `None` for any other.
 pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Option<Result<(), EncodeError>> {
     match message {
@@ -161,6 +186,10 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Option<Result<
             put_u32s(out, &[target.channel_id]);
             out.extend_from_slice(&target.maximum_target);
         }
+        Message::SetCustomMiningJob(job) => return Some(encode_custom_job(job, out)),
+        Message::SetCustomMiningJobSuccess(success) => {
+            put_u32s(out, &[success.channel_id, success.request_id, success.job_id]);
+        }
         _ => return None,
     }
     Some(Ok(()))
@@ -210,6 +239,24 @@ fn encode_extended_job(job: &NewExtendedMiningJob, out: &mut Vec<u8>) -> Result<
         put_bytes(out, u16::try_from(bytes.len()).map(u16::to_le_bytes), bytes, NAME, field)?;
     }
     Ok(())
+}
+
+fn encode_custom_job(job: &SetCustomMiningJob, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    const NAME: &str = "SetCustomMiningJob";
+    put_u32s(out, &[job.channel_id, job.request_id]);
+    put_bytes(out, u8::try_from(job.token.len()), &job.token, NAME, "token")?;
+    put_u32s(out, &[job.version]);
+    out.extend_from_slice(&job.prev_hash);
+    put_u32s(out, &[job.min_ntime, job.nbits, job.coinbase_tx_version]);
+    let prefix = &job.coinbase_prefix;
+    put_bytes(out, u8::try_from(prefix.len()), prefix, NAME, "coinbase_prefix")?;
+    put_u32s(out, &[job.coinbase_tx_input_n_sequence]);
+    let outputs = &job.coinbase_tx_outputs;
+    let outputs_len = u16::try_from(outputs.len()).map(u16::to_le_bytes);
+    put_bytes(out, outputs_len, outputs, NAME, "coinbase_tx_outputs")?;
+    put_u32s(out, &[job.coinbase_tx_locktime]);
+    let path = job.merkle_path.as_flattened();
+    put_bytes(out, u8::try_from(job.merkle_path.len()), path, NAME, "merkle_path")
 }
 
 fn put_u32s(out: &mut Vec<u8>, numbers: &[u32]) {

@@ -128,7 +128,7 @@ fn protocol() -> impl Strategy<Value = Protocol> {
     ]
 }
 
-/// Every message but SetCustomMiningJob, which is only read.
+/// Every message.
 pub(crate) fn message(
     tail: impl Strategy<Value = Vec<u8>> + 'static,
 ) -> impl Strategy<Value = AnyMessage> {
@@ -307,7 +307,50 @@ fn work() -> BoxedStrategy<Message<'static>> {
             })
         },
     );
-    prop_oneof![standard, extended, tip, share_and_answers()].boxed()
+    prop_oneof![standard, extended, tip, custom_job(), share_and_answers()].boxed()
+}
+
+fn custom_job() -> BoxedStrategy<Message<'static>> {
+    let job =
+        (
+            any::<([u32; 8], [u8; 32])>(),
+            text(),
+            text(),
+            vec(any::<u8>(), 0..300),
+            vec(any::<[u8; 32]>(), 0..14),
+        )
+            .prop_map(|((numbers, prev_hash), token, prefix, outputs, merkle_path)| {
+                let [
+                    channel_id,
+                    request_id,
+                    version,
+                    min_ntime,
+                    nbits,
+                    tx_version,
+                    sequence,
+                    locktime,
+                ] = numbers;
+                Message::SetCustomMiningJob(SetCustomMiningJob {
+                    channel_id,
+                    request_id,
+                    token,
+                    version,
+                    prev_hash,
+                    min_ntime,
+                    nbits,
+                    coinbase_tx_version: tx_version,
+                    coinbase_prefix: prefix,
+                    coinbase_tx_input_n_sequence: sequence,
+                    coinbase_tx_outputs: outputs,
+                    coinbase_tx_locktime: locktime,
+                    merkle_path,
+                })
+            });
+    let success = any::<[u32; 3]>().prop_map(|[channel_id, request_id, job_id]| {
+        let success = SetCustomMiningJobSuccess { channel_id, request_id, job_id };
+        Message::SetCustomMiningJobSuccess(success)
+    });
+    prop_oneof![job, success].boxed()
 }
 
 fn share_and_answers() -> BoxedStrategy<Message<'static>> {

@@ -28,8 +28,7 @@ fn optional(number: Option<u32>) -> Sv2OptionOwned<u32> {
     Sv2OptionOwned::new(number)
 }
 
-/// SRI's value for one of ours, field by field; `None` for SetCustomMiningJob, of which we keep
-/// two fields only.
+/// SRI's value for one of ours, field by field.
 pub(crate) fn to_sri(message: &Message<'_>) -> Option<AnyMessageOwned> {
     common_to_sri(message)
         .map(AnyMessageOwned::Common)
@@ -195,6 +194,31 @@ fn work_to_sri(message: &Message<'_>) -> Option<MiningOwned> {
                     .unwrap(),
                 coinbase_tx_prefix: it.coinbase_tx_prefix.clone().try_into().unwrap(),
                 coinbase_tx_suffix: it.coinbase_tx_suffix.clone().try_into().unwrap(),
+            })
+        }
+        Message::SetCustomMiningJob(it) => {
+            Sri::SetCustomMiningJob(mining::SetCustomMiningJobOwned {
+                channel_id: it.channel_id,
+                request_id: it.request_id,
+                token: it.token.clone().try_into().unwrap(),
+                version: it.version,
+                prev_hash: it.prev_hash.into(),
+                min_ntime: it.min_ntime,
+                nbits: it.nbits,
+                coinbase_tx_version: it.coinbase_tx_version,
+                coinbase_prefix: it.coinbase_prefix.clone().try_into().unwrap(),
+                coinbase_tx_input_n_sequence: it.coinbase_tx_input_n_sequence,
+                coinbase_tx_outputs: it.coinbase_tx_outputs.clone().try_into().unwrap(),
+                coinbase_tx_locktime: it.coinbase_tx_locktime,
+                merkle_path: Seq0255Owned::new(it.merkle_path.iter().map(Into::into).collect())
+                    .unwrap(),
+            })
+        }
+        Message::SetCustomMiningJobSuccess(it) => {
+            Sri::SetCustomMiningJobSuccess(mining::SetCustomMiningJobSuccess {
+                channel_id: it.channel_id,
+                request_id: it.request_id,
+                job_id: it.job_id,
             })
         }
         Message::SetNewPrevHash(it) => Sri::SetNewPrevHash(mining::SetNewPrevHashOwned {

@@ -11,9 +11,8 @@ use crate::{
         CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
         OpenMiningChannelError, OpenStandardMiningChannel, OpenStandardMiningChannelSuccess,
         Protocol, Reconnect, RequestExtensions, RequestExtensionsError, RequestExtensionsSuccess,
-        SetCustomMiningJob, SetCustomMiningJobError, SetExtranoncePrefix, SetGroupChannel,
-        SetupConnection, SetupConnectionError, SetupConnectionSuccess, UpdateChannel,
-        UpdateChannelError,
+        SetCustomMiningJobError, SetExtranoncePrefix, SetGroupChannel, SetupConnection,
+        SetupConnectionError, SetupConnectionSuccess, UpdateChannel, UpdateChannelError,
     },
 };
 
@@ -53,11 +52,6 @@ pub(in crate::codec) fn decode<'frame>(
                 channel_id: sri.channel_id,
                 extranonce_prefix: sri.extranonce_prefix.to_owned_bytes(),
             })
-        }
-        (CORE, 0x22) => {
-            let sri: mining::SetCustomMiningJob<'_> = parse(name, payload)?;
-            let (channel_id, request_id) = (sri.channel_id, sri.request_id);
-            Message::SetCustomMiningJob(SetCustomMiningJob { channel_id, request_id })
         }
         (CORE, 0x24) => {
             let sri: mining::SetCustomMiningJobError<'_> = parse(name, payload)?;
