@@ -8,7 +8,7 @@ All methods may be called from any thread of the process that made the engine; i
 each raises `InternalError`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias, final
 
 from .keys import ServerIdentity
@@ -28,6 +28,8 @@ class EngineSettings:
         exponent_max: int,
         version_rolling: bool,
         group_jobs: bool,
+        work_selection: bool,
+        rollable_fixed: int | None,
         job_past_ms: int,
         job_stale_ms: int,
         ntime_slack_s: int,
@@ -46,10 +48,13 @@ class EngineSettings:
         requests_per_second_max: int,
         requests_burst_max: int,
         extension_bytes_pending_max: int,
+        custom_jobs_pending_max: int,
+        custom_jobs_kept_max: int,
         setup_frame_bytes_max: int,
         mining_frame_bytes_max: int,
         extension_frame_bytes_max: int,
         ignored_frame_bytes_max: int,
+        custom_job_frame_bytes_max: int,
         seen_tips: int,
         seen_shares_expected: int,
         seen_shares_max: int,
@@ -80,6 +85,10 @@ class EngineSettings:
             exponent_max: The hardest step z, not below `exponent_min`.
             version_rolling: Whether miners may roll the version bits of BIP323.
             group_jobs: Whether channels of one owner and exponent share a group and its jobs.
+            work_selection: Whether clients may select the work themselves: the flag
+                REQUIRES_WORK_SELECTION of SetupConnection is taken, and SetCustomMiningJob.
+            rollable_fixed: Exactly how many bytes, 1 to 28, an extended channel may roll; a client
+                that asks for more is refused. `None` grants 8 to 16, as the client asks.
             job_past_ms: How long a replaced job stays valid on its tip, at least 30,000.
             job_stale_ms: How long a job of an earlier tip is remembered to call its shares stale.
             ntime_slack_s: Seconds by which ntime may run ahead of the clock since the job.
@@ -100,10 +109,15 @@ class EngineSettings:
             requests_per_second_max: Opens, updates and closes of one connection in the long run.
             requests_burst_max: Opens, updates and closes of one connection at once.
             extension_bytes_pending_max: Extension bytes of one connection not yet taken by Python.
+            custom_jobs_pending_max: Custom jobs of one connection that wait for a decision; more
+                are refused with `custom-job-capacity-exhausted`.
+            custom_jobs_kept_max: Custom jobs of one connection that are remembered for shares in
+                flight; the oldest of more are forgotten.
             setup_frame_bytes_max: Payload of SetupConnection.
             mining_frame_bytes_max: Payload of any other core message.
             extension_frame_bytes_max: Payload of a message of a negotiated extension.
             ignored_frame_bytes_max: Payload of a frame that is going to be ignored.
+            custom_job_frame_bytes_max: Payload of SetCustomMiningJob from a client that selects.
             seen_tips: Tips for which header hashes are remembered, at least 2.
             seen_shares_expected: Shares to make room for at each new tip.
             seen_shares_max: Header hashes remembered in all, 11 to 22 bytes each.
@@ -148,6 +162,9 @@ class Template:
         template_output_count: int,
         coinbase_locktime: int,
         merkle_path: Sequence[bytes],
+        price: int = 0,
+        owner_output: bytes | None = None,
+        extranonce_head: bytes = b"",
     ) -> Template:
         """Checks the shapes.
 
@@ -165,6 +182,13 @@ class Template:
             template_output_count: How many these are.
             coinbase_locktime: The coinbase transaction's lock time.
             merkle_path: Siblings of the coinbase from the leaves up, 32 bytes each, internal order.
+            price: What a unit of work on the template is worth, below 2^128; shares keep it.
+            owner_output: Takes the place of the owner tag in every job, for whose shares another
+                pool pays: a serialised output, or `b""` for none. Shares then count by the exponent
+                that their channel had when the job was sent.
+            extranonce_head: Stands between the push of the extranonce and the channels' prefixes,
+                at most 32 bytes: the prefix that another pool gave, and bytes of its extranonce
+                beyond those that the engine fills.
 
         Raises:
             LocalProtocolError: If a part has a shape that no coinbase can have.
@@ -280,6 +304,55 @@ class ShareBatch:
 
         Raises:
             LocalProtocolError: If there is no such share.
+        """
+
+    def template_of(self, index: int) -> int:
+        """Returns the id of the template that a share was mined on.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def job_of(self, index: int) -> int:
+        """Returns the id of a share's job on its connection.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def version_of(self, index: int) -> int:
+        """Returns the header's version of a share.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def ntime_of(self, index: int) -> int:
+        """Returns the header's time of a share.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def nonce_of(self, index: int) -> int:
+        """Returns the header's nonce of a share.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def extranonce_of(self, index: int) -> bytes:
+        """Returns the extranonce of a share behind the template's `extranonce_head`.
+
+        Raises:
+            LocalProtocolError: If there is no such share.
+        """
+
+    def meeting(self, exponent: int) -> list[int]:
+        """Returns the indices of shares whose hash meets the target of an exponent, ascending.
+
+        Raises:
+            LocalProtocolError: If the exponent is above 120.
         """
 
 @final
@@ -406,6 +479,97 @@ class ExponentChanged:
     def channel(self) -> int: ...
     @property
     def exponent(self) -> int: ...
+
+@final
+class ExponentWanted:
+    """Says at which exponent a channel that selects its work should mine from now on.
+
+    The next owner tag that its owner is given should have it. The channel's target follows when a
+    custom job with that tag is accepted.
+    """
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def exponent(self) -> int: ...
+
+@final
+class CustomJobRequested:
+    """Asks for `Engine.accept_custom_job` or `Engine.refuse_custom_job`; the client waits.
+
+    The engine has checked the form: the channel is an extended one, the outputs are as many as they
+    say, the path has at most 32 siblings, the input's script at most 100 bytes, nBits is a target.
+    What it means is for the pool to judge: token, tip, version, times, outputs, path.
+    """
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def request(self) -> int:
+        """The engine's number for the request, unique on the connection."""
+
+    @property
+    def token(self) -> bytes: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def prev_hash(self) -> bytes:
+        """Hash of the block that the job builds on, 32 bytes, internal order."""
+
+    @property
+    def min_ntime(self) -> int: ...
+    @property
+    def nbits(self) -> int: ...
+    @property
+    def coinbase_tx_version(self) -> int: ...
+    @property
+    def coinbase_prefix(self) -> bytes:
+        """The input's script in front of the extranonce."""
+
+    @property
+    def coinbase_sequence(self) -> int: ...
+    @property
+    def coinbase_tx_outputs(self) -> bytes:
+        """All outputs, serialised, without their count."""
+
+    @property
+    def output_count(self) -> int: ...
+    @property
+    def coinbase_locktime(self) -> int: ...
+    @property
+    def merkle_path(self) -> list[bytes]:
+        """Siblings of the coinbase from the leaves up, 32 bytes each, internal order."""
+
+    @property
+    def exponent(self) -> int:
+        """The channel's exponent at the moment."""
+
+    @property
+    def extranonce_len(self) -> int:
+        """Length of the channel's whole extranonce, which follows `coinbase_prefix`."""
+
+@final
+class CustomJobFailed:
+    """Says that a custom job which the pool accepted could not be set; the client was told.
+
+    The code is `stale-chain-tip` when the tip moved meanwhile, `invalid-coinbase-tx-outputs` when
+    the outputs do not have exactly one owner output, that of the owner and exponent given,
+    `invalid-coinbase-prefix` when the input's script does not begin with the height given, and
+    `invalid-nbits` when the target given is easier than nBits.
+    """
+
+    @property
+    def connection(self) -> int: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def request(self) -> int: ...
+    @property
+    def code(self) -> str: ...
 
 @final
 class ChannelReport:
@@ -555,6 +719,10 @@ class BlockFound:
     @property
     def nonce(self) -> int: ...
     @property
+    def extranonce(self) -> bytes:
+        """The extranonce behind the template's `extranonce_head`."""
+
+    @property
     def hash(self) -> bytes:
         """The block's hash, 32 bytes, internal order."""
 
@@ -580,6 +748,9 @@ Event: TypeAlias = (
     | ChannelFailed
     | ChannelUpdated
     | ExponentChanged
+    | ExponentWanted
+    | CustomJobRequested
+    | CustomJobFailed
     | ChannelReport
     | WorkerNamed
     | ExtensionFrame
@@ -765,6 +936,58 @@ class Engine:
             LocalProtocolError: If the reason is no printable ASCII of at most 255 characters.
         """
 
+    def accept_custom_job(
+        self,
+        connection: int,
+        channel: int,
+        request: int,
+        *,
+        template_id: int,
+        account: int,
+        commitment: bytes,
+        rail: int,
+        epoch: int,
+        exponent: int,
+        price: int,
+        height: int,
+        target: bytes,
+    ) -> int:
+        """Makes a custom job the one that a channel mines; returns the command's token.
+
+        The client gets SetTarget when the exponent is not the channel's, then
+        SetCustomMiningJob.Success. The channel's job before counts on for `job_past_ms`. When the
+        engine cannot do it, the client gets SetCustomMiningJob.Error and `CustomJobFailed` follows.
+        A channel that is gone meanwhile has neither.
+
+        Args:
+            connection: As the request says.
+            channel: As the request says.
+            request: As the request says.
+            template_id: The pool's number for it, never reused; not below 2^63, so that no template
+                of a source has it.
+            account: The ledger's number of the owner that shares count for.
+            commitment: The owner's commitment, 32 bytes.
+            rail: How the owner is paid: 0 account, 1 ecash, 2 contract.
+            epoch: The accounting period in the owner output of the job.
+            exponent: The exponent in that output: what a share's hash must meet.
+            price: What a unit of work on the job is worth, below 2^128.
+            height: Height of the block.
+            target: What a solution must meet, 32 bytes, least significant first; it may be harder
+                than the job's nBits.
+
+        Raises:
+            LocalProtocolError: If an argument is out of range.
+        """
+
+    def refuse_custom_job(
+        self, connection: int, channel: int, request: int, error_code: str
+    ) -> int:
+        """Refuses a custom job with an error code; returns the command's token.
+
+        Raises:
+            LocalProtocolError: If the code is no printable ASCII of 1 to 255 characters.
+        """
+
     def set_owner(
         self, connection: int, channel: int, *, account: int, commitment: bytes, rail: int
     ) -> int:
@@ -776,6 +999,8 @@ class Engine:
 
     def set_exponent(self, connection: int, channel: int, exponent: int) -> int:
         """Moves a channel on the ladder; vardiff starts afresh; returns the command's token.
+
+        A channel that selects its work is not moved: `ExponentWanted` follows.
 
         Raises:
             LocalProtocolError: If the exponent is above 120.
@@ -837,3 +1062,41 @@ class Engine:
         `stop`. It blocks for up to the time-out without holding the GIL, and wakes whoever waits
         for the descriptor; a second call does nothing.
         """
+
+def group_attachments(
+    batch: ShareBatch, extension_type: int, msg_type: int
+) -> list[tuple[int, int, int, bytes, list[int]]]:
+    """Groups shares that came by one message of an extension by what they carry.
+
+    Returns:
+        Connection, channel, account, attachment and the indices of the shares that have these in
+        common, in the order in which they come up.
+    """
+
+def run_receipts(
+    batch: ShareBatch,
+    extension_type: int,
+    msg_type: int,
+    excluded: Sequence[int],
+    before: Mapping[tuple[int, int], tuple[int, int, bytes]],
+) -> list[tuple[int, int, int, int, int, int, int, bytes]]:
+    """Extends the running receipts of channels by the shares of a batch.
+
+    Args:
+        batch: The batch.
+        extension_type: Only shares that came by a message of this extension count,
+        msg_type: and only by this one.
+        excluded: Indices of shares that were refused.
+        before: Count, work and root (32 bytes) of the receipt so far, by connection and channel;
+            shares of other channels are passed over.
+
+    Returns:
+        For each channel with shares, in the order in which they come up: connection, channel, last
+        sequence number, number of its shares in the batch and the sum of their work in hashes
+        (u64), then count, work (hashes) and root of the receipt.
+
+    Raises:
+        LocalProtocolError: If a root is not of 32 bytes.
+
+    Source: `spec/11-owner-registration.md`, "Receipts".
+    """
