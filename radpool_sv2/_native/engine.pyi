@@ -162,7 +162,6 @@ class Template:
         template_output_count: int,
         coinbase_locktime: int,
         merkle_path: Sequence[bytes],
-        price: int = 0,
         owner_output: bytes | None = None,
         extranonce_head: bytes = b"",
     ) -> Template:
@@ -182,13 +181,12 @@ class Template:
             template_output_count: How many these are.
             coinbase_locktime: The coinbase transaction's lock time.
             merkle_path: Siblings of the coinbase from the leaves up, 32 bytes each, internal order.
-            price: What a unit of work on the template is worth, below 2^128; shares keep it.
             owner_output: Takes the place of the owner tag in every job, for whose shares another
-                pool pays: a serialised output, or `b""` for none. Shares then count by the exponent
+                pool pays: serialised outputs, or `b""` for none. Shares then count by the exponent
                 that their channel had when the job was sent.
-            extranonce_head: Stands between the push of the extranonce and the channels' prefixes,
-                at most 32 bytes: the prefix that another pool gave, and bytes of its extranonce
-                beyond those that the engine fills.
+            extranonce_head: Stands between the push of the extranonce and the channels' prefixes:
+                the prefix that another pool gave, and bytes of its extranonce beyond those that
+                the engine fills. The push holds at most 75 bytes, the input's script 100.
 
         Raises:
             LocalProtocolError: If a part has a shape that no coinbase can have.
