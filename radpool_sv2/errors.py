@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConfigError",
+    "ConnectionEnded",
     "FaultyMSPError",
     "InternalError",
     "LocalProtocolError",
@@ -69,6 +70,14 @@ class NodeError(RadpoolError):
     def __init__(self, message: str, node: str = "") -> None:
         super().__init__(message)
         self.node = node
+
+
+class ConnectionEnded(RemoteProtocolError):  # noqa: N818 - it is no fault, only an end
+    """Says that a link is no more: the other end closed it, or the network did.
+
+    Nobody need be at fault. The reaction is to let go of whatever belonged to the link, and to
+    connect again where that is of use.
+    """
 
 
 class FaultyMSPError(RadpoolError):

@@ -11,6 +11,7 @@ import_exception!(radpool_sv2.errors, ConfigError);
 import_exception!(radpool_sv2.errors, FaultyMSPError);
 import_exception!(radpool_sv2.errors, InternalError);
 import_exception!(radpool_sv2.errors, LocalProtocolError);
+import_exception!(radpool_sv2.errors, RemoteProtocolError);
 
 /// The operator's configuration or key file cannot be used.
 pub(crate) fn config_error(error: impl Display) -> PyErr {
@@ -20,6 +21,11 @@ pub(crate) fn config_error(error: impl Display) -> PyErr {
 /// The caller used an interface wrongly.
 pub(crate) fn local_error(error: impl Display) -> PyErr {
     LocalProtocolError::new_err(error.to_string())
+}
+
+/// The other end of a link broke the protocol.
+pub(crate) fn remote_error(error: impl Display) -> PyErr {
+    RemoteProtocolError::new_err(error.to_string())
 }
 
 /// An MSP published something provably wrong; `evidence` is what it published.

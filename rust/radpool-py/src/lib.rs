@@ -14,12 +14,13 @@ mod keys;
 mod ledger;
 mod miner;
 mod setting;
+mod wire;
 mod work;
 
 use pyo3::prelude::*;
 
 /// Submodules by name, as `register_submodules` makes them importable.
-const SUBMODULES: [&str; 5] = ["ecash", "engine", "keys", "ledger", "miner"];
+const SUBMODULES: [&str; 6] = ["ecash", "engine", "keys", "ledger", "miner", "wire"];
 
 #[pymodule]
 mod _native {
@@ -78,6 +79,12 @@ mod _native {
     mod miner {
         #[pymodule_export]
         use crate::miner::{Carrier, Miner, MinerStats, News};
+    }
+
+    #[pymodule]
+    mod wire {
+        #[pymodule_export]
+        use crate::wire::{Initiator, Responder, Transport};
     }
 
     #[pymodule_init]
