@@ -14,6 +14,7 @@ from radpool_sv2.errors import ConfigError
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
 from radpool_sv2.minting import open_minting
+from radpool_sv2.pool.register import OwnerRegister
 from radpool_sv2.pool.registry import ExtensionRegistry, find_extensions
 from radpool_sv2.pool.role import Pool
 from radpool_sv2.residence import Serving, reside, tell_serving
@@ -69,7 +70,9 @@ async def run_msp(
         try:
             source = _source(config)
             minting = await open_minting(config, keys, ledger) if config.ecash.enabled else None
-            parts = () if minting is None else minting.parts
+            per_minute_max = config.ledger.new_accounts_per_minute_max
+            register = OwnerRegister(ledger, keys.msp, new_per_minute_max=per_minute_max)
+            parts = (register, *(() if minting is None else minting.parts))
             extensions = ExtensionRegistry(factories, config.extensions.required, parts)
             pool = Pool(config, keys, ledger, source, extensions, listen=sv2_listen)
             web = _Web(config, pool, minting, http_listen or config.http.listen)

@@ -1,8 +1,8 @@
 """`radpool miner`: mines on a pool with this machine's processors, and for ecash with a wallet.
 
-With `--wallet` the shares are carried by the extension `ecash`, whose side (`radpool_sv2.miner`)
-runs beside the native miner: it gives each share its claim, takes in the signatures, and ends the
-run when the pool cheats.
+With `--wallet` or `--owner` the shares are carried by an extension, whose side
+(`radpool_sv2.miner`) runs beside the native miner: it gives each share what it is to carry, takes
+in what the pool signs, and ends the run when the pool cheats.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ LEAVING_LOOKS_MAX = 300
 EVENTS_SHOWN = 6
 WALLET_EXTENSION = "ecash"
 """The extension that fills wallets."""
+OWNER_EXTENSION = "share_ownership"
+"""The extension that makes shares the property of a key."""
 UNSIGNED_MAX = 3
 """Shares without a token that a pool may owe by default. Source: `spec/08-wallet-recovery.md`."""
 
@@ -68,6 +70,7 @@ def miner(  # noqa: PLR0913 - one argument for each option
     sign_mode: Literal["eager", "lazy"] = "eager",
     unsigned_max: Annotated[int, Parameter(validator=Number(gte=1, lte=32))] = UNSIGNED_MAX,
     mint_url: str | None = None,
+    owner: Path | None = None,
 ) -> None:
     """Mines on a pool with this CPU. Good for trying a pool out; it earns nothing on a real chain.
 
@@ -91,20 +94,15 @@ def miner(  # noqa: PLR0913 - one argument for each option
             or none came for 10 s. It goes on when the pool has signed them.
         mint_url: Where the mint's HTTP interface is, to see there too that all miners are shown the
             same keys; by default the place that the pool names.
+        owner: Mine under a key of your own, which is in this directory or made there; the pool
+            signs for every share, and the receipts are kept beside it. Needs an extended channel.
     """
     host, port = parse_address(connect)
+    extension, directory = _extension(wallet, owner, kind)
     options = None
-    if wallet is not None:
-        if kind == "standard":
-            raise ConfigError(
-                "shares of a standard channel cannot carry claims: mining for a wallet needs an "
-                "extended channel",
-                key="--kind",
-                value=kind,
-                allowed="extended, which is the default",
-            )
+    if directory is not None:
         options = SideOptions(
-            wallet=wallet,
+            directory=directory,
             policy=policy,
             sign_mode=sign_mode,
             unsigned_max=unsigned_max,
@@ -125,7 +123,32 @@ def miner(  # noqa: PLR0913 - one argument for each option
         )
 
     show = _JsonView() if json else _LiveView(connect, user, trusted=key is not None)
-    trio.run(_mine, make, options, show, seconds)
+    trio.run(_mine, make, (extension, options), show, seconds)
+
+
+def _extension(wallet: Path | None, owner: Path | None, kind: str) -> tuple[str, Path | None]:
+    """Returns the extension that carries the shares, and its directory.
+
+    Raises:
+        ConfigError: The options contradict each other.
+    """
+    if wallet is not None and owner is not None:
+        raise ConfigError(
+            "a share earns a token, which is its bearer's, or belongs to a key: not both",
+            key="--owner",
+            value=str(owner),
+            allowed="either --wallet or --owner",
+        )
+    directory = owner if wallet is None else wallet
+    if directory is not None and kind == "standard":
+        raise ConfigError(
+            "shares of a standard channel carry nothing else: --wallet and --owner need an "
+            "extended channel",
+            key="--kind",
+            value=kind,
+            allowed="extended, which is the default",
+        )
+    return (OWNER_EXTENSION if wallet is None else WALLET_EXTENSION), directory
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -151,20 +174,22 @@ def parse_address(text: str) -> tuple[str, int]:
 
 async def _mine(
     make: Callable[[MinerSide | None], Miner],
-    options: SideOptions | None,
+    asked: tuple[str, SideOptions | None],
     view: _JsonView | _LiveView,
     seconds: float | None,
 ) -> None:
-    async with _open_side(options) as side:
+    async with _open_side(*asked) as side:
         await _run(make(side), view, seconds, side)
 
 
 @asynccontextmanager
-async def _open_side(options: SideOptions | None) -> AsyncIterator[MinerSide | None]:
+async def _open_side(
+    extension: str, options: SideOptions | None
+) -> AsyncIterator[MinerSide | None]:
     if options is None:
         yield None
         return
-    async with find_side(WALLET_EXTENSION)(options) as side:
+    async with find_side(extension)(options) as side:
         yield side
 
 
@@ -301,7 +326,7 @@ def _figures(event: str, stats: MinerStats, side: MinerSide | None = None) -> di
         "latency_p99_us": stats.latency_p99_us,
         "last_end": stats.last_end,
     }
-    return figures if side is None else figures | {"wallet": side.figures()}
+    return figures if side is None else figures | {side.word: side.figures()}
 
 
 class _LiveView:

@@ -31,14 +31,14 @@ class SideOptions:
     """Is what the user said.
 
     Attributes:
-        wallet: The directory of the wallet.
+        directory: Where the side keeps what is its user's: the wallet, or the owner's key.
         policy: The only epoch policy that will do; None for whichever the pool prefers.
         sign_mode: The only mode of signing that will do.
         unsigned_max: How many shares may go without a token before no more are submitted.
         mint_url: Where the mint answers over HTTP; None for where the pool says.
     """
 
-    wallet: Path
+    directory: Path
     policy: str | None
     sign_mode: str
     unsigned_max: int
@@ -46,7 +46,13 @@ class SideOptions:
 
 
 class MinerSide(Protocol):
-    """Is one side of a conversation whose other side is the pool's extension."""
+    """Is one side of a conversation whose other side is the pool's extension.
+
+    Attributes:
+        word: What its figures are called among the miner's.
+    """
+
+    word: str
 
     @property
     def carrier(self) -> Carrier:

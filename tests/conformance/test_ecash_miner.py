@@ -74,7 +74,7 @@ async def wallet(tmp_path):
 
 def make_side(wallet, tmp_path, mint_url=None):
     options = SideOptions(
-        wallet=tmp_path / "wallet",
+        directory=tmp_path / "wallet",
         policy=None,
         sign_mode="eager",
         unsigned_max=K,

@@ -49,7 +49,7 @@ def options(tmp_path, **change):
     return SideOptions(
         **(
             {
-                "wallet": tmp_path / "wallet",
+                "directory": tmp_path / "wallet",
                 "policy": None,
                 "sign_mode": "eager",
                 "unsigned_max": 3,

@@ -135,6 +135,8 @@ class EcashMiner:
         witness: The second path.
     """
 
+    word = "wallet"
+
     def __init__(
         self, wallet: Wallet, options: SideOptions, witness: Witness | None = None
     ) -> None:
@@ -277,7 +279,7 @@ class EcashMiner:
         self._mint = terms.mint_pubkey
         running = None
         if self._sign_mode == LAZY:
-            running = RunningReceipt(self._mint, channel, self._options.wallet)
+            running = RunningReceipt(self._mint, channel, self._options.directory)
         self._session = _Session(number, terms, running)
         self.claims.begin()
         announced = self._announced.get(terms.keyset_id)
@@ -547,5 +549,5 @@ async def open_side(options: SideOptions) -> AsyncIterator[EcashMiner]:
     Raises:
         ConfigError: There is no wallet in the directory.
     """
-    async with Wallet.using(options.wallet) as wallet:
+    async with Wallet.using(options.directory) as wallet:
         yield EcashMiner(wallet, options)
