@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from radpool_sv2.chain.address import script_from_address
 from radpool_sv2.config import MspConfig, load
 from radpool_sv2.errors import ConfigError, LocalProtocolError
 from radpool_sv2.installation import ECASH
 from radpool_sv2.keyfile import DAY_S, load_keys, load_mint_seed
+from radpool_sv2.network import NETWORKS, script_from_address
 from radpool_sv2.residence import is_running
 
 if TYPE_CHECKING:
@@ -151,11 +151,11 @@ def _keys(config: MspConfig) -> Iterator[Finding]:
 def _payout(config: MspConfig) -> Iterator[Finding]:
     address = config.templates.payout_address
     try:
-        script_from_address(address)
+        script_from_address(address, NETWORKS[config.templates.network])
     except LocalProtocolError as error:
         yield _bad("payout address", f"templates.payout_address: {error}")
     else:
-        yield _good("payout address", f"blocks pay {address}")
+        yield _good("payout address", f"blocks pay {address} on {config.templates.network}")
 
 
 def _mint(config: MspConfig) -> Iterator[Finding]:

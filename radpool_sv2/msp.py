@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from radpool_sv2.chain.supervisor import EmbeddedChain
 from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.keyfile import load_keys
@@ -18,8 +17,8 @@ from radpool_sv2.pool.register import OwnerRegister
 from radpool_sv2.pool.registry import ExtensionRegistry, find_extensions
 from radpool_sv2.pool.role import Pool
 from radpool_sv2.residence import Serving, reside, tell_serving
+from radpool_sv2.sources import choose_source
 from radpool_sv2.supervision import Role, RunRole, stop_on_signal, supervise
-from radpool_sv2.templates.embedded import EmbeddedSource
 from radpool_sv2.templates.source import ChainEvent, TemplateUpdate
 from radpool_sv2.web import serve_http
 from radpool_sv2.web.window import Window
@@ -68,7 +67,7 @@ async def run_msp(
             recent_shares_max=config.ledger.replay_shares,
         )
         try:
-            source = _source(config)
+            source = choose_source(config.templates, config.node.data_dir / "templates")
             minting = await open_minting(config, keys, ledger) if config.ecash.enabled else None
             per_minute_max = config.ledger.new_accounts_per_minute_max
             register = OwnerRegister(ledger, keys.msp, new_per_minute_max=per_minute_max)
@@ -102,16 +101,6 @@ def _set_limits() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # A core file would hold the keys.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _source(config: MspConfig) -> TemplateSource:
-    chain = EmbeddedChain(
-        config.templates.chain_dir,
-        block_zeros=config.templates.block_zeros,
-        payments_per_minute=config.templates.payments_per_minute,
-        template_interval_s=config.templates.interval_s,
-    )
-    return EmbeddedSource(chain)
 
 
 def _follow(source: TemplateSource, pool: Pool) -> RunRole:

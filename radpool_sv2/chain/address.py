@@ -1,73 +1,15 @@
-"""Turns regtest addresses into output scripts and back (BIP 173, BIP 350, base58check)."""
+"""Turns regtest addresses into output scripts and back: the embedded chain knows no others."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from radpool_sv2 import network
 
-from radpool_sv2.errors import LocalProtocolError
-from radpool_sv2.units import sha256d
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["HRP", "address_from_script", "script_from_address"]
-
-HRP: Final = "bcrt"
-_BASE32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_GENERATORS: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-# Checksum constants: bech32 is for witness version 0, bech32m for all later ones.
-_BECH32: Final = 1
-_BECH32M: Final = 0x2BC830A3
-_BASE58_LENGTHS: Final = (26, 36)
-_P2PKH_VERSION: Final = 0x6F
-_P2SH_VERSION: Final = 0xC4
-
-
-def _polymod(values: Iterable[int]) -> int:
-    checksum = 1
-    for value in values:
-        top = checksum >> 25
-        checksum = (checksum & 0x1FFFFFF) << 5 ^ value
-        for bit, generator in enumerate(_GENERATORS):
-            if top >> bit & 1:
-                checksum ^= generator
-    return checksum
-
-
-def _expanded_hrp() -> list[int]:
-    return [ord(c) >> 5 for c in HRP] + [0] + [ord(c) & 31 for c in HRP]
-
-
-def _regroup(data: Iterable[int], from_bits: int, to_bits: int, *, pad: bool) -> list[int]:
-    accumulator = bits = 0
-    groups: list[int] = []
-    for value in data:
-        accumulator = accumulator << from_bits | value
-        bits += from_bits
-        while bits >= to_bits:
-            bits -= to_bits
-            groups.append(accumulator >> bits & (1 << to_bits) - 1)
-        accumulator &= (1 << bits) - 1
-    if pad and bits:
-        groups.append(accumulator << to_bits - bits & (1 << to_bits) - 1)
-    elif not pad and (bits >= from_bits or accumulator):
-        raise LocalProtocolError("the address has padding bits that are not zero")
-    return groups
+__all__ = ["address_from_script", "script_from_address"]
 
 
 def address_from_script(script: bytes) -> str | None:
     """Returns the regtest address of a witness program's script, or None for other scripts."""
-    if not 4 <= len(script) <= 42 or script[1] != len(script) - 2:
-        return None
-    if script[0] != 0 and not 0x51 <= script[0] <= 0x60:
-        return None
-    version = script[0] - 0x50 if script[0] else 0
-    data = [version, *_regroup(script[2:], 8, 5, pad=True)]
-    constant = _BECH32M if version else _BECH32
-    checksum = _polymod([*_expanded_hrp(), *data, *[0] * 6]) ^ constant
-    data += [checksum >> 5 * (5 - i) & 31 for i in range(6)]
-    return f"{HRP}1" + "".join(_BASE32[value] for value in data)
+    return network.address_from_script(script, network.REGTEST)
 
 
 def script_from_address(address: str) -> bytes:
@@ -76,53 +18,4 @@ def script_from_address(address: str) -> bytes:
     Raises:
         LocalProtocolError: It is not an address of this chain; the message says why.
     """
-    if address.lower().startswith(HRP + "1"):
-        return _witness_script(address)
-    if address.lower().startswith(("bc1", "tb1")):
-        raise LocalProtocolError(
-            f"{address} belongs to another network; the embedded chain is regtest: {HRP}1…"
-        )
-    return _base58_script(address)
-
-
-def _witness_script(address: str) -> bytes:
-    if address not in (address.lower(), address.upper()):
-        raise LocalProtocolError(f"{address} mixes upper and lower case")
-    text = address.lower()[len(HRP) + 1 :]
-    if len(address) > 90 or any(c not in _BASE32 for c in text):
-        raise LocalProtocolError(f"{address} is too long or has a character that is not bech32")
-    data = [_BASE32.index(c) for c in text]
-    if len(data) < 8:
-        raise LocalProtocolError(f"{address} is too short")
-    version = data[0]
-    if _polymod([*_expanded_hrp(), *data]) != (_BECH32M if version else _BECH32):
-        raise LocalProtocolError(f"the checksum of {address} is wrong: a mistyped character?")
-    program = bytes(_regroup(data[1:-6], 5, 8, pad=False))
-    lengths = range(2, 41) if version else (20, 32)
-    if version > 16 or len(program) not in lengths:
-        raise LocalProtocolError(f"{address} has no valid witness program")
-    return bytes([0x50 + version if version else 0, len(program)]) + program
-
-
-def _base58_script(address: str) -> bytes:
-    digits = [_BASE58.find(character) for character in address]
-    if not _BASE58_LENGTHS[0] <= len(digits) <= _BASE58_LENGTHS[1] or min(digits) < 0:
-        raise LocalProtocolError(
-            f"{address[:90]!r} is not a regtest address ({HRP}1…, m…, n… or 2…)"
-        )
-    if digits[0] == 0:
-        raise LocalProtocolError(f"{address} belongs to mainnet; the embedded chain is regtest")
-    number = 0
-    for digit in digits:
-        number = number * 58 + digit
-    if number >= 1 << 200:
-        raise LocalProtocolError(f"{address} is too long for an address")
-    data = number.to_bytes(25, "big")
-    if sha256d(data[:21])[:4] != data[21:]:
-        raise LocalProtocolError(f"the checksum of {address} is wrong: a mistyped character?")
-    payload = data[1:21]
-    if data[0] == _P2PKH_VERSION:
-        return b"\x76\xa9\x14" + payload + b"\x88\xac"
-    if data[0] == _P2SH_VERSION:
-        return b"\xa9\x14" + payload + b"\x87"
-    raise LocalProtocolError(f"{address} belongs to another network; the embedded chain is regtest")
+    return network.script_from_address(address, network.REGTEST)

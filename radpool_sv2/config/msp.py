@@ -24,6 +24,7 @@ from radpool_sv2.config.setting import (
     path,
     text,
 )
+from radpool_sv2.config.template import Templates, check_templates
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.units import EXPONENT_MAX
 
@@ -274,56 +275,6 @@ class LedgerSection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Templates:
-    """Where blocks to mine come from."""
-
-    source: str = choice(
-        "embedded",
-        ("embedded",),
-        about="embedded is a regtest chain inside this node, run by Bitcoin Core's consensus "
-        "engine: its coins are worth nothing.",
-        why="It needs no set-up.",
-    )
-    chain_dir: Path = path(
-        "data/chain",
-        about="Directory of the embedded chain.",
-        why="In the data directory.",
-    )
-    block_zeros: int = integer(
-        24,
-        0,
-        48,
-        unit="leading zero bits",
-        about="Blocks with fewer leading zero bits in their hash are not taken by the embedded "
-        "chain. Regtest itself asks one bit, so that nearly every share would be a block.",
-        why="2^24 hashes: some ten seconds of three CPU miners.",
-    )
-    payments_per_minute: int = integer(
-        0,
-        0,
-        600,
-        unit="payments a minute",
-        about="How many payments between made-up wallets the embedded chain makes, so that blocks "
-        "have transactions and fees.",
-        why="A chain should do by itself only what it is asked to; the demo asks for some.",
-    )
-    interval_s: int = integer(
-        5,
-        1,
-        3600,
-        unit="seconds",
-        about="How often new transactions make a new template, at most. A new block always does.",
-        why="Fees grow slowly; each template is a new job for every channel.",
-    )
-    payout_address: str = text(
-        REQUIRED,
-        bytes_max=100,
-        about="The address that the coinbase of every block pays.",
-        why="It has no default: `radpool init msp` makes a key and an address for regtest.",
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Http:
     """Metrics and status pages: read only, without passwords, so keep them to this machine."""
 
@@ -388,8 +339,10 @@ class MspConfig:
         """Checks what concerns several keys.
 
         Raises:
-            ConfigError: The mint is enabled with settings that do not fit each other.
+            ConfigError: The mint is enabled with settings that do not fit each other, or the
+                template source lacks something.
         """
+        check_templates(self.templates)
         if not self.ecash.enabled:
             return
         if self.ecash.unit_exponent > self.mining.exponent_min:

@@ -166,6 +166,20 @@ def path(default: object, *, about: str, why: str) -> Any:
     return _field(Setting(read, default, about, why, allowed))
 
 
+def paths(default: object, *, about: str, why: str) -> Any:
+    """Declares a list of files; relative ones start at the configuration file."""
+
+    def read(value: object, base: Path) -> tuple[Path, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise ValueError('give a list of paths: ["one", "two"]')
+        return tuple(base / Path(item).expanduser() for item in value)
+
+    allowed = (
+        "a list of paths, which may be empty; relative ones start at the directory of this file"
+    )
+    return _field(Setting(read, default, about, why, allowed))
+
+
 def names(default: object, *, about: str, why: str) -> Any:
     """Declares a list of names."""
 

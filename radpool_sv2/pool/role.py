@@ -116,7 +116,7 @@ class Pool:
         self.ledger = ledger
         self._source = source
         self._extensions = extensions
-        self._script = payout_script(config.templates.payout_address)
+        self._script = payout_script(config.templates.payout_address, config.templates.network)
         socket = source.solution_socket()
         self._settings = engine_settings(
             config, keys.msp.public, extensions, None if socket is None else str(socket)

@@ -6,8 +6,8 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Final
 
 from radpool_sv2._native.engine import EngineSettings
-from radpool_sv2.chain.address import script_from_address
 from radpool_sv2.errors import ConfigError, LocalProtocolError
+from radpool_sv2.network import NETWORKS, script_from_address
 
 if TYPE_CHECKING:
     from radpool_sv2.config import MspConfig
@@ -18,14 +18,14 @@ __all__ = ["SOLUTION_LOG", "engine_settings", "payout_script"]
 SOLUTION_LOG: Final = "blocks.jsonl"
 
 
-def payout_script(address: str) -> bytes:
+def payout_script(address: str, network: str) -> bytes:
     """Makes the output script that blocks pay.
 
     Raises:
-        ConfigError: It is no address of the chain that is mined on.
+        ConfigError: It is no address of the network that is mined on.
     """
     try:
-        return script_from_address(address)
+        return script_from_address(address, NETWORKS[network])
     except LocalProtocolError as error:
         raise ConfigError(
             str(error), key="templates.payout_address", value=repr(address)

@@ -48,13 +48,13 @@ def test_known_addresses():
     [
         ("bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq", "another network"),
         ("tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx", "another network"),
-        ("1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "mainnet"),
+        ("1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "another network"),
         ("3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy", "another network"),
         ("bcrt1Qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "upper and lower"),
         ("bcrt1", "too short"),
-        ("", "not a regtest address"),
+        ("", "not an address of regtest"),
         ("mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfo", "checksum"),
-        ("x" * 5000, "not a regtest address"),
+        ("x" * 5000, "not an address of regtest"),
     ],
 )
 def test_refusals_say_why(address, says):

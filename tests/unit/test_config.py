@@ -133,3 +133,54 @@ def test_endpoints_print_as_they_read(text):
 def test_endpoints_that_are_none(text):
     with pytest.raises(ValueError, match=r"."):
         Endpoint.parse(text)
+
+
+BITCOIND = """
+[keys]
+authority_public_key = "key"
+[templates]
+payout_address = "bc1q"
+source = "bitcoind"
+network = "main"
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "says"),
+    [
+        ("", "rpc_urls", "needs the node's RPC interface"),
+        ('rpc_urls = ["127.0.0.1:8332"]', "rpc_urls", "is no address"),
+        ('rpc_urls = ["http://127.0.0.1"]', "rpc_urls", "is no address"),
+        ('rpc_urls = ["http://me:pw@127.0.0.1:8332"]', "rpc_urls", "rpc_password_file"),
+        ('rpc_urls = ["http://127.0.0.1:8332/wallet/x"]', "rpc_urls", "more than scheme"),
+        ('rpc_urls = ["http://127.0.0.1:8332"]', "rpc_cookie_files", "1 nodes"),
+        (
+            'rpc_urls = ["http://127.0.0.1:8332"]\nrpc_user = "u"\nrpc_cookie_files = ["c"]',
+            "rpc_cookie_files",
+            "rpc_user logs in",
+        ),
+        (
+            'rpc_urls = ["http://a:1", "http://b:1"]\nrpc_user = "u"\nzmq_urls = ["tcp://a:2"]',
+            "zmq_urls",
+            "one address for each node",
+        ),
+        (
+            'rpc_urls = ["http://a:1"]\nrpc_user = "u"\nzmq_urls = ["http://a:2"]',
+            "zmq_urls",
+            "is no address",
+        ),
+    ],
+)
+def test_nodes_that_cannot_be_asked_are_refused(more, key, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        loads(MspConfig, BITCOIND + more, FILE)
+    assert caught.value.key == f"templates.{key}"
+    assert "pw" not in str(caught.value)
+
+
+def test_nodes_are_named_in_the_configuration():
+    more = 'rpc_urls = ["http://127.0.0.1:8332"]\nrpc_cookie_files = ["../b/.cookie"]'
+    config = loads(MspConfig, BITCOIND + more, FILE)
+    assert config.templates.rpc_cookie_files == (Path("/srv/msp/../b/.cookie"),)
+    with pytest.raises(ConfigError, match="embedded chain is regtest"):
+        loads(MspConfig, BITCOIND.replace("bitcoind", "embedded"), FILE)
