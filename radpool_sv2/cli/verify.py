@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from radpool_sv2.cli.claim import claim
+from radpool_sv2.cli.receipt import receipt
 from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
 from radpool_sv2.verify import EpochReport, verify_export
 
@@ -29,6 +30,7 @@ Found = TypeVar("Found")
 
 app = App(name="verify")
 app.command(claim)
+app.command(receipt)
 
 RAILS = ("account", "ecash", "contract")
 

@@ -10,6 +10,7 @@ from layout import (
     Draft,
     Owner,
     Share,
+    Sums,
     commitment_of,
     height_push,
     le,
@@ -77,32 +78,36 @@ def bodies() -> list[dict[str, Any]]:
     return cases + refused
 
 
-def trees() -> list[dict[str, Any]]:
+def sums_row(sums: Sums) -> dict[str, str]:
+    return dict(zip(("work", "value"), map(str, sums), strict=False))
+
+
+def trees(version: int) -> list[dict[str, Any]]:
     cases = []
     for count in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13]:
         records = [named(f"record {count} {i}", 18 + i) for i in range(count)]
         works = [2 ** (13 * i % 121) for i in range(count)]
-        leaves = [leaf(record, work) for record, work in zip(records, works, strict=True)]
+        values = [int.from_bytes(named(f"value {count} {i}", 15)) for i in range(count)]
+        sums = [(work, value)[:version] for work, value in zip(works, values, strict=True)]
+        leaves = [leaf(record, *parts) for record, parts in zip(records, sums, strict=True)]
         root = levels(leaves)[-1][0]
+        paths = [proof(leaves, index) for index in range(count)]
         cases.append(
             {
-                "id": f"tree-{count}",
+                "id": f"tree-{count}" if version == 2 else f"tree-of-version-1-{count}",
                 "inputs": {
                     "leaves": [
-                        {"record": record.hex(), "work": str(work)}
-                        for record, work in zip(records, works, strict=True)
+                        {"record": record.hex(), **sums_row(parts)}
+                        for record, parts in zip(records, sums, strict=True)
                     ]
                 },
                 "expected": {
                     "leaf_hashes": [node[0].hex() for node in leaves],
                     "root": root[0].hex(),
-                    "work": str(root[1]),
+                    **sums_row(root[1]),
                     "paths": [
-                        [
-                            {"hash": node[0].hex(), "work": str(node[1])}
-                            for node in proof(leaves, index)
-                        ]
-                        for index in range(count)
+                        [{"hash": node[0].hex(), **sums_row(node[1])} for node in path]
+                        for path in paths
                     ],
                 },
             }
@@ -116,9 +121,11 @@ def batch(name: str, draft: Draft) -> dict[str, Any]:
     for share in draft.shares:
         assert share.zeros(MSP_KEY) >= share.z, f"{name}: a share without its work"
         epoch = max(share.owner.epoch, draft.epoch_min)
-        total = sums.setdefault((share.owner.commitment.hex(), epoch, share.owner.rail), [0, 0])
+        place = share.owner.commitment.hex(), epoch, share.owner.rail
+        total = sums.setdefault(place, [0, 0, 0])
         total[0] += 1
         total[1] += 2**share.z
+        total[2] += draft.value_of(share)
     assert draft.root is not None
     return {
         "id": f"batch-{name}",
@@ -128,10 +135,12 @@ def batch(name: str, draft: Draft) -> dict[str, Any]:
             "previous": draft.previous.hex(),
             "time_ms": draft.time_ms,
             "epoch_min": draft.epoch_min,
+            "weight": dict(zip(("mode", "scale", "base"), draft.weight, strict=True)),
             "bodies": [body.to_json() for body in places],
             "shares": [
                 {
                     "body": places.index(share.body),
+                    "price": str(share.price),
                     "commitment": share.owner.commitment.hex(),
                     "epoch": share.owner.epoch,
                     "rail": share.owner.rail,
@@ -151,11 +160,19 @@ def batch(name: str, draft: Draft) -> dict[str, Any]:
             "hash": draft.hash().hex(),
             "count": draft.count,
             "work": str(draft.work),
+            "value": str(draft.value),
             "root": draft.root.hex(),
             "header_hashes": [share.hash(MSP_KEY).hex() for share in draft.shares],
             "sums": [
-                {"commitment": owner, "epoch": epoch, "rail": rail, "count": n, "work": str(work)}
-                for (owner, epoch, rail), (n, work) in sorted(sums.items())
+                {
+                    "commitment": owner,
+                    "epoch": epoch,
+                    "rail": rail,
+                    "count": n,
+                    "work": str(work),
+                    "value": str(value),
+                }
+                for (owner, epoch, rail), (n, work, value) in sorted(sums.items())
             ],
         },
     }
@@ -184,14 +201,48 @@ def batches() -> list[dict[str, Any]]:
     )
     bare = Draft(SECRET, [share(ALICE, BARE, 2, 0, ntime=5)], epoch_min=0)
     steps = Draft(SECRET, [share(ALICE, PLAIN, z, 200 + z) for z in (0, 7, 8, 11)])
+    prices = [
+        share(ALICE, PLAIN, 3, 300, price=0),
+        share(BOB, PLAIN, 2, 301, price=2786119680000000000),
+        share(ALICE, DEEP, 5, 302, price=2**122),
+        share(BOB, PLAIN, 4, 303, price=0),
+        share(BOB, PLAIN, 4, 304, price=1),
+    ]
+    priced = Draft(SECRET, prices, weight=(2, 112, 2))
+    slices = [share(ALICE, PLAIN, 1, 305, price=6_000_000), share(BOB, PLAIN, 2, 306, price=0)]
     named_drafts = {
         "of-one-share": first,
         "of-five-shares": second,
         "of-thirteen-shares": third,
         "without-extranonce": bare,
         "of-one-owner-at-four-steps": steps,
+        "of-one-template-at-three-prices": priced,
+        "weighed-by-slices": Draft(SECRET, slices, weight=(3, 0, 0)),
     }
     return [batch(name, draft) for name, draft in named_drafts.items()]
+
+
+def batches_1() -> list[dict[str, Any]]:
+    """Batches without prices, which are read and not written any more."""
+    shares = [share(ALICE, PLAIN, 4, 2), share(BOB_ECASH, DEEP, 0, 4), share(BOB, PLAIN, 9, 3)]
+    drafts = {
+        "one-share": Draft(SECRET, [share(ALICE, PLAIN, 0, 1)], version=1),
+        "three-shares": Draft(SECRET, shares, sequence=7, epoch_min=3, version=1),
+    }
+    return [
+        {
+            "id": f"batch-of-version-1-{name}",
+            "inputs": {"blob": draft.blob().hex(), "bodies": draft.body_map()},
+            "expected": {
+                "blob": draft.blob().hex(),
+                "bodies": draft.body_map(),
+                "hash": draft.hash().hex(),
+                "work": str(draft.work),
+                "header_hashes": [each.hash(MSP_KEY).hex() for each in draft.shares],
+            },
+        }
+        for name, draft in drafts.items()
+    ]
 
 
 def refusal(name: str, code: str, blob: bytes, body_map: dict[str, str]) -> dict[str, Any]:
@@ -208,14 +259,16 @@ def form_refusals() -> list[dict[str, Any]]:
     pair = Draft(SECRET, [one, two])
     right, known = pair.blob(), pair.body_map()
     owners = [ALICE.entry(), BOB.entry()]
-    digests = [PLAIN.digest(), DEEP.digest()]
+    entries = [pair.entry(one), pair.entry(two)]
     head_len = len(pair.head())
     cuts = {
         "empty": 0,
         "in-the-magic": 3,
-        "in-the-head": 90,
+        "in-the-head": 88,
+        "in-the-weight": 91,
         "in-the-templates": 120,
-        "in-the-owners": 180,
+        "in-a-price": 130,
+        "in-the-owners": 200,
         "in-the-root": head_len - 1,
         "in-a-share": head_len + 10,
         "in-an-extranonce": head_len + 20,
@@ -231,7 +284,11 @@ def form_refusals() -> list[dict[str, Any]]:
     cases.append(refusal("trailing", "trailing-bytes", right + b"\x00", known))
     add("magic", "magic", magic=b"RPSC")
     add("version-0", "version", version=0)
-    add("version-2", "version", version=2)
+    add("version-3", "version", version=3)
+    add("weight-mode-0", "weight", weight=(0, 32, 0))
+    add("weight-mode-4", "weight", weight=(4, 32, 0))
+    add("weight-base-121", "weight", weight=(1, 32, 121))
+    add("exponent-below-the-base", "exponent", weight=(1, 32, 1))
     add("rail-3", "rail", owners=[owners[0], owners[1][:-1] + b"\x03"])
     add("rail-255", "rail", owners=[owners[0][:-1] + b"\xff", owners[1]])
     add("no-shares", "share-count", count=0)
@@ -240,7 +297,7 @@ def form_refusals() -> list[dict[str, Any]]:
         "one-share-more-announced",
         "trailing-bytes",
         count=1,
-        templates=digests[:1],
+        templates=entries[:1],
         owners=owners[:1],
     )
     records = [one.record(0, 0), two.record(1, 1)]
@@ -255,9 +312,9 @@ def form_refusals() -> list[dict[str, Any]]:
     add("owner-beyond-table", "table-order", records=[one.record(0, 0), two.record(1, 2)])
     add("template-unused", "table-order", records=[one.record(0, 0), two.record(0, 1)])
     add("owner-unused", "table-order", records=[one.record(0, 0), two.record(1, 0)])
-    add("last-entry-missing", "table-order", templates=digests[:1])
+    add("last-entry-missing", "table-order", templates=entries[:1])
     add("both-unused", "table-order", records=both)
-    add("template-twice", "table-repeat", templates=[digests[0], digests[0]])
+    add("template-twice", "table-repeat", templates=[entries[0], entries[0]])
     add("owner-twice", "table-repeat", owners=[owners[0], owners[0]])
     return cases
 
@@ -282,8 +339,10 @@ def claim_refusals() -> list[dict[str, Any]]:
         "previous": 45,
         "time": 77,
         "epoch-min": 85,
-        "template": 91,
-        "owner": 160,
+        "scale": 90,
+        "template": 94,
+        "price": 126,
+        "owner": 200,
         "signature-r": len(right) - 64,
         "signature-s": len(right) - 1,
     }.items():
@@ -291,9 +350,19 @@ def claim_refusals() -> list[dict[str, Any]]:
     add("signed-by-another", "signature", signer=named("another secret"))
     add("work-too-high", "work-sum", work=3)
     add("work-too-low", "work-sum", work=1)
-    heaviest = Share(ALICE, BARE, 120, extranonce=b"")
+    heaviest = Share(ALICE, BARE, 120, extranonce=b"", price=0)
     many = Draft(SECRET, [heaviest] * 256, work=0, root=bytes(32))
     cases.append(refusal("work-of-129-bits", "work-sum", many.blob(), many.body_map()))
+    add("value-too-high", "value-sum", value=2_000_000_015)
+    add("value-too-low", "value-sum", value=0)
+    add("value-and-root-wrong", "value-sum", value=1, root=bytes(32))
+    dear = Share(ALICE, BARE, 1, extranonce=b"", price=2**127)
+    for name, shares in {
+        "value-of-129-bits": [dear],
+        "values-of-129-bits": [Share(ALICE, BARE, extranonce=b"", price=2**127)] * 2,
+    }.items():
+        draft = Draft(SECRET, shares, value=0, root=bytes(32), work=2)
+        cases.append(refusal(name, "value-sum", draft.blob(), draft.body_map()))
     add("other-root", "root", root=named("no root"))
     swapped = Draft(SECRET, [one, two]).records
     assert swapped is not None
@@ -307,7 +376,7 @@ def claim_refusals() -> list[dict[str, Any]]:
         cases.append(refusal(f"{name}-body-exchanged", "template-digest", right, other))
     shapeless = PLAIN.encode() + b"\x00"
     digest_of_it = tagged_hash("radpool/template", shapeless)
-    single = Draft(SECRET, [one], templates=[digest_of_it])
+    single = Draft(SECRET, [one], templates=[digest_of_it + le(one.price, 16)])
     cases.append(
         refusal(
             "body-shapeless", "template-shape", single.blob(), {digest_of_it.hex(): shapeless.hex()}
@@ -372,8 +441,10 @@ write(
     ],
     {
         "bodies": bodies(),
-        "trees": trees(),
+        "trees": trees(2),
+        "trees_1": trees(1),
         "batches": batches(),
+        "batches_1": batches_1(),
         "refused": form_refusals() + claim_refusals() + share_refusals(),
     },
 )

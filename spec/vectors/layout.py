@@ -153,6 +153,7 @@ class Share:
     ntime: int = 1_790_000_000
     nonce: int = 0
     extranonce: bytes = bytes(12)
+    price: int = 1_000_000_007
 
     def header(self, msp_key: bytes) -> bytes:
         owner_output = output(0, self.owner.script(msp_key, self.z))
@@ -185,16 +186,28 @@ def mined(msp_key: bytes, share: Share, zeros: int | None = None) -> Share:
     raise AssertionError("2^32 nonces are enough for the exponents of vectors")
 
 
-Node = tuple[bytes, int]
+Sums = tuple[int, ...]
+"""Work alone in version 1, work and value in version 2."""
+
+Node = tuple[bytes, Sums]
 
 
-def leaf(record: bytes, work: int) -> Node:
-    return tagged_hash("radpool/leaf", record, le(work, 16)), work
+def suffix(sums: Sums) -> str:
+    return "" if len(sums) == 1 else "/2"
+
+
+def sums_bytes(sums: Sums) -> bytes:
+    return b"".join(le(part, 16) for part in sums)
+
+
+def leaf(record: bytes, *sums: int) -> Node:
+    return tagged_hash("radpool/leaf" + suffix(sums), record, sums_bytes(sums)), sums
 
 
 def join(left: Node, right: Node) -> Node:
-    both = left[0] + right[0] + le(left[1], 16) + le(right[1], 16)
-    return tagged_hash("radpool/node", both), left[1] + right[1]
+    both = left[0] + right[0] + sums_bytes(left[1]) + sums_bytes(right[1])
+    total = tuple(a + b for a, b in zip(left[1], right[1], strict=True))
+    return tagged_hash("radpool/node" + suffix(total), both), total
 
 
 def levels(leaves: list[Node]) -> list[list[Node]]:
@@ -228,57 +241,79 @@ class Draft:
     time_ms: int = 1_790_000_000_000
     epoch_min: int = 1
     magic: bytes = b"RPSB"
-    version: int = 1
+    version: int = 2
+    weight: tuple[int, int, int] = (1, 32, 0)
     templates: list[bytes] | None = None
     owners: list[bytes] | None = None
     records: list[bytes] | None = None
     count: int | None = None
     work: int | None = None
+    value: int | None = None
     root: bytes | None = None
     signer: bytes | None = None
     bodies: list[Body] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         owners: list[Owner] = []
+        entries: list[bytes] = []
         for share in self.shares:
             if share.body not in self.bodies:
                 self.bodies.append(share.body)
+            if self.entry(share) not in entries:
+                entries.append(self.entry(share))
             if share.owner not in owners:
                 owners.append(share.owner)
-        indices = [(self.bodies.index(s.body), owners.index(s.owner)) for s in self.shares]
+        indices = [(entries.index(self.entry(s)), owners.index(s.owner)) for s in self.shares]
         if self.records is None:
             pairs = zip(self.shares, indices, strict=True)
             self.records = [share.record(*index) for share, index in pairs]
         if self.templates is None:
-            self.templates = [body.digest() for body in self.bodies]
+            self.templates = entries
         if self.owners is None:
             self.owners = [owner.entry() for owner in owners]
-        top = (bytes(32), 0)
-        if self.leaves():
+        top: Node = (bytes(32), (0, 0))
+        if self.root is None and self.leaves():
             top = levels(self.leaves())[-1][0]
         self.root = top[0] if self.root is None else self.root
-        self.work = top[1] if self.work is None else self.work
+        self.work = top[1][0] if self.work is None else self.work
+        self.value = top[1][-1] if self.value is None else self.value
         self.count = len(self.shares) if self.count is None else self.count
 
     @property
     def public(self) -> bytes:
         return public_key(self.secret)
 
+    def entry(self, share: Share) -> bytes:
+        """Writes the entry of a share's template in the table of templates."""
+        digest = share.body.digest()
+        return digest if self.version == 1 else digest + le(share.price, 16)
+
+    def value_of(self, share: Share) -> int:
+        return share.price << max(share.z - self.weight[2], 0)
+
+    def sums(self, share: Share) -> Sums:
+        work = 2**share.z
+        return (work,) if self.version == 1 else (work, self.value_of(share))
+
     def leaves(self) -> list[Node]:
         pairs = zip(self.shares, self.records or [], strict=False)
-        return [leaf(record, 2**share.z) for share, record in pairs]
+        return [leaf(record, *self.sums(share)) for share, record in pairs]
 
     def head(self) -> bytes:
         assert self.templates is not None
         assert self.owners is not None
         assert self.count is not None
         assert self.work is not None
+        assert self.value is not None
         assert self.root is not None
         chain = self.public + le(self.sequence, 8) + self.previous
         times = le(self.time_ms, 8) + le(self.epoch_min, 4)
+        if self.version != 1:
+            times += bytes(self.weight)
         tables = le(len(self.templates), 2) + b"".join(self.templates)
         tables += le(len(self.owners), 2) + b"".join(self.owners)
-        claims = le(self.count, 4) + le(self.work, 16) + self.root
+        claims = le(self.count, 4) + le(self.work, 16)
+        claims += (le(self.value, 16) if self.version != 1 else b"") + self.root
         return self.magic + le(self.version, 1) + chain + times + tables + claims
 
     def hash(self) -> bytes:
