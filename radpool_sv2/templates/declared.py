@@ -22,6 +22,7 @@ __all__ = [
     "STALE_CHAIN_TIP",
     "DeclaredBlock",
     "DeclaredJob",
+    "HiddenJob",
     "Owner",
     "TipView",
     "Unrevealed",
@@ -78,14 +79,18 @@ class TipView:
 
 
 class DeclaredBlock(Protocol):
-    """Is a declared template with all its transactions."""
+    """Is a declared template with all its transactions; `_native.template.Declaration` is one."""
 
     @property
     def merkle_path(self) -> Sequence[bytes]:
         """The siblings of the coinbase, from the leaves up."""
 
-    def block(self, header: bytes, coinbase: bytes) -> bytes:
-        """Assembles the block of a solved header and a coinbase with its witness."""
+    def block_of(self, header: bytes, coinbase_tx: bytes) -> bytes:
+        """Assembles the block of a solved header and the coinbase that was mined.
+
+        Raises:
+            LocalProtocolError: They do not belong to this template.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,3 +127,26 @@ class Unrevealed:
 
     owner: Owner
     token: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HiddenJob:
+    """Is a custom job whose transactions nobody here has seen.
+
+    Attributes:
+        owner: Whose it is.
+        token: The token that it was accepted with.
+        template_id: The pool's number for it.
+        tip: What it builds on.
+        version: The header's version before rolling.
+        coinbase: Its coinbase; `reserved` is not known.
+        merkle_path: The siblings of the coinbase, from the leaves up.
+    """
+
+    owner: Owner
+    token: bytes
+    template_id: int
+    tip: TipView
+    version: int
+    coinbase: CoinbaseParts
+    merkle_path: tuple[bytes, ...]
