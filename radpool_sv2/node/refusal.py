@@ -11,14 +11,16 @@ NOT_FOUND = -5
 
 
 class RpcRefusedError(NodeError):
-    """Says that a node answered a question with an error: it is there, but says no.
+    """Says that a node answered a call with an error: what was asked for cannot be had from it.
 
     Args:
-        message: What was asked and what the node said.
-        code: The node's number for the error.
-        node: The node's name in the configuration.
+        message: Which node, what was asked, and its words.
+        node: The node.
+        code: bitcoind's error code.
+        reason: The node's own words alone.
     """
 
-    def __init__(self, message: str, code: int, node: str = "") -> None:
+    def __init__(self, message: str, node: str = "", code: int = 0, reason: str = "") -> None:
         super().__init__(message, node)
         self.code = code
+        self.reason = reason
