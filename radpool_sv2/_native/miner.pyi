@@ -38,6 +38,19 @@ class Carrier:
             LocalProtocolError: If one is out of its range, or two messages have the same number.
         """
 
+    @property
+    def extension_type(self) -> int: ...
+    @property
+    def open_messages(self) -> tuple[int, int, int]: ...
+    @property
+    def open_tail(self) -> bytes: ...
+    @property
+    def share_messages(self) -> tuple[int, int, int]: ...
+    @property
+    def renewing_codes(self) -> list[str]: ...
+    @property
+    def lapsing_codes(self) -> list[str]: ...
+
 @final
 class News:
     """Is what has happened in one session since the last look.

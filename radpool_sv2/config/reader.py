@@ -11,7 +11,8 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from radpool_sv2.config.setting import REQUIRED, setting_of
 from radpool_sv2.errors import ConfigError
@@ -29,6 +30,7 @@ VALUE_CHARACTERS_MAX = 80
 """How much of an offending value an error repeats."""
 
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$")
+_REPEATED = re.compile(r"\s*\[\[\s*([^\[\]]+?)\s*\]\]\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*(?:([A-Za-z0-9_-]+)|"([^"]*)"|'([^']*)')\s*=""")
 _POSITION = re.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
@@ -79,6 +81,9 @@ def loads(config: type[T], content: str, file: Path) -> T:
     values: dict[str, Any] = {}
     # Sections that are there first: what stands in the file wrongly is told before what is missing.
     for name, section in sorted(sections.items(), key=lambda item: item[0] not in table):
+        if (repeated := repeated_section(section)) is not None:
+            values[name] = _sections(repeated, name, table.get(name, []), place)
+            continue
         given = table.get(name, {})
         if not isinstance(given, dict):
             raise place.fault(name, given, f"is a section: write [{name}]", "a section")
@@ -132,6 +137,22 @@ class _Place:
             )
 
 
+def repeated_section(hint: object) -> type[Any] | None:
+    """Returns the section of a field that may stand in the file any number of times."""
+    if get_origin(hint) is not tuple:
+        return None
+    section: type[Any] = get_args(hint)[0]
+    return section
+
+
+def _sections(section: type[Any], name: str, given: object, place: _Place) -> tuple[Any, ...]:
+    if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+        how = f"is a section that may be repeated: write [[{name}]]"
+        raise place.fault(name, given, how, "repeated sections")
+    numbered = enumerate(given, start=1)
+    return tuple(_section(section, f"{name}[{number}]", each, place) for number, each in numbered)
+
+
 def _section(section: type[Any], name: str, given: Mapping[str, object], place: _Place) -> Any:
     fields = {field.name: field for field in dataclasses.fields(section)}
     place.check_names("key", f"{name}.", given, fields)
@@ -162,9 +183,15 @@ def _lines(content: str) -> Iterator[tuple[int, str]]:
     right for every file without text of several lines; a key it misses is reported without line.
     """
     section = ""
+    repeats: Counter[str] = Counter()
     for number, line in enumerate(content.splitlines(), start=1):
         if header := _HEADER.match(line):
             section = header[1].strip("\"'")
+            yield number, section
+        elif header := _REPEATED.match(line):
+            name = header[1].strip("\"'")
+            repeats[name] += 1
+            section = f"{name}[{repeats[name]}]"
             yield number, section
         elif key := _KEY.match(line):
             name = key[1] or key[2] or key[3] or ""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
+from itertools import count
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import tomlkit
 
+from radpool_sv2.config.reader import repeated_section
 from radpool_sv2.config.setting import REQUIRED, Setting, setting_of
 
 if TYPE_CHECKING:
@@ -22,18 +24,37 @@ def render(config: type[Any], values: Mapping[str, object]) -> str:
     Args:
         config: The dataclass of the role.
         values: Values that replace defaults, by dotted key; keys without default are required.
+            A section that may be repeated is numbered from 1: `pools[1].address`.
 
     Returns:
         The text of the file. Reading it gives the defaults with those replacements.
     """
     blocks = [_comment(config.__doc__ or "")]
     for name, section in get_type_hints(config).items():
+        if (repeated := repeated_section(section)) is not None:
+            blocks.extend(_repeated(repeated, name, values))
+            continue
         blocks.append(f"{_comment(section.__doc__ or '')}\n[{name}]")
-        blocks.extend(
-            _entry(field.name, setting_of(field), values.get(f"{name}.{field.name}"))
-            for field in dataclasses.fields(section)
-        )
+        blocks.extend(_entries(section, name, values))
     return "\n\n".join(blocks) + "\n"
+
+
+def _repeated(section: type[Any], name: str, values: Mapping[str, object]) -> Iterator[str]:
+    """Writes sections whose keys are given as `name[1].key`, `name[2].key` and so on."""
+    yield _comment(section.__doc__ or "")
+    for number in count(1):
+        place = f"{name}[{number}]"
+        if not any(key.startswith(f"{place}.") for key in values):
+            return
+        yield f"[[{name}]]"
+        yield from _entries(section, place, values)
+
+
+def _entries(section: type[Any], place: str, values: Mapping[str, object]) -> Iterator[str]:
+    return (
+        _entry(field.name, setting_of(field), values.get(f"{place}.{field.name}"))
+        for field in dataclasses.fields(section)
+    )
 
 
 def _entry(key: str, setting: Setting, given: object) -> str:

@@ -74,6 +74,38 @@ impl Carrier {
             lapsing_codes: checked(lapsing_codes)?,
         }))
     }
+
+    #[getter]
+    fn extension_type(&self) -> u16 {
+        self.0.extension_type
+    }
+
+    #[getter]
+    fn open_messages(&self) -> (u8, u8, u8) {
+        let open = self.0.open;
+        (open.request, open.success, open.error)
+    }
+
+    #[getter]
+    fn open_tail(&self) -> &[u8] {
+        &self.0.open_tail
+    }
+
+    #[getter]
+    fn share_messages(&self) -> (u8, u8, u8) {
+        let share = self.0.share;
+        (share.request, share.success, share.error)
+    }
+
+    #[getter]
+    fn renewing_codes(&self) -> Vec<String> {
+        self.0.renewing_codes.clone()
+    }
+
+    #[getter]
+    fn lapsing_codes(&self) -> Vec<String> {
+        self.0.lapsing_codes.clone()
+    }
 }
 
 /// What has happened in a session since the last look.
