@@ -52,7 +52,7 @@ LEAVE_BYTES_MAX: Final = 1 << 20
 closed with unread bytes in it takes back what it sent."""
 
 
-class Sv2Stream:
+class Sv2Stream(trio.abc.AsyncResource):
     """Is one end of an encrypted connection.
 
     Attributes:

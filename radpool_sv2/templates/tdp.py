@@ -1,0 +1,437 @@
+"""Takes templates from a template provider, by the Template Distribution Protocol.
+
+Theory of operation. One connection at a time; when it ends it is made again, after a pause that
+doubles up to `PAUSE_MAX_S`. Templates are passed on with their tip only; those for a tip to come
+wait here for it.
+
+The protocol tells neither the fees of single transactions, nor which blocks are on the chain, nor
+what is wrong with a block, and a solution gets no answer. What it does not tell is asked of a node
+beside it (`NodeView`), where there is one. Without one nothing is claimed: no block counts as
+confirmed, no block is judged.
+
+Template numbers are ours: a provider may begin anew with 1 when it restarts. The last `KNOWN_MAX`
+of them are remembered with what they stand for. A solution is sent for the provider's number even
+when the connection has changed since: in the worst case it names another template, whose header
+the proof of work does not fit, and does no harm.
+
+Source: sv2-spec, section 7.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+import trio
+
+from radpool_sv2.errors import ConnectionEnded, LocalProtocolError, NodeError, RemoteProtocolError
+from radpool_sv2.templates.distribution import HALVING_BLOCKS, retold, template_of, tip_of
+from radpool_sv2.templates.source import (
+    SubmitResult,
+    SubmitStatus,
+    TemplateTransactions,
+    TemplateUpdate,
+    TipChanged,
+)
+from radpool_sv2.templates.tdp_link import ProviderLink, Take
+from radpool_sv2.units import sha256d
+from radpool_sv2.wire.message.connection import Protocol as Purpose
+from radpool_sv2.wire.message.template_distribution import (
+    CoinbaseOutputConstraints,
+    NewTemplate,
+    SetNewPrevHash,
+    SubmitSolution,
+)
+from radpool_sv2.wire.setup import set_up
+from radpool_sv2.wire.stream import Sv2Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from radpool_sv2._native.keys import AuthorityPublicKey
+    from radpool_sv2.config import Endpoint
+    from radpool_sv2.templates.source import (
+        BlockVerdict,
+        ChainEvent,
+        Solution,
+        Template,
+        Tip,
+    )
+
+__all__ = ["NodeView", "TdpSource"]
+
+log = structlog.get_logger(__name__)
+
+CONNECT_S: Final = 10.0
+PAUSE_MIN_S: Final = 0.2
+PAUSE_MAX_S: Final = 10.0
+"""Pauses between connections: a provider that restarts is back in seconds."""
+
+SILENCE_S: Final = 30.0
+"""A provider has something to say every few seconds, as fees grow."""
+
+TAKEN_S: Final = 10.0
+"""How long a block may take to become the provider's tip."""
+
+KNOWN_MAX: Final = 256
+"""Templates whose solutions can be submitted: minutes of them."""
+
+FUTURES_MAX: Final = 16
+"""Templates that wait for their tip; providers send one or two."""
+
+KEPT_MAX: Final = 4
+"""Templates whose transactions are kept, at most 4 MB each."""
+
+TIPS_MAX: Final = 144
+"""Tips that are remembered, to tell which of them a reorganisation has undone: a day of them."""
+
+OUTPUT_SIZE: Final = 1_000
+OUTPUT_SIGOPS: Final = 16
+"""Room for coinbase outputs until `constrain` says otherwise: twenty of them."""
+
+
+class NodeView(Protocol):
+    """Is what a node beside the provider is asked; every other `TemplateSource` can be one."""
+
+    async def active_blocks(self, hashes: Sequence[bytes]) -> dict[bytes, int | None]:
+        """Returns how deep each block is on the active chain, the tip being 1; else None."""
+
+    async def known_transactions(self, wtxids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Returns those transactions that the node's mempool has, with their witnesses."""
+
+    async def check_block(self, block: bytes) -> BlockVerdict:
+        """Judges a whole block, with its witnesses, by all rules but the proof of work."""
+
+    async def submit_block(self, block: bytes) -> SubmitResult:
+        """Gives a whole block to the node, waiting for it while it is away; idempotent."""
+
+    def problems(self) -> list[str]:
+        """Tells what is wrong with the node, in plain words; nothing when it is healthy."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Is what a number stands for: the provider's number, and on which connection."""
+
+    remote: int
+    connection: int
+
+
+class TdpSource:
+    """Is the template source in front of a template provider."""
+
+    name = "tdp"
+
+    def __init__(  # noqa: PLR0913 - settings, each with a name at every call
+        self,
+        endpoint: Endpoint,
+        authority_key: AuthorityPublicKey | None,
+        *,
+        node: NodeView | None = None,
+        halving_blocks: int = HALVING_BLOCKS,
+        first_number: int | None = None,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        """Names the provider; nothing is sent before `run`.
+
+        Args:
+            endpoint: Where the provider listens.
+            authority_key: Who must have certified it; without it anybody is taken for it.
+            node: A node that is asked what the protocol does not tell.
+            halving_blocks: After how many blocks the subsidy halves on this network.
+            first_number: The first template's number; by default microseconds since 1970, so that
+                no number is used again by a later process.
+            silence_s: How long the provider may be silent before it is asked whether it lives.
+        """
+        self._endpoint = endpoint
+        self._authority_key = authority_key
+        self._node = node
+        self._halving_blocks = halving_blocks
+        self._number = time.time_ns() // 1_000 if first_number is None else first_number
+        self._silence_s = silence_s
+        self._room = CoinbaseOutputConstraints(OUTPUT_SIZE, OUTPUT_SIGOPS)
+        self._room_changed = trio.Event()
+        self._link: ProviderLink | None = None
+        self._linked = trio.Event()
+        self._connection = 0
+        self._futures: OrderedDict[int, Template] = OrderedDict()
+        self._tip: Tip | None = None
+        self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._kept: OrderedDict[int, TemplateTransactions] = OrderedDict()
+        self._tips: list[tuple[int, bytes]] = []
+        self._tip_changed = trio.Event()
+        self._problem = f"the template provider at {endpoint} has not answered yet"
+
+    async def run(
+        self,
+        updates: trio.MemorySendChannel[TemplateUpdate],
+        chain_events: trio.MemorySendChannel[ChainEvent],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Follows the provider until cancelled; has started once a template is known."""
+        started = False
+
+        async def pass_on(update: TemplateUpdate) -> None:
+            nonlocal started
+            if not started:
+                started = True
+                task_status.started()
+            await updates.send(update)
+            await self._tell_tip(update, chain_events)
+
+        async def take(message: NewTemplate | SetNewPrevHash) -> None:
+            update = self._taken(message)
+            if update is not None:
+                await pass_on(update)
+
+        pause = PAUSE_MIN_S
+        while True:
+            began = trio.current_time()
+            try:
+                await self._follow(take)
+            except* RemoteProtocolError as errors:
+                self._problem = _first(errors)
+            if trio.current_time() - began > PAUSE_MAX_S:
+                pause = PAUSE_MIN_S
+            log.warning("template provider lost", reason=self._problem, again_in_s=pause)
+            await trio.sleep(pause)
+            pause = min(2 * pause, PAUSE_MAX_S)
+
+    async def submit_solution(self, solution: Solution) -> SubmitResult:
+        """Sends a block to the provider, waiting for it while it is away; idempotent.
+
+        The provider does not answer: the block is taken when it becomes the tip.
+
+        Raises:
+            LocalProtocolError: The template is not remembered.
+        """
+        known = self._known_template(solution.template_id)
+        message = SubmitSolution(
+            template_id=known.remote,
+            version=solution.version,
+            header_timestamp=solution.ntime,
+            header_nonce=solution.nonce,
+            coinbase_tx=solution.coinbase_tx,
+        )
+        while True:
+            link = self._link
+            if link is None:
+                await self._linked.wait()
+                continue
+            try:
+                await link.submit(message)
+                break
+            except ConnectionEnded:
+                # Whoever reads the connection notices as well, and lets go of it.
+                await trio.sleep(PAUSE_MIN_S)
+        return await self._fate(solution.hash)
+
+    def solution_socket(self) -> Path | None:
+        """Returns None: solutions take the way through Python."""
+        return None
+
+    async def active_blocks(self, hashes: Sequence[bytes]) -> dict[bytes, int | None]:
+        """Asks the node beside the provider; without one no block counts as confirmed."""
+        if self._node is None:
+            return dict.fromkeys(hashes)
+        return await self._node.active_blocks(hashes)
+
+    async def transactions(self, template_id: int) -> TemplateTransactions:
+        """Returns the transactions of a template that came over this connection.
+
+        Raises:
+            LocalProtocolError: The template is not remembered, here or by the provider.
+            NodeError: The provider does not answer.
+        """
+        kept = self._kept.get(template_id)
+        if kept is not None:
+            return kept
+        known = self._known_template(template_id)
+        if self._link is None:
+            raise NodeError(f"the template provider at {self._endpoint} is away")
+        if known.connection != self._connection:
+            raise LocalProtocolError(
+                f"template-id-not-found: {template_id} is of an old connection"
+            )
+        kept = TemplateTransactions(await self._link.transactions(known.remote), None)
+        self._kept[template_id] = kept
+        while len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
+        return kept
+
+    async def known_transactions(self, wtxids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Asks the node beside the provider; without one looks into the newest template.
+
+        Raises:
+            NodeError: Whoever was asked does not answer.
+        """
+        if self._node is not None:
+            return await self._node.known_transactions(wtxids)
+        if self._tip is None:
+            raise NodeError(f"the template provider at {self._endpoint} is away")
+        wanted = set(wtxids)
+        newest = await self.transactions(self._tip.template_id)
+        return await trio.to_thread.run_sync(_chosen, newest.raw, wanted)
+
+    async def check_block(self, block: bytes) -> BlockVerdict:
+        """Asks the node beside the provider.
+
+        Raises:
+            NodeError: There is none, or it does not answer.
+        """
+        return await self._judge().check_block(block)
+
+    async def submit_block(self, block: bytes) -> SubmitResult:
+        """Gives a block to the node beside the provider.
+
+        Raises:
+            NodeError: There is none.
+        """
+        return await self._judge().submit_block(block)
+
+    def constrain(self, size: int, sigops: int) -> None:
+        """Asks the provider for room for coinbase outputs in further templates."""
+        room = CoinbaseOutputConstraints(size, sigops)
+        if room != self._room:
+            self._room = room
+            self._room_changed.set()
+
+    def problems(self) -> list[str]:
+        """Tells what is wrong with the provider and the node, in plain words."""
+        found = [self._problem] if self._problem else []
+        if self._node is None:
+            found.append(
+                "templates come from a template provider alone, which does not tell which blocks"
+                " are on the chain: found blocks are never confirmed. Name a node in"
+                " templates.rpc_urls"
+            )
+        else:
+            found += self._node.problems()
+        return found
+
+    async def _follow(self, take: Take) -> None:
+        """Connects and hands on what comes, until the connection ends."""
+        stream = await Sv2Stream.connect(self._endpoint, self._authority_key, CONNECT_S)
+        try:
+            await set_up(stream, Purpose.TEMPLATE_DISTRIBUTION, endpoint=self._endpoint)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        self._connection += 1
+        self._futures.clear()
+        self._tip = None
+        link = ProviderLink(stream, self._room, self._silence_s)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_room, link)
+                self._link = link
+                self._linked.set()
+                log.info("template provider found", address=str(self._endpoint))
+                await link.run(take)
+        finally:
+            self._link = None
+            self._linked = trio.Event()
+
+    async def _keep_room(self, link: ProviderLink) -> None:
+        while True:
+            self._room_changed = trio.Event()
+            sent = self._room
+            await self._room_changed.wait()
+            if self._room != sent:
+                await link.constrain(self._room)
+
+    def _taken(self, message: NewTemplate | SetNewPrevHash) -> TemplateUpdate | None:
+        """Takes a message; returns what there is to mine on now, when that has changed."""
+        if isinstance(message, SetNewPrevHash):
+            template = self._futures.pop(message.template_id, None)
+            if template is None:
+                raise RemoteProtocolError(
+                    f"{self._endpoint} names template {message.template_id} for a new tip, and did"
+                    " not send it as a future template before"
+                )
+            self._tip = tip_of(message, template.id)
+            for remote in [
+                n for n, each in self._futures.items() if each.height <= template.height
+            ]:
+                del self._futures[remote]
+            return TemplateUpdate(template, self._tip)
+        template = template_of(message, self._number, self._halving_blocks)
+        self._number += 1
+        self._known[template.id] = _Known(message.template_id, self._connection)
+        while len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+        if message.future_template:
+            self._futures[message.template_id] = template
+            while len(self._futures) > FUTURES_MAX:
+                self._futures.popitem(last=False)
+            return None
+        if self._tip is None:
+            raise RemoteProtocolError(
+                f"{self._endpoint} sent a template for a tip that it never told"
+            )
+        self._tip = retold(self._tip, template.id)
+        return TemplateUpdate(template, self._tip)
+
+    async def _tell_tip(
+        self, update: TemplateUpdate, chain_events: trio.MemorySendChannel[ChainEvent]
+    ) -> None:
+        self._problem = ""
+        assert update.tip is not None
+        height, tip = update.template.height - 1, update.tip.prev_hash
+        if self._tips and self._tips[-1] == (height, tip):
+            return
+        undone = tuple(each for at, each in reversed(self._tips) if at >= height)
+        connected = (tip,) if self._tips else ()
+        self._tips = [each for each in self._tips if each[0] < height][1 - TIPS_MAX :]
+        self._tips.append((height, tip))
+        self._tip_changed.set()
+        self._tip_changed = trio.Event()
+        await chain_events.send(TipChanged(height, tip, connected, undone))
+
+    async def _fate(self, block_hash: bytes) -> SubmitResult:
+        """Waits whether a block that was sent becomes the tip; asks the node when it does not."""
+        with trio.move_on_after(TAKEN_S):
+            while all(each != block_hash for _height, each in self._tips):
+                await self._tip_changed.wait()
+            return SubmitResult(SubmitStatus.ACCEPTED, active=True)
+        if self._node is not None:
+            depths = await self._node.active_blocks([block_hash])
+            if depths.get(block_hash) is not None:
+                return SubmitResult(SubmitStatus.ACCEPTED, active=True)
+        return SubmitResult(
+            SubmitStatus.REJECTED,
+            "not-connected",
+            f"the template provider was given the block and did not build on it in {TAKEN_S:.0f} s",
+        )
+
+    def _known_template(self, template_id: int) -> _Known:
+        known = self._known.get(template_id)
+        if known is None:
+            raise LocalProtocolError(f"template-id-not-found: {template_id} is not remembered")
+        return known
+
+    def _judge(self) -> NodeView:
+        if self._node is None:
+            raise NodeError(
+                "a template provider cannot judge blocks: name a node in templates.rpc_urls"
+            )
+        return self._node
+
+
+def _chosen(transactions: Sequence[bytes], wtxids: set[bytes]) -> dict[bytes, bytes]:
+    """Returns the transactions that have one of these hashes over their witnesses."""
+    hashed = ((sha256d(raw), raw) for raw in transactions)
+    return {key: raw for key, raw in hashed if key in wtxids}
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> str:
+    """Returns the words of the first error in a group."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
