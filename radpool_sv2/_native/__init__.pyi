@@ -7,6 +7,7 @@ from . import engine as engine
 from . import keys as keys
 from . import ledger as ledger
 from . import miner as miner
+from . import template as template
 from . import wire as wire
 
 __version__: str

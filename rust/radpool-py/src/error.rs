@@ -28,6 +28,11 @@ pub(crate) fn remote_error(error: impl Display) -> PyErr {
     RemoteProtocolError::new_err(error.to_string())
 }
 
+/// The same, with the specification's code for it.
+pub(crate) fn remote_error_with_code(error: impl Display, code: &'static str) -> PyErr {
+    RemoteProtocolError::new_err((error.to_string(), code))
+}
+
 /// An MSP published something provably wrong; `evidence` is what it published.
 pub(crate) fn faulty_msp(error: impl Display, msp: &[u8], evidence: &[u8]) -> PyErr {
     FaultyMSPError::new_err((error.to_string(), hex::encode(msp), evidence.to_vec()))

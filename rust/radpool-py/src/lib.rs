@@ -14,13 +14,14 @@ mod keys;
 mod ledger;
 mod miner;
 mod setting;
+mod template;
 mod wire;
 mod work;
 
 use pyo3::prelude::*;
 
 /// Submodules by name, as `register_submodules` makes them importable.
-const SUBMODULES: [&str; 6] = ["ecash", "engine", "keys", "ledger", "miner", "wire"];
+const SUBMODULES: [&str; 7] = ["ecash", "engine", "keys", "ledger", "miner", "template", "wire"];
 
 #[pymodule]
 mod _native {
@@ -79,6 +80,18 @@ mod _native {
     mod miner {
         #[pymodule_export]
         use crate::miner::{Carrier, Miner, MinerStats, News};
+    }
+
+    #[pymodule]
+    mod template {
+        #[pymodule_export]
+        use crate::template::{Declaration, Selection, TransactionCache, parse_transaction_ids};
+
+        #[pymodule_init]
+        fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+            use pyo3::types::PyModuleMethods;
+            module.add("TRANSACTIONS_MAX", radpool_template::TRANSACTIONS_MAX)
+        }
     }
 
     #[pymodule]
