@@ -14,13 +14,13 @@ from radpool_sv2.templates.embedded import EmbeddedSource
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from radpool_sv2.config.template import Templates
+    from radpool_sv2.config.template import Sources
     from radpool_sv2.templates.source import TemplateSource
 
 __all__ = ["choose_source"]
 
 
-def choose_source(templates: Templates, directory: Path) -> TemplateSource:  # noqa: ARG001
+def choose_source(templates: Sources, directory: Path) -> TemplateSource:  # noqa: ARG001
     """Makes the source that a configuration's section names; nothing runs yet.
 
     Args:
@@ -40,7 +40,7 @@ def choose_source(templates: Templates, directory: Path) -> TemplateSource:  # n
     )
 
 
-def _embedded(templates: Templates) -> TemplateSource:
+def _embedded(templates: Sources) -> TemplateSource:
     chain = EmbeddedChain(
         templates.chain_dir,
         block_zeros=templates.block_zeros,

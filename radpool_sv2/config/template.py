@@ -19,14 +19,14 @@ from radpool_sv2.config.setting import (
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.network import NETWORKS, REGTEST
 
-__all__ = ["SOURCES", "Templates", "check_templates"]
+__all__ = ["SOURCES", "Sources", "Templates", "check_templates"]
 
 SOURCES = ("embedded", "bitcoind", "tdp", "core_ipc")
 NODES_MAX = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Templates:
+class Sources:
     """Where blocks to mine come from."""
 
     source: str = choice(
@@ -114,6 +114,12 @@ class Templates:
         about="How often new transactions make a new template, at most. A new block always does.",
         why="Fees grow slowly; each template is a new job for every channel.",
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Templates(Sources):
+    """Where blocks to mine come from, and what they pay."""
+
     payout_address: str = text(
         REQUIRED,
         bytes_max=100,
@@ -122,7 +128,7 @@ class Templates:
     )
 
 
-def check_templates(templates: Templates) -> None:
+def check_templates(templates: Sources) -> None:
     """Checks what concerns several keys of the section.
 
     Raises:
@@ -139,7 +145,7 @@ def check_templates(templates: Templates) -> None:
         _check_nodes(templates)
 
 
-def _check_nodes(templates: Templates) -> None:
+def _check_nodes(templates: Sources) -> None:
     count = len(templates.rpc_urls)
     if not 1 <= count <= NODES_MAX:
         raise ConfigError(

@@ -1,0 +1,295 @@
+"""Reads the block templates of `getblocktemplate` and puts blocks together from them.
+
+The node's transactions stand in an order in which each comes after those it spends from, so that
+the last ones can be left out when the coinbase needs more room than the node has left it.
+
+Source: BIP 22, BIP 23, BIP 34, BIP 141, BIP 145.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from radpool_sv2.errors import NodeError
+from radpool_sv2.units import HASH_LEN, sha256d
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "COINBASE_SEQUENCE",
+    "COINBASE_VERSION",
+    "BlockTransaction",
+    "CoinbaseRoom",
+    "NodeTemplate",
+    "RawTemplate",
+    "block_header",
+    "merkle_path",
+    "push_height",
+    "read_template",
+    "root_from_path",
+    "serialise_block",
+    "target_of_nbits",
+]
+
+COINBASE_VERSION: Final = 2
+COINBASE_SEQUENCE: Final = 0xFFFFFFFE
+"""Not final, so that a locktime could count; the locktime is 0."""
+
+KNOWN_RULES: Final = {"csv", "segwit", "signet", "taproot", "testdummy"}
+"""Rules that change how a template is to be read, as far as this reader heeds them (BIP 9)."""
+
+HEADER_LEN: Final = 80
+BLOCK_WEIGHT_MAX: Final = 4_000_000
+BLOCK_SIGOP_COST_MAX: Final = 80_000
+SCALE: Final = 4
+"""Weight units and signature operations' cost of what is outside witnesses (BIP 141)."""
+
+BARE_WEIGHT: Final = 4 * (HEADER_LEN + 9 + 4 + 1 + 36 + 1 + 100 + 4 + 9 + 47 + 4) + 38
+"""Header, count, and a coinbase with the longest script, the commitment and no other output."""
+
+_COMMITMENT_HEAD: Final = bytes.fromhex("6a24aa21a9ed")
+_WITNESS_RESERVED: Final = bytes(32)
+_HEADER = struct.Struct("<I32s32sIII")
+
+
+class RawTransaction(msgspec.Struct):
+    """Is a transaction as `getblocktemplate` gives it."""
+
+    data: str
+    txid: str
+    hash: str
+    fee: int = 0
+    sigops: int = 0
+    weight: int = 0
+
+
+class RawTemplate(msgspec.Struct):
+    """Is the result of `getblocktemplate`, as far as it is used."""
+
+    version: int
+    previousblockhash: str
+    transactions: list[RawTransaction]
+    coinbasevalue: int
+    bits: str
+    height: int
+    curtime: int
+    mintime: int
+    rules: list[str] = []
+    longpollid: str = ""
+    weightlimit: int = BLOCK_WEIGHT_MAX
+    sigoplimit: int = BLOCK_SIGOP_COST_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class CoinbaseRoom:
+    """Is the room that outputs of the coinbase need besides the witness commitment.
+
+    Args:
+        size: Their bytes.
+        sigops: Their legacy signature operations.
+    """
+
+    size: int = 1_000
+    sigops: int = 100
+
+    @property
+    def weight(self) -> int:
+        """What header and coinbase weigh with them at most."""
+        return BARE_WEIGHT + SCALE * self.size
+
+    @property
+    def sigop_cost(self) -> int:
+        """What they cost of the block's signature operations."""
+        return SCALE * self.sigops
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTransaction:
+    """Is a transaction of a template; ids are in internal byte order."""
+
+    raw: bytes
+    txid: bytes
+    wtxid: bytes
+    fee_sats: int
+    sigop_cost: int
+    weight: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeTemplate:
+    """Is a block that a node proposes, without coinbase; hashes are in internal byte order.
+
+    Args:
+        height: The block's height.
+        prev_hash: The block that it builds on.
+        version: The header's version.
+        nbits: The header's compact target.
+        time: The node's time, s.
+        time_min: The earliest time that consensus allows, s.
+        value_sats: What the coinbase may pay.
+        transactions: In the order of the block.
+        weight: With the room for the coinbase.
+        left_out: How many transactions of the node's had to make room.
+        long_poll_id: What the node knows the template by.
+    """
+
+    height: int
+    prev_hash: bytes
+    version: int
+    nbits: int
+    time: int
+    time_min: int
+    value_sats: int
+    transactions: tuple[BlockTransaction, ...]
+    weight: int
+    left_out: int
+    long_poll_id: str
+
+    @cached_property
+    def fees_sats(self) -> int:
+        """The fees of all transactions."""
+        return sum(each.fee_sats for each in self.transactions)
+
+    @cached_property
+    def path(self) -> tuple[bytes, ...]:
+        """The siblings of the coinbase, from the leaves up."""
+        return merkle_path([each.txid for each in self.transactions])
+
+    @cached_property
+    def commitment_output(self) -> bytes:
+        """The serialised output that commits to the witnesses."""
+        # The coinbase counts as zero, and its siblings are the path as above.
+        path = merkle_path([each.wtxid for each in self.transactions])
+        root = root_from_path(bytes(HASH_LEN), path)
+        script = _COMMITMENT_HEAD + sha256d(root + _WITNESS_RESERVED)
+        return bytes(8) + bytes([len(script)]) + script
+
+
+def read_template(raw: RawTemplate, room: CoinbaseRoom, node: str) -> NodeTemplate:
+    """Reads a template; leaves out what does not fit beside the coinbase.
+
+    Args:
+        raw: The node's answer.
+        room: What the coinbase's outputs need.
+        node: The node's name, for errors.
+
+    Raises:
+        NodeError: It is no template that a block can be made of, or one of another chain.
+    """
+    unknown = [rule for rule in raw.rules if rule[:1] == "!" and rule[1:] not in KNOWN_RULES]
+    if unknown:
+        raise NodeError(
+            f"the node {node} makes templates by rules that are not Bitcoin's, or newer than this "
+            f"version: {', '.join(unknown)}. It is not used",
+            node,
+        )
+    try:
+        transactions = [_transaction(each) for each in raw.transactions]
+        nbits = int(raw.bits, 16)
+        target_of_nbits(nbits)
+        prev_hash = _hash(raw.previousblockhash)
+    except ValueError as error:
+        raise NodeError(f"the node {node} gives no template: {error}", node) from error
+    fitting = _fitting(transactions, raw, room)
+    lost = sum(each.fee_sats for each in transactions[fitting:])
+    if not 0 < raw.height < 1 << 31 or raw.coinbasevalue < lost:
+        raise NodeError(f"the node {node} gives a template of height {raw.height}", node)
+    return NodeTemplate(
+        height=raw.height,
+        prev_hash=prev_hash,
+        version=raw.version & 0xFFFF_FFFF,
+        nbits=nbits,
+        time=max(raw.curtime, raw.mintime),
+        time_min=raw.mintime,
+        value_sats=raw.coinbasevalue - lost,
+        transactions=tuple(transactions[:fitting]),
+        weight=room.weight + sum(each.weight for each in transactions[:fitting]),
+        left_out=len(transactions) - fitting,
+        long_poll_id=raw.longpollid,
+    )
+
+
+def _fitting(transactions: Sequence[BlockTransaction], raw: RawTemplate, room: CoinbaseRoom) -> int:
+    """Counts how many transactions from the first on fit beside the coinbase."""
+    weight, cost = room.weight, room.sigop_cost
+    for number, each in enumerate(transactions):
+        weight, cost = weight + each.weight, cost + each.sigop_cost
+        if weight > raw.weightlimit or cost > raw.sigoplimit:
+            return number
+    return len(transactions)
+
+
+def _transaction(raw: RawTransaction) -> BlockTransaction:
+    data = bytes.fromhex(raw.data)
+    # Nodes before segregated witness gave no weight; four times the bytes is never too little.
+    weight = raw.weight or SCALE * len(data)
+    return BlockTransaction(data, _hash(raw.txid), _hash(raw.hash), raw.fee, raw.sigops, weight)
+
+
+def _hash(shown: str) -> bytes:
+    value = bytes.fromhex(shown)
+    if len(value) != HASH_LEN:
+        raise ValueError(f"{shown[:70]!r} is no hash")
+    return value[::-1]
+
+
+def target_of_nbits(nbits: int) -> int:
+    """Returns the target that a header's compact form stands for.
+
+    Raises:
+        ValueError: It stands for none that a block can have.
+    """
+    size, mantissa = nbits >> 24, nbits & 0x7F_FFFF
+    target = mantissa << 8 * (size - 3) if size > 3 else mantissa >> 8 * (3 - size)
+    if nbits & 0x80_0000 or not 0 < target < 1 << 256:
+        raise ValueError(f"nbits {nbits:08x} stands for no target")
+    return target
+
+
+def merkle_path(leaves: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Returns the siblings of a first leaf, which is not given, from the leaves up."""
+    path: list[bytes] = []
+    # The first place is kept by any hash: no sibling of the leftmost depends on it.
+    level = [bytes(HASH_LEN), *leaves]
+    while len(level) > 1:
+        path.append(level[1])
+        if len(level) % 2:
+            level.append(level[-1])
+        level = [sha256d(level[at] + level[at + 1]) for at in range(0, len(level), 2)]
+    return tuple(path)
+
+
+def root_from_path(leaf: bytes, path: Sequence[bytes]) -> bytes:
+    """Returns the merkle root above a first leaf and its siblings."""
+    for sibling in path:
+        leaf = sha256d(leaf + sibling)
+    return leaf
+
+
+def push_height(height: int) -> bytes:
+    """Returns the push of a height that a coinbase's script begins with (BIP 34)."""
+    if 1 <= height <= 16:
+        return bytes([0x50 + height])
+    # One bit more than the number needs: the highest bit of script numbers is the sign.
+    number = height.to_bytes((height.bit_length() + 8) // 8, "little")
+    return bytes([len(number)]) + number
+
+
+def block_header(  # noqa: PLR0913, PLR0917 - the fields of a header, in its order
+    version: int, prev_hash: bytes, root: bytes, time: int, nbits: int, nonce: int
+) -> bytes:
+    """Serialises a block's header."""
+    return _HEADER.pack(version, prev_hash, root, time, nbits, nonce)
+
+
+def serialise_block(header: bytes, coinbase_tx: bytes, transactions: Sequence[bytes]) -> bytes:
+    """Serialises a block from its parts, the transactions with their witnesses."""
+    count = 1 + len(transactions)
+    size = bytes([count]) if count < 0xFD else b"\xfd" + count.to_bytes(2, "little")
+    return b"".join((header, size, coinbase_tx, *transactions))
