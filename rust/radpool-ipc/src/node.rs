@@ -29,11 +29,14 @@ use crate::{
     block,
     error::{IpcError, RequestError},
     request::{Answer, Request},
-    session::Session,
+    session::{Session, TEMPLATES_MAX},
 };
 
 /// Questions whose answers have not been taken, at most.
 pub const REQUESTS_MAX: usize = 64;
+/// Questions and notices on their way to the thread: each template is forgotten once and
+/// interrupted a few times at most.
+const COMMANDS_MAX: usize = REQUESTS_MAX + 4 * TEMPLATES_MAX;
 /// How long leaving may take: a node that hangs is left without a word.
 const LEAVE_MAX: Duration = Duration::from_millis(200);
 /// The number of the answer that tells how connecting went.
@@ -96,7 +99,7 @@ impl Node {
     pub fn start(settings: NodeSettings) -> io::Result<Self> {
         let state = Mutex::new(DeskState { open: [CONNECTED].into(), ..DeskState::default() });
         let desk = Arc::new(Desk { bell: Bell::new()?, state });
-        let (commands, inbox) = mpsc::channel(2 * REQUESTS_MAX);
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let work = Arc::clone(&desk);
         let thread = thread::Builder::new().name("radpool-ipc".to_owned()).spawn(move || {
@@ -130,20 +133,30 @@ impl Node {
             return Err(RequestError::Token(token));
         }
         drop(state);
-        if !self.send(Command::Ask { token, request, deadline_ms }) {
-            self.desk.put(token, Err(IpcError::Disconnected("it was lost before".to_owned())));
+        match self.send(Command::Ask { token, request, deadline_ms }) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => {
+                self.desk.state.lock().open.remove(&token);
+                Err(RequestError::TooMany(COMMANDS_MAX))
+            }
+            Err(TrySendError::Closed(_)) => {
+                let lost = IpcError::Disconnected("it was lost before".to_owned());
+                self.desk.put(token, Err(lost));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Lets a question for the next template end early.
     pub fn interrupt_wait(&self, template: u64) {
-        self.send(Command::InterruptWait(template));
+        // A wait that is not interrupted ends by its time.
+        drop(self.send(Command::InterruptWait(template)));
     }
 
     /// Lets the node forget a template.
     pub fn forget(&self, template: u64) {
-        self.send(Command::Forget(template));
+        // The node forgets all of them with the connection at the latest.
+        drop(self.send(Command::Forget(template)));
     }
 
     /// Takes the answers that have come.
@@ -158,13 +171,10 @@ impl Node {
         outcomes
     }
 
-    fn send(&self, command: Command) -> bool {
-        let Some(commands) = &self.commands else { return false };
-        match commands.try_send(command) {
-            Ok(()) => true,
-            // Notices come on top of questions; those that do not fit concern templates that are
-            // forgotten with the connection at the latest.
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => false,
+    fn send(&self, command: Command) -> Result<(), TrySendError<Command>> {
+        match &self.commands {
+            Some(commands) => commands.try_send(command),
+            None => Err(TrySendError::Closed(command)),
         }
     }
 }

@@ -10,6 +10,7 @@ mod ecash_wallet;
 mod engine;
 mod error;
 mod event;
+mod ipc;
 mod keys;
 mod ledger;
 mod miner;
@@ -21,7 +22,8 @@ mod work;
 use pyo3::prelude::*;
 
 /// Submodules by name, as `register_submodules` makes them importable.
-const SUBMODULES: [&str; 7] = ["ecash", "engine", "keys", "ledger", "miner", "template", "wire"];
+const SUBMODULES: [&str; 8] =
+    ["ecash", "engine", "ipc", "keys", "ledger", "miner", "template", "wire"];
 
 #[pymodule]
 mod _native {
@@ -60,6 +62,12 @@ mod _native {
         fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
             crate::event::add_union(module)
         }
+    }
+
+    #[pymodule]
+    mod ipc {
+        #[pymodule_export]
+        use crate::ipc::{Capabilities, CoreNode, CoreTemplate, Failure, Verdict};
     }
 
     #[pymodule]

@@ -1,0 +1,259 @@
+"""Speaks with Bitcoin Core over its unix socket: questions that are awaited.
+
+One `CoreNode` is one connection. It ends with the first answer that does not come because the
+connection is lost; whoever uses it opens another one then.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import trio
+
+from radpool_sv2._native import ipc as native
+from radpool_sv2.errors import LocalProtocolError, NodeError
+from radpool_sv2.node.refusal import RpcRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+    from radpool_sv2._native.ipc import Answer, Capabilities, CoreTemplate, Verdict
+
+__all__ = ["CoreNode", "IpcError", "open_core_node"]
+
+CONNECT_DEADLINE_MS: Final = 10_000
+QUESTION_DEADLINE_MS: Final = 10_000
+"""Questions about headers and transactions take a millisecond, and some seconds while the node
+connects a full block on a slow disk."""
+
+CHECK_DEADLINE_MS: Final = 30_000
+"""A block of the most expensive scripts takes seconds; slower ones are nobody's to wait for."""
+
+TEMPLATE_DEADLINE_MS: Final = 120_000
+"""Longer than the node waits for its last headers after having been away."""
+
+OPEN_MAX: Final = 60
+"""Questions that may be under way; the native side takes 64."""
+
+_CONNECTED: Final = 0
+
+
+class IpcError(NodeError):
+    """Says that Bitcoin Core did not answer a question over its socket.
+
+    Args:
+        message: What happened and what to do about it.
+        kind: One word for it, as `_native.ipc.Failure.kind` lists them.
+        node: The socket.
+    """
+
+    def __init__(self, message: str, kind: str, node: str = "") -> None:
+        super().__init__(message, node)
+        self.kind = kind
+
+
+class _Question:
+    """Is a question that somebody waits for, or has given up on."""
+
+    __slots__ = ("answer", "answered")
+
+    def __init__(self) -> None:
+        self.answered = trio.Event()
+        self.answer: Answer = None
+
+
+@asynccontextmanager
+async def open_core_node(path: Path, trusted_uids: Sequence[int]) -> AsyncIterator[CoreNode]:
+    """Connects to a node, for as long as the context lasts.
+
+    Args:
+        path: The node's unix socket.
+        trusted_uids: Users that may run the process that listens there.
+
+    Raises:
+        IpcError: Nobody answers there, or somebody else than a trusted user.
+    """
+    connection = native.CoreNode(
+        path, trusted_uids=trusted_uids, connect_deadline_ms=CONNECT_DEADLINE_MS
+    )
+    try:
+        node = CoreNode(connection, str(path))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node._pump)  # noqa: SLF001 - the class and its only maker
+            await node._connected()  # noqa: SLF001
+            yield node
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(connection.close)
+
+
+class CoreNode:
+    """Is a connection to Bitcoin Core. `open_core_node` makes it.
+
+    Every method raises `IpcError` when the node does not answer, or not in time.
+    """
+
+    def __init__(self, connection: native.CoreNode, name: str) -> None:
+        self.name = name
+        self._connection = connection
+        self._questions: dict[int, _Question] = {_CONNECTED: _Question()}
+        self._numbers = 0
+        self._room = trio.Semaphore(OPEN_MAX)
+        self._capabilities: Capabilities | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the node can do."""
+        assert self._capabilities is not None
+        return self._capabilities
+
+    async def create_template(
+        self, *, reserved_weight: int, coinbase_sigops: int
+    ) -> CoreTemplate | None:
+        """Asks for a template of the mempool; None when the node is about to stop."""
+        # A chain for tests may have no other miner, whose blocks a node would wait for.
+        cooldown = not self.capabilities.is_test_chain
+        answer = await self._ask(
+            lambda token: self._connection.create_template(
+                token,
+                use_mempool=True,
+                reserved_weight=reserved_weight,
+                coinbase_sigops=coinbase_sigops,
+                cooldown=cooldown,
+                deadline_ms=TEMPLATE_DEADLINE_MS,
+            )
+        )
+        return cast("CoreTemplate | None", answer)
+
+    async def next_template(
+        self, template: int, *, timeout_ms: int, fee_rise_sats: int | None
+    ) -> CoreTemplate | None:
+        """Waits for the template after this one; None when the time is up."""
+        answer = await self._ask(
+            lambda token: self._connection.next_template(
+                token,
+                template,
+                timeout_ms=timeout_ms,
+                fee_rise_sats=fee_rise_sats,
+                deadline_ms=timeout_ms + QUESTION_DEADLINE_MS,
+            )
+        )
+        return cast("CoreTemplate | None", answer)
+
+    async def submit_solution(
+        self, template: int, *, version: int, ntime: int, nonce: int, coinbase_tx: bytes
+    ) -> Verdict:
+        """Gives in a header and a coinbase that solve a template which the node still keeps."""
+        answer = await self._ask(
+            lambda token: self._connection.submit_solution(
+                token,
+                template,
+                version=version,
+                ntime=ntime,
+                nonce=nonce,
+                coinbase_tx=coinbase_tx,
+                deadline_ms=CHECK_DEADLINE_MS,
+            )
+        )
+        return cast("Verdict", answer)
+
+    async def check_block(self, block: bytes) -> Verdict:
+        """Asks for a verdict on a whole block that need not have proof of work."""
+        answer = await self._ask(
+            lambda token: self._connection.check_block(token, block, deadline_ms=CHECK_DEADLINE_MS)
+        )
+        return cast("Verdict", answer)
+
+    async def submit_block(self, block: bytes) -> Verdict:
+        """Gives in a whole block."""
+        answer = await self._ask(
+            lambda token: self._connection.submit_block(token, block, deadline_ms=CHECK_DEADLINE_MS)
+        )
+        return cast("Verdict", answer)
+
+    async def find_transactions(self, wtxids: Sequence[bytes]) -> list[bytes]:
+        """Asks for transactions of the mempool; empty entries are those that it has not."""
+        answer = await self._ask(
+            lambda token: self._connection.find_transactions(
+                token, wtxids, deadline_ms=QUESTION_DEADLINE_MS
+            )
+        )
+        return cast("list[bytes]", answer)
+
+    async def is_syncing(self) -> bool:
+        """Asks whether the node still downloads old blocks."""
+        answer = await self._ask(
+            lambda token: self._connection.is_syncing(token, deadline_ms=QUESTION_DEADLINE_MS)
+        )
+        return cast("bool", answer)
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """Asks by JSON-RPC over the same socket; `capabilities.answers_rpc` tells whether it can.
+
+        Raises:
+            RpcRefusedError: The node answers with an error.
+            IpcError: The node does not answer, or answers nonsense.
+        """
+        question = json.dumps({"jsonrpc": "2.0", "id": 0, "method": method, "params": params})
+        answer = await self._ask(
+            lambda token: self._connection.rpc(token, question, deadline_ms=CHECK_DEADLINE_MS)
+        )
+        try:
+            told = json.loads(cast("str", answer))
+        except ValueError as error:
+            raise IpcError(f"{method}: the answer is no JSON", "nonsense", self.name) from error
+        failure = told.get("error") if isinstance(told, dict) else None
+        if failure is not None:
+            code, reason = int(failure["code"]), str(failure["message"])
+            raise RpcRefusedError(
+                f"the node {self.name} refuses {method}: {reason} ({code})", self.name, code, reason
+            )
+        if not isinstance(told, dict) or "result" not in told:
+            raise IpcError(f"{method}: the answer has no result", "nonsense", self.name)
+        return told["result"]
+
+    def interrupt_wait(self, template: int) -> None:
+        """Lets a wait for the template after this one end now."""
+        self._connection.interrupt_wait(template)
+
+    def forget(self, template: int) -> None:
+        """Lets the node forget a template."""
+        self._connection.forget(template)
+
+    async def _connected(self) -> None:
+        answer = await self._answer_of(self._questions[_CONNECTED])
+        self._capabilities = cast("Capabilities", answer)
+
+    async def _ask(self, send: Callable[[int], None]) -> Answer:
+        await self._room.acquire()
+        self._numbers += 1
+        token, question = self._numbers, _Question()
+        try:
+            send(token)
+        except LocalProtocolError:
+            self._room.release()
+            raise
+        self._questions[token] = question
+        return await self._answer_of(question)
+
+    async def _answer_of(self, question: _Question) -> Answer:
+        await question.answered.wait()
+        answer = question.answer
+        if isinstance(answer, native.Failure):
+            raise IpcError(answer.text, answer.kind, self.name)
+        return answer
+
+    async def _pump(self) -> None:
+        """Hands answers to those who wait for them."""
+        while True:
+            await trio.lowlevel.wait_readable(self._connection.event_fd())
+            for token, answer in self._connection.take():
+                question = self._questions.pop(token)
+                question.answer = answer
+                question.answered.set()
+                if token != _CONNECTED:
+                    self._room.release()
