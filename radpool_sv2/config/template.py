@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - the reader resolves the annotations at run time
 from urllib.parse import urlsplit
 
+from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2.config.setting import (
     REQUIRED,
+    Endpoint,
     choice,
     integer,
     names,
@@ -34,7 +36,8 @@ class Sources:
         SOURCES,
         about="embedded is a regtest chain inside this node, run by Bitcoin Core's consensus "
         "engine: its coins are worth nothing. bitcoind is any full node, asked by "
-        "getblocktemplate; several of them back each other up.",
+        "getblocktemplate; several of them back each other up. tdp is a template provider, such as "
+        "`radpool template-provider` or sv2-tp, with a node of rpc_urls beside it.",
         why="It needs no set-up.",
     )
     network: str = choice(
@@ -81,6 +84,20 @@ class Sources:
         about="Where each node tells of new blocks, in the same order: what -zmqpubhashblock of "
         "that node says, as in tcp://127.0.0.1:28332. May be empty.",
         why="New blocks are learnt of by long polling anyway; this is a second way.",
+    )
+    tdp_address: str = text(
+        "",
+        bytes_max=300,
+        about="HOST:PORT of the template provider, for source = tdp.",
+        why="It has no default: whoever runs the provider knows it.",
+    )
+    tdp_authority_key: str = text(
+        "",
+        bytes_max=100,
+        about="The key that vouches for the template provider, as base58 text. Empty takes whoever "
+        "answers for it.",
+        why="A provider on the same machine needs no proof; one across a network does, as it "
+        "decides what is mined.",
     )
     chain_dir: Path = path(
         "data/chain",
@@ -141,8 +158,32 @@ def check_templates(templates: Sources) -> None:
             value=repr(templates.network),
             allowed=REGTEST.name,
         )
-    if templates.source == "bitcoind":
+    if templates.source == "tdp":
+        _check_provider(templates)
+    if templates.source == "bitcoind" or (templates.source == "tdp" and templates.rpc_urls):
         _check_nodes(templates)
+
+
+def _check_provider(templates: Sources) -> None:
+    try:
+        Endpoint.parse(templates.tdp_address)
+    except ValueError as error:
+        raise ConfigError(
+            f'source = "tdp" needs the template provider\'s address: {error}',
+            key="templates.tdp_address",
+            value=repr(templates.tdp_address),
+            allowed="HOST:PORT",
+        ) from error
+    if templates.tdp_authority_key:
+        try:
+            AuthorityPublicKey.from_text(templates.tdp_authority_key)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}",
+                key="templates.tdp_authority_key",
+                value=repr(templates.tdp_authority_key),
+                allowed="the key that the provider prints when it starts, or nothing",
+            ) from error
 
 
 def _check_nodes(templates: Sources) -> None:
