@@ -84,6 +84,7 @@ class Carried:
 
     Attributes:
         carrier: How the extension is spoken.
+        granted: What the extension said with the channel of the present session.
         on_stir: Is called when the side gave something that may now be sent.
     """
 
@@ -98,6 +99,7 @@ class Carried:
         self._commands: deque[Frame] = deque()
         self._waiting: deque[Waiting] = deque()
         self._under_way: dict[int, _UnderWay] = {}
+        self.granted = b""
         self.on_stir: Callable[[], None] | None = None
 
     def close(self) -> None:
@@ -202,7 +204,8 @@ class Carried:
         reader = Reader(frame.payload)
         if frame.msg_type == opened:
             success = OpenExtendedMiningChannelSuccess.read(reader)
-            self._news.opened = (success.channel_id, reader.rest())
+            self.granted = reader.rest()
+            self._news.opened = (success.channel_id, self.granted)
             self._ring()
             return success
         if frame.msg_type == not_opened:

@@ -129,6 +129,11 @@ class Submissions:
         rejected[code if known else OTHER_CODE] += 1
         return sent
 
+    def withdraw(self, sequence: int) -> None:
+        """Takes in that a share goes out again under another number."""
+        if self._unanswered.pop(sequence, None) is not None:
+            self.totals.submitted -= 1
+
     def end(self, jobs: Iterable[Job]) -> None:
         """Counts what the end of the connection leaves behind."""
         self.totals.lost += len(self._unanswered)

@@ -61,6 +61,11 @@ class TokenStock:
             self._ready.popleft()
         return self._ready.popleft() if self._ready else None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is one to draw."""
+        return bool(self._ready)
+
     def next_deadline(self) -> float | None:
         """Returns when the pool is late with a token."""
         if not self._asked:

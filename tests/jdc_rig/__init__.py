@@ -1,0 +1,1 @@
+"""A pool and its declarator as scripts, for tests of the job declarator client."""
