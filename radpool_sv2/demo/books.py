@@ -59,7 +59,6 @@ class Block:
     height: int
     epoch: int
     value_sats: int
-    finder: str
     confirmations: int | None
 
 
@@ -69,9 +68,7 @@ class Seen:
 
     tip_height: int
     epoch: int
-    rule: str
     problems: tuple[str, ...]
-    channels: dict[str, dict[str, Any]]
     blocks: tuple[Block, ...]
 
     def paid_blocks(self) -> list[Block]:
@@ -86,25 +83,11 @@ async def look(client: httpx.AsyncClient) -> Seen:
         httpx.HTTPError: It does not answer.
     """
     status = await _get(client, "/api/v1/status")
-    template = status["template"] or {}
-    channels: dict[str, dict[str, Any]] = {}
-    clients = await _get(client, "/api/v1/clients")
-    for row in clients["items"]:
-        answer = await client.get(f"/api/v1/clients/{row['client_id']}/channels")
-        if answer.is_success:
-            open_channels = answer.json()
-            for channel in (
-                *open_channels["standard_channels"],
-                *open_channels["extended_channels"],
-            ):
-                channels[channel["account"]] = channel
     rows = (await _get(client, "/api/v1/blocks"))["items"]
     return Seen(
         tip_height=status["tip_height"],
         epoch=status["epoch"],
-        rule=template.get("rule", ""),
         problems=tuple(status["problems"]),
-        channels=channels,
         blocks=tuple(_block(row) for row in reversed(rows)),
     )
 
@@ -154,7 +137,6 @@ def _block(row: dict[str, Any]) -> Block:
         row["height"],
         row["epoch"],
         row["value_sats"],
-        row["finder"],
         row["confirmations"],
     )
 

@@ -167,7 +167,7 @@ def test_carries_count():
 
 
 def test_blocks():
-    block = Block("ab", 102, 1, 100, "alice", 1)
+    block = Block("ab", 102, 1, 100, 1)
     assert [o.holds for o in check_blocks([block], {"ab": 1})] == [True, True]
     assert [o.holds for o in check_blocks([block], {"ab": None})] == [True, False]
     assert [o.holds for o in check_blocks([block], {})] == [True, False]
