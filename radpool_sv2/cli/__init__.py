@@ -29,6 +29,11 @@ app.command("radpool_sv2.cli.demo:app", name="demo", help="Chain, pool and three
 app.command("radpool_sv2.cli.init:app", name="init", help="Makes the directory of a new node.")
 app.command("radpool_sv2.cli.certify:app", name="certify", help="Signs the listener's key again.")
 app.command("radpool_sv2.cli.msp:app", name="msp", help="Runs a Mining Service Provider.")
+app.command(
+    "radpool_sv2.cli.template_provider:app",
+    name="template-provider",
+    help="Offers templates to pools and job declarator clients.",
+)
 app.command("radpool_sv2.cli.miner:app", name="miner", help="Mines on a pool with this CPU.")
 app.command("radpool_sv2.cli.wallet:app", name="wallet", help="Keeps what a miner earns.")
 app.command("radpool_sv2.cli.status:app", name="status", help="Shows how a running node fares.")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from radpool_sv2.installation import Installation, install_msp
+from radpool_sv2.template_provider.installation import install_template_provider
 
 app = App(name="init", help="Makes the directory of a new node: keys and commented configuration.")
 
@@ -25,6 +26,28 @@ def msp(
         payout_address: The regtest address that blocks pay; without it a key is made.
     """
     _tell(install_msp(dir, payout_address=payout_address))
+
+
+@app.command
+def template_provider(
+    *,
+    dir: Annotated[Path, Parameter(name="--dir")],  # noqa: A002 - the name of the option
+) -> None:
+    """Makes a template provider on an embedded regtest chain; its file names other sources.
+
+    Args:
+        dir: Where to write; must not hold a template provider already.
+    """
+    made = install_template_provider(dir)
+    console = Console(soft_wrap=True, highlight=False)
+    where = escape(str(made.directory))
+    console.print(f"[bold]A template provider in {where}[/]\n")
+    console.print("  template-provider.toml  the configuration; every key is explained in it")
+    console.print("  keys/authority.key      vouches for it; clients pin its public half")
+    console.print(f"\nAuthority public key: [bold]{made.authority_public_key}[/]\n")
+    console.print("What to do next:")
+    console.print("  name your node in \\[templates], or stay on regtest, worth nothing")
+    console.print(f"  radpool template-provider --dir {where}")
 
 
 def _tell(made: Installation) -> None:

@@ -12,11 +12,13 @@ import dataclasses
 from typing import Final
 
 from radpool_sv2.errors import RemoteProtocolError
+from radpool_sv2.network import REGTEST
 from radpool_sv2.templates.source import Template, Tip
 from radpool_sv2.wire.message.template_distribution import NewTemplate, SetNewPrevHash
 
 __all__ = [
     "HALVING_BLOCKS",
+    "halving_blocks",
     "new_template",
     "retold",
     "set_new_prev_hash",
@@ -27,6 +29,8 @@ __all__ = [
 
 HALVING_BLOCKS: Final = 210_000
 """The subsidy halves after so many blocks on all networks but regtest."""
+
+REGTEST_HALVING_BLOCKS: Final = 150
 
 SUBSIDY_SATS: Final = 50 * 10**8
 
@@ -47,6 +51,11 @@ _HEIGHT_LEN_MAX: Final = 4
 _OUTPUT_LEN_MIN: Final = 9
 _TARGET_MAX: Final = (1 << 256) - 1
 _MANTISSA_SIGN: Final = 0x0080_0000
+
+
+def halving_blocks(network: str) -> int:
+    """Returns after how many blocks the subsidy halves on a network."""
+    return REGTEST_HALVING_BLOCKS if network == REGTEST.name else HALVING_BLOCKS
 
 
 def subsidy_sats(height: int, halving_blocks: int = HALVING_BLOCKS) -> int:

@@ -87,7 +87,8 @@ class Listener:
                 " there, or is the address not this machine's?"
             ) from error
         host, port = listeners[0].socket.getsockname()[:2]
-        self.address = Endpoint(host, port)
+        # Port 0 means any free one the first time; clients then expect to find it again.
+        self._endpoint = self.address = Endpoint(host, port)
         task_status.started()
         await trio.serve_listeners(self._serve, listeners)
 

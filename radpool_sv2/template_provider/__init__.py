@@ -1,0 +1,1 @@
+"""Offers the templates of any source to others, by the Template Distribution Protocol."""
