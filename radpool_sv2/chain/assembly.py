@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from radpool_sv2.chain.mempool import Entry, Mempool
     from radpool_sv2.chain.transaction import Transaction, TxOutput
 
-__all__ = ["BLOCK_VERSION", "COINBASE_SEQUENCE", "COINBASE_VERSION", "BlockTemplate", "choose"]
+__all__ = [
+    "BLOCK_VERSION",
+    "COINBASE_SEQUENCE",
+    "COINBASE_VERSION",
+    "BlockTemplate",
+    "Room",
+    "choose",
+]
 
 BLOCK_VERSION: Final = 0x20000000
 COINBASE_VERSION: Final = 2
@@ -28,9 +35,35 @@ COINBASE_VERSION: Final = 2
 COINBASE_SEQUENCE: Final = 0xFFFFFFFE
 BLOCK_WEIGHT_MAX: Final = 4_000_000
 BLOCK_SIGOP_COST_MAX: Final = 80_000
-# Room for the header, the counts and the pool's own coinbase, as bitcoin nodes leave it by default.
-RESERVED_WEIGHT: Final = 8_000
-RESERVED_SIGOP_COST: Final = 400
+_ROOM_WEIGHT_MIN: Final = 8_000
+_ROOM_SIGOP_COST_MIN: Final = 400
+# Header, counts, and a coinbase with the longest script but without the pool's outputs.
+_ROOM_WEIGHT_BARE: Final = 1_168
+_SCALE: Final = 4
+
+
+@dataclass(frozen=True)
+class Room:
+    """Is what the pool's outputs need in the coinbase, at most.
+
+    `size` are their bytes, `sigops` their legacy signature operations; zeros leave as much as
+    bitcoin nodes do by default.
+
+    Source: sv2-spec 7.1 (CoinbaseOutputConstraints); Bitcoin Core's `-blockreservedweight`.
+    """
+
+    size: int = 0
+    sigops: int = 0
+
+    @property
+    def weight(self) -> int:
+        """The weight to leave, with the header, the counts and the rest of the coinbase."""
+        return max(_ROOM_WEIGHT_MIN, _ROOM_WEIGHT_BARE + _SCALE * self.size)
+
+    @property
+    def sigop_cost(self) -> int:
+        """The signature operation cost to leave."""
+        return max(_ROOM_SIGOP_COST_MIN, _SCALE * self.sigops)
 
 
 @dataclass(frozen=True)
@@ -39,6 +72,8 @@ class BlockTemplate:
 
     `transactions` are in block order without the coinbase; hashes are in internal byte order;
     `time_min` is the earliest time the consensus allows, `time` the one to start from.
+    `tx_fees_sats` are the transactions' fees in order, None in a template that an earlier version
+    has written down.
     """
 
     id: int
@@ -51,6 +86,8 @@ class BlockTemplate:
     fees_sats: int
     transactions: tuple[Transaction, ...]
     weight: int
+    tx_fees_sats: tuple[int, ...] | None = None
+    room: Room = Room()
 
     @cached_property
     def path(self) -> list[bytes]:
@@ -74,14 +111,14 @@ class BlockTemplate:
         return Block(header, (coinbase, *self.transactions))
 
 
-def choose(mempool: Mempool) -> list[Entry]:
+def choose(mempool: Mempool, room: Room) -> list[Entry]:
     """Chooses transactions by the fee rate of each with its ancestors, parents first.
 
     The best package still outside goes in while weight and signature operations allow; a package
     that does not fit is left out. Rates are compared as exact fractions.
     """
     chosen: dict[bytes, Entry] = {}
-    weight, cost = RESERVED_WEIGHT, RESERVED_SIGOP_COST
+    weight, cost = room.weight, room.sigop_cost
     version = dict.fromkeys(mempool.entries, 0)
     queue = [_Candidate.of(mempool, txid, chosen, 0) for txid in mempool.entries]
     heapq.heapify(queue)

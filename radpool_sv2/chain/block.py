@@ -90,7 +90,7 @@ class Block:
     def to_bytes(self) -> bytes:
         """Returns the block as the consensus engine takes it."""
         parts = [self.header.to_bytes(), compact_size(len(self.transactions))]
-        parts.extend(transaction.to_bytes() for transaction in self.transactions)
+        parts.extend(transaction.raw for transaction in self.transactions)
         return b"".join(parts)
 
 

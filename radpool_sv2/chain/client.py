@@ -13,6 +13,7 @@ from radpool_sv2.chain.frame import FrameReader, decode, encode
 from radpool_sv2.errors import (
     ConfigError,
     LocalProtocolError,
+    NodeError,
     RadpoolError,
     RemoteProtocolError,
     StoreError,
@@ -85,6 +86,7 @@ class ChainClient:
         Raises:
             ChainUnavailableError: The chain is away, starting, or silent for `timeout_s`.
             LocalProtocolError: The chain says the request is wrong or refuses it.
+            NodeError: The chain has come to no verdict on a block.
             StoreError: The chain's disk refuses.
         """
         if self.ended.is_set():
@@ -147,6 +149,8 @@ def _result(reply: dict[str, Any]) -> dict[str, Any]:
         return result
     if error["code"] in _PASSING:
         raise ChainUnavailableError(error["message"])
+    if error["code"] == "no-verdict":
+        raise NodeError(error["message"], "embedded")
     if error["code"] == "store":
         raise StoreError(error["message"])
     raise LocalProtocolError(error["message"])

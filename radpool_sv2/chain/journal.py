@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from radpool_sv2.chain.assembly import BlockTemplate
+from radpool_sv2.chain.assembly import BlockTemplate, Room
 from radpool_sv2.chain.record_log import Record, RecordLog
 from radpool_sv2.chain.transaction import Transaction
 from radpool_sv2.errors import LocalProtocolError
@@ -99,11 +99,20 @@ class Journal:
         transactions = tuple(self.transactions[bytes.fromhex(each)] for each in fields["txids"])
         plain = {name: int(fields[name]) for name in _PLAIN}
         previous = bytes.fromhex(fields["previous"])
-        return BlockTemplate(previous=previous, transactions=transactions, **plain)
+        fees = fields.get("tx_fees_sats")
+        return BlockTemplate(
+            previous=previous,
+            transactions=transactions,
+            tx_fees_sats=None if fees is None else tuple(int(each) for each in fees),
+            room=Room(int(fields.get("room_size", 0)), int(fields.get("room_sigops", 0))),
+            **plain,
+        )
 
 
 def _template_record(template: BlockTemplate) -> Record:
     fields: dict[str, Any] = {name: getattr(template, name) for name in _PLAIN}
     fields["previous"] = template.previous.hex()
     fields["txids"] = [each.txid.hex() for each in template.transactions]
+    fields["tx_fees_sats"] = template.tx_fees_sats
+    fields["room_size"], fields["room_sigops"] = template.room.size, template.room.sigops
     return Record(_KIND_TEMPLATE, json.dumps(fields).encode())

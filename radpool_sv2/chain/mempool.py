@@ -83,6 +83,7 @@ class Mempool:
         self.changes = 0
         self._chain = chain
         self._spender: dict[OutPoint, bytes] = {}
+        self._by_wtxid: dict[bytes, Transaction] = {}
 
     def accept(self, transaction: Transaction, *, verified: bool = False) -> Entry:
         """Takes a transaction in.
@@ -100,6 +101,7 @@ class Mempool:
         self._make_room(entry)
         txid = transaction.txid
         self.entries[txid] = entry
+        self._by_wtxid[transaction.wtxid] = transaction
         self.weight += entry.weight
         self.changes += 1
         for parent in entry.parents:
@@ -111,6 +113,10 @@ class Mempool:
     def is_spent(self, point: OutPoint) -> bool:
         """Tells whether a waiting transaction spends this output."""
         return point in self._spender
+
+    def find(self, wtxid: bytes) -> Transaction | None:
+        """Returns the waiting transaction with this wtxid."""
+        return self._by_wtxid.get(wtxid)
 
     def connect(self, block: Block) -> None:
         """Drops what a new block has confirmed and what it has made impossible."""
@@ -132,6 +138,7 @@ class Mempool:
         waiting = [(entry.transaction, True) for entry in self.in_order()]
         self.entries.clear()
         self._spender.clear()
+        self._by_wtxid.clear()
         self.weight = 0
         self.changes += 1
         for transaction, verified in [*((each, False) for each in returned), *waiting]:
@@ -317,6 +324,7 @@ class Mempool:
 
     def _forget(self, txid: bytes) -> None:
         entry = self.entries.pop(txid)
+        del self._by_wtxid[entry.transaction.wtxid]
         self.weight -= entry.weight
         self.changes += 1
         for parent in entry.parents & self.entries.keys():

@@ -13,16 +13,23 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import trio
 
 from radpool_sv2.chain.address import address_from_script, script_from_address
-from radpool_sv2.chain.assembly import BLOCK_VERSION, COINBASE_SEQUENCE, COINBASE_VERSION
+from radpool_sv2.chain.assembly import (
+    BLOCK_VERSION,
+    COINBASE_SEQUENCE,
+    COINBASE_VERSION,
+    Room,
+)
+from radpool_sv2.chain.kernel import Status
 from radpool_sv2.chain.node import MINE_MAX, REORG_DEPTH_MAX
 from radpool_sv2.errors import LocalProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from radpool_sv2.chain.assembly import BlockTemplate
     from radpool_sv2.chain.node import Node, Submitted
     from radpool_sv2.chain.service import ChainService
+    from radpool_sv2.chain.transaction import Transaction
 
 __all__ = ["ASYNC_METHODS", "METHODS", "BadRequestError", "rule_text", "template_message"]
 
@@ -33,6 +40,13 @@ _FEE_RATE_MAX: Final = 10_000
 HASHES_MAX: Final = 10_000
 PAYMENTS_PER_MINUTE_MAX: Final = 600
 _FEE_RATE_DEFAULT: Final = 5
+_HASH_LEN: Final = 32
+# No block has more transactions, and none has more bytes.
+WTXIDS_MAX: Final = 16_666
+KNOWN_BYTES_MAX: Final = 4_000_000
+# Half a block of outputs, and half of its signature operations, are more than any pool asks for.
+ROOM_SIZE_MAX: Final = 500_000
+ROOM_SIGOPS_MAX: Final = 10_000
 
 
 class BadRequestError(LocalProtocolError):
@@ -59,6 +73,13 @@ def _hex(value: object, name: str, length: int | None) -> bytes:
         raise BadRequestError(f"{name} is {value!r:.60}, allowed: hex digits") from error
     if length is not None and len(data) != length:
         raise BadRequestError(f"{name} has {len(data)} bytes, {length} are needed")
+    return data
+
+
+def _blob(params: Mapping[str, Any]) -> bytes:
+    data = params.get("blob")
+    if not isinstance(data, bytes):
+        raise BadRequestError("blob is missing: bytes that follow the JSON")
     return data
 
 
@@ -104,6 +125,8 @@ def template_message(node: Node, template: BlockTemplate) -> dict[str, Any]:
         "fees_sats": template.fees_sats,
         "tx_count": len(template.transactions),
         "weight": template.weight,
+        "room_size": template.room.size,
+        "room_sigops": template.room.sigops,
         "block_zeros": node.block_zeros,
         "rule": rule_text(node.block_zeros),
     }
@@ -164,9 +187,49 @@ def _submit_solution(service: ChainService, params: Mapping[str, Any]) -> dict[s
 
 
 def _submit_block(service: ChainService, params: Mapping[str, Any]) -> dict[str, Any]:
-    answer = service.node.submit_block(_bytes(params, "block"))
+    raw = _blob(params) if "blob" in params else _bytes(params, "block")
+    answer = service.node.submit_block(raw)
     service.tip_may_have_changed()
     return _submitted(answer)
+
+
+def _transactions(service: ChainService, params: Mapping[str, Any]) -> dict[str, Any]:
+    template_id = _number(params, "template_id", 0, 1 << 63)
+    template = service.node.remembered(template_id)
+    if template is None:
+        raise BadRequestError(f"template-id-not-found: template {template_id} is not remembered")
+    return _joined(template.transactions) | {"fees_sats": template.tx_fees_sats}
+
+
+def _known_transactions(service: ChainService, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the waiting transactions among `blob`, which is wtxids behind each other."""
+    wtxids = _blob(params)
+    if len(wtxids) % _HASH_LEN or len(wtxids) > WTXIDS_MAX * _HASH_LEN:
+        raise BadRequestError(f"blob must be at most {WTXIDS_MAX} wtxids of {_HASH_LEN} bytes")
+    found: dict[int, Transaction] = {}
+    size = 0
+    for position in range(len(wtxids) // _HASH_LEN):
+        wtxid = wtxids[position * _HASH_LEN : (position + 1) * _HASH_LEN]
+        transaction = service.node.mempool.find(wtxid)
+        if transaction is None:
+            continue
+        size += len(transaction.raw)
+        if size > KNOWN_BYTES_MAX:
+            break  # more than any block holds, or the same again and again
+        found[position] = transaction
+    return _joined(found.values()) | {"positions": list(found)}
+
+
+def _joined(transactions: Iterable[Transaction]) -> dict[str, Any]:
+    raws = [each.raw for each in transactions]
+    return {"lengths": [len(each) for each in raws], "blob": b"".join(raws)}
+
+
+def _constrain(service: ChainService, params: Mapping[str, Any]) -> dict[str, Any]:
+    size = _number(params, "size", 0, ROOM_SIZE_MAX)
+    sigops = _number(params, "sigops", 0, ROOM_SIGOPS_MAX)
+    service.set_room(Room(size, sigops))
+    return {"template_id": service.template().id}
 
 
 def _submit_transaction(service: ChainService, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,6 +324,9 @@ METHODS: Final[dict[str, Callable[[ChainService, Mapping[str, Any]], dict[str, A
     "submit_solution": _submit_solution,
     "submit_block": _submit_block,
     "submit_transaction": _submit_transaction,
+    "transactions": _transactions,
+    "known_transactions": _known_transactions,
+    "constrain": _constrain,
     "send": _send,
     "balance": _balance,
     "transaction": _transaction,
@@ -269,6 +335,14 @@ METHODS: Final[dict[str, Callable[[ChainService, Mapping[str, Any]], dict[str, A
     "changes_since": _changes_since,
     "traffic": _traffic,
 }
+
+
+async def _check_block(service: ChainService, params: Mapping[str, Any]) -> dict[str, Any]:
+    verdict = await service.judge(_blob(params))
+    valid = verdict.status is not Status.REJECTED
+    return {"valid": valid, "reason": verdict.reason, "detail": verdict.detail}
+
+
 ASYNC_METHODS: Final[
     dict[str, Callable[[ChainService, Mapping[str, Any]], Awaitable[dict[str, Any]]]]
-] = {"mine": _mine, "reorg": _reorg}
+] = {"mine": _mine, "reorg": _reorg, "check_block": _check_block}

@@ -23,11 +23,12 @@ from radpool_sv2.chain.assembly import (
     BLOCK_VERSION,
     COINBASE_SEQUENCE,
     COINBASE_VERSION,
-    RESERVED_WEIGHT,
     BlockTemplate,
+    Room,
     choose,
 )
 from radpool_sv2.chain.block import (
+    HEADER_LEN,
     WITNESS_RESERVED,
     Block,
     Header,
@@ -35,6 +36,7 @@ from radpool_sv2.chain.block import (
 from radpool_sv2.chain.coin import CoinMap, Tip, subsidy_sats
 from radpool_sv2.chain.faucet import FAUCET_SECRET, TaprootKey, pay
 from radpool_sv2.chain.journal import Journal
+from radpool_sv2.chain.judgement import Judgement
 from radpool_sv2.chain.kernel import Connected, Kernel, Status, Verdict
 from radpool_sv2.chain.mempool import Mempool, RefusedError
 from radpool_sv2.chain.record_log import Record, RecordLog
@@ -101,6 +103,8 @@ class Node:
         self.block_zeros = block_zeros
         self.wallet = TaprootKey(FAUCET_SECRET)
         self.template: BlockTemplate | None = None
+        self.room = Room()
+        self._judgement: Judgement | None = None
         self._now = now
         self._log, self._records = RecordLog.open(directory / "chain.blocks")
         self._kernel = Kernel(directory / "chain.scratch")
@@ -160,8 +164,16 @@ class Node:
     # -- templates ---------------------------------------------------------------------------
 
     def template_is_stale(self) -> bool:
-        """Tells whether the mempool has changed since the template was made."""
-        return self.template is None or self._template_changes != self.mempool.changes
+        """Tells whether the mempool or the room has changed since the template was made."""
+        return (
+            self.template is None
+            or self._template_changes != self.mempool.changes
+            or self.template.room != self.room
+        )
+
+    def remembered(self, template_id: int) -> BlockTemplate | None:
+        """Returns one of the newest templates by its id."""
+        return self._journal.templates.get(template_id)
 
     def renew_template(self) -> BlockTemplate:
         """Makes a template on the tip, durable before it is returned."""
@@ -175,7 +187,7 @@ class Node:
         return template
 
     def _build_template(self, template_id: int) -> BlockTemplate:
-        chosen = choose(self.mempool)
+        chosen = choose(self.mempool, self.room)
         height = self.chain.height + 1
         time_min = self.chain.median_time() + 1
         start = max(time_min, self._now())
@@ -193,7 +205,9 @@ class Node:
             value_sats=subsidy_sats(height) + fees,
             fees_sats=fees,
             transactions=tuple(entry.transaction for entry in chosen),
-            weight=RESERVED_WEIGHT + sum(entry.weight for entry in chosen),
+            weight=self.room.weight + sum(entry.weight for entry in chosen),
+            tx_fees_sats=tuple(entry.fee_sats for entry in chosen),
+            room=self.room,
         )
 
     # -- blocks ------------------------------------------------------------------------------
@@ -225,10 +239,39 @@ class Node:
     def submit_block(self, raw: bytes) -> Submitted:
         """Takes a whole block from outside."""
         try:
-            header = Header.from_bytes(raw[:80])
+            header = Header.from_bytes(raw[:HEADER_LEN])
         except LocalProtocolError as error:
             return Submitted(Status.REJECTED, "block-decode-failed", str(error))
         return self._take_from_outside(header, raw)
+
+    def judge(self, raw: bytes) -> Verdict | Judgement:
+        """Judges a block that builds on the tip and need not have proof of work.
+
+        Args:
+            raw: The serialised block.
+
+        Returns:
+            The verdict, or a judgement under way that tells it; one at a time.
+        """
+        try:
+            header = Header.from_bytes(raw[:HEADER_LEN])
+        except LocalProtocolError as error:
+            return Verdict(Status.REJECTED, "block-decode-failed", str(error))
+        if header.previous != self.chain.tip.hash:
+            detail = f"the tip is {self.chain.tip.hash[::-1].hex()}"
+            return Verdict(Status.REJECTED, "stale-prevblk", detail)
+        if header.nbits != _NBITS:
+            # Before the solving, which a harder target would make long.
+            detail = f"incorrect proof of work: {header.nbits:#010x}, not {_NBITS:#010x}"
+            return Verdict(Status.REJECTED, "bad-diffbits", detail)
+        self._give_judgement_up()
+        self._judgement = Judgement(self._kernel, raw, _REGTEST_TARGET)
+        return self._judgement
+
+    def _give_judgement_up(self) -> None:
+        if self._judgement is not None:
+            self._judgement.give_up()
+            self._judgement = None
 
     def _take_from_outside(self, header: Header, raw: bytes) -> Submitted:
         zeros = leading_zero_bits(header.hash)
@@ -238,6 +281,7 @@ class Node:
         return self._take(header, raw)
 
     def _take(self, header: Header, raw: bytes) -> Submitted:
+        self._give_judgement_up()
         verdict = self._kernel.process(raw, header.hash)
         if verdict.status is Status.ACCEPTED:
             self._log.append([Record(_KIND_BLOCK, raw)])
@@ -283,7 +327,7 @@ class Node:
             height, previous = len(tips), tips[-1].hash
             value = subsidy_sats(height)
             template = BlockTemplate(
-                0, previous, height, _NBITS, start, start, value, 0, (), RESERVED_WEIGHT
+                0, previous, height, _NBITS, start, start, value, 0, (), Room().weight
             )
             coinbase = _coinbase(height, self.wallet.script, value, template.commitment)
             answer = self._solve(template, coinbase)

@@ -7,6 +7,9 @@ is answered with an error; a frame that is too long, or does not come, also ends
 A subscriber gets each new template, the newest at once. Notifications tell the whole state, so one
 that is slow loses its connection rather than a message, and subscribes again.
 
+Blocks without proof of work are judged one at a time in a fork of this process, so that whoever
+asks waits on a connection of his own, and nobody else does.
+
 Bounds: `CONNECTIONS_MAX` connections; per connection one request, `OUTBOX_MAX` waiting messages,
 and `FRAME_SECONDS` for an announced frame to arrive.
 """
@@ -23,17 +26,19 @@ import trio
 
 from radpool_sv2.chain.faucet import TaprootKey
 from radpool_sv2.chain.frame import FrameReader, decode, encode
+from radpool_sv2.chain.kernel import Verdict
 from radpool_sv2.chain.mempool import RefusedError
 from radpool_sv2.chain.method import ASYNC_METHODS, METHODS, template_message
 from radpool_sv2.errors import (
     InternalError,
     LocalProtocolError,
+    NodeError,
     RemoteProtocolError,
     StoreError,
 )
 
 if TYPE_CHECKING:
-    from radpool_sv2.chain.assembly import BlockTemplate
+    from radpool_sv2.chain.assembly import BlockTemplate, Room
     from radpool_sv2.chain.node import Node
 
 __all__ = ["ChainService"]
@@ -41,6 +46,8 @@ __all__ = ["ChainService"]
 CONNECTIONS_MAX: Final = 32
 OUTBOX_MAX: Final = 64
 FRAME_SECONDS: Final = 10
+# The slowest blocks known take some seconds to judge; honest ones milliseconds.
+JUDGE_SECONDS_MAX: Final = 20
 # Time for the last answer to leave before the process ends on a disk that refuses.
 _FAREWELL_SECONDS: Final = 0.2
 _DEMO_WALLETS: Final = 8
@@ -58,6 +65,7 @@ class ChainService:
         self._connections = 0
         self._subscribers: set[_Connection] = set()
         self._payments_changed = trio.Event()
+        self._judging = trio.Lock()
 
     async def run(self, listener: trio.SocketListener) -> None:
         """Replays and serves until cancelled, or until the disk or the engine fails."""
@@ -82,6 +90,36 @@ class ChainService:
         """Makes and announces a new template when the tip is another than the template's."""
         if self.template().previous != self.node.chain.tip.hash:
             self._announce(self.node.renew_template())
+
+    def set_room(self, room: Room) -> None:
+        """Changes what templates leave for the coinbase's outputs; announces one that does."""
+        self.node.room = room
+        if self.node.template_is_stale():
+            self._announce(self.node.renew_template())
+
+    async def judge(self, raw: bytes) -> Verdict:
+        """Judges a block that need not have proof of work; one after the other.
+
+        Raises:
+            NodeError: There is no verdict within `JUDGE_SECONDS_MAX`.
+        """
+        async with self._judging:
+            with trio.move_on_after(JUDGE_SECONDS_MAX):
+                while True:
+                    judgement = self.node.judge(raw)
+                    if isinstance(judgement, Verdict):
+                        return judgement
+                    try:
+                        await trio.lowlevel.wait_readable(judgement.fd)
+                    except trio.Cancelled:
+                        judgement.give_up()
+                        raise
+                    finally:
+                        verdict = judgement.end()
+                    if verdict is not None:
+                        return verdict
+                    # A block came meanwhile. It is the tip now, or this is judged once more.
+        raise NodeError(f"no verdict within {JUDGE_SECONDS_MAX} s")
 
     def set_payments(self, per_minute: int) -> None:
         """Changes how many demo payments the faucet makes per minute."""
@@ -166,6 +204,8 @@ class ChainService:
             return _error(number, "starting", str(error))
         except RefusedError as error:
             return _error(number, "refused", str(error), error.reason)
+        except NodeError as error:
+            return _error(number, "no-verdict", str(error))
         except LocalProtocolError as error:
             return _error(number, "bad-request", str(error))
         except StoreError as error:

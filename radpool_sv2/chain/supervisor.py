@@ -31,7 +31,7 @@ from radpool_sv2.chain.client import (
     open_client,
 )
 from radpool_sv2.chain.node import BLOCK_ZEROS_MAX
-from radpool_sv2.errors import ConfigError, StoreError
+from radpool_sv2.errors import ConfigError, NodeError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,10 @@ PAUSE_MIN_S: Final = 0.1
 SOUND_AFTER_S: Final = 30.0
 # The interpreter and the engine load in 0.5 s; a busy machine gets time.
 START_DEADLINE_S: Final = 30.0
+# Longer than the chain itself gives a verdict.
+APART_DEADLINE_S: Final = 30.0
+# Requests that may take long; each has one of the chain's 32 connections.
+APART_MAX: Final = 8
 _POLL_S: Final = 0.02
 _STOP_S: Final = 0.5
 _LOG_BYTES_MAX: Final = 4_000_000
@@ -104,6 +108,7 @@ class EmbeddedChain:
         self._template: dict[str, Any] | None = None
         self._changed = trio.Event()
         self._has_served = False
+        self._apart = trio.CapacityLimiter(APART_MAX)
 
     @property
     def is_serving(self) -> bool:
@@ -152,6 +157,31 @@ class EmbeddedChain:
             except (ChainUnavailableError, StoreError):
                 # The watcher notices too and replaces the child; it must not be asked in a hurry.
                 await trio.sleep(PAUSE_MIN_S)
+
+    async def request_apart(
+        self, method: str, params: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Asks on a connection of its own, so that what takes long keeps nothing else waiting.
+
+        Args:
+            method: An idempotent method of the socket.
+            params: Its parameters.
+
+        Raises:
+            LocalProtocolError: The chain says that the request is wrong.
+            NodeError: There is no answer within `APART_DEADLINE_S`.
+        """
+        async with self._apart:
+            with trio.move_on_after(APART_DEADLINE_S):
+                while True:
+                    try:
+                        async with open_client(self.socket_path) as client:
+                            return await client.request(method, params)
+                    except (ChainUnavailableError, StoreError):
+                        await trio.sleep(PAUSE_MIN_S)
+        raise NodeError(
+            f"the embedded chain did not answer to {method} within {APART_DEADLINE_S} s", "embedded"
+        )
 
     async def next_template(self, after: int = 0) -> dict[str, Any]:
         """Waits until there is a template other than number `after`, and returns the newest."""

@@ -165,6 +165,11 @@ class Transaction:
         return b"".join(parts)
 
     @cached_property
+    def raw(self) -> bytes:
+        """The serialisation with the witnesses, kept."""
+        return self.to_bytes()
+
+    @cached_property
     def txid(self) -> bytes:
         """The hash that other transactions name it by, 32 bytes in internal order."""
         return sha256d(self.to_bytes(witness=False))
@@ -172,13 +177,13 @@ class Transaction:
     @cached_property
     def wtxid(self) -> bytes:
         """The hash over the witnesses too, 32 bytes in internal order."""
-        return sha256d(self.to_bytes())
+        return sha256d(self.raw)
 
     @cached_property
     def weight(self) -> int:
         """The weight in weight units."""
         bare = len(self.to_bytes(witness=False))
-        return bare * (WITNESS_SCALE_FACTOR - 1) + len(self.to_bytes())
+        return bare * (WITNESS_SCALE_FACTOR - 1) + len(self.raw)
 
     @property
     def is_coinbase(self) -> bool:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import trio
 
 from radpool_sv2.templates.source import (
+    BlockVerdict,
     ChainEvent,
     Solution,
     SubmitResult,
     SubmitStatus,
     Template,
+    TemplateTransactions,
     TemplateUpdate,
     Tip,
     TipChanged,
@@ -29,12 +31,17 @@ __all__ = ["Chain", "EmbeddedSource"]
 
 # Hashes asked for at once; the chain takes up to 10,000.
 _HASHES_AT_ONCE: Final = 1_000
+# What the chain takes at most.
+_WTXIDS_AT_ONCE: Final = 16_666
+_ROOM_SIZE_MAX: Final = 500_000
+_ROOM_SIGOPS_MAX: Final = 10_000
 
 
 class Chain(Protocol):
     """Is what this source needs of the chain: `radpool_sv2.chain.supervisor.EmbeddedChain` is one.
 
-    `request` and `next_template` wait while the chain is away.
+    `request` and `next_template` wait while the chain is away; `request_apart` raises NodeError
+    when that takes too long.
     """
 
     @property
@@ -47,8 +54,17 @@ class Chain(Protocol):
     async def request(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Asks the chain one thing."""
 
+    async def request_apart(
+        self, method: str, params: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Asks what may take long, while other requests are answered."""
+
     async def next_template(self, after: int = 0) -> dict[str, Any]:
         """Waits for a template other than number `after`."""
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the chain is there right now."""
 
 
 class EmbeddedSource:
@@ -59,6 +75,8 @@ class EmbeddedSource:
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self._tip: bytes | None = None
+        self._room: tuple[int, int] | None = None
+        self._room_changed = trio.Event()
 
     async def run(
         self,
@@ -71,8 +89,12 @@ class EmbeddedSource:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._run_chain)
             newest = await self._chain.next_template()
+            nursery.start_soon(self._keep_room)
             task_status.started()
             while True:
+                # A chain that was started again has forgotten what was asked of it.
+                if self._room not in (None, (newest["room_size"], newest["room_sigops"])):
+                    self._room_changed.set()
                 await updates.send(_update(newest))
                 await self._tell_changes(newest, chain_events)
                 newest = await self._chain.next_template(after=newest["id"])
@@ -93,6 +115,55 @@ class EmbeddedSource:
         status = SubmitStatus(answer["status"])
         return SubmitResult(status, answer["reason"], answer["detail"], answer["active"])
 
+    async def submit_block(self, block: bytes) -> SubmitResult:
+        """Gives a whole block to the chain, waiting for it while it is away; idempotent."""
+        answer = await self._chain.request("submit_block", {"blob": block})
+        status = SubmitStatus(answer["status"])
+        return SubmitResult(status, answer["reason"], answer["detail"], answer["active"])
+
+    async def check_block(self, block: bytes) -> BlockVerdict:
+        """Judges a whole block by all rules but the proof of work.
+
+        Raises:
+            NodeError: The chain comes to no verdict.
+        """
+        answer = await self._chain.request_apart("check_block", {"blob": block})
+        return BlockVerdict(answer["valid"], answer["reason"], answer["detail"])
+
+    async def transactions(self, template_id: int) -> TemplateTransactions:
+        """Returns the transactions of one of the newest templates, and the fee of each.
+
+        Raises:
+            LocalProtocolError: The template is not remembered.
+            NodeError: The chain does not answer.
+        """
+        answer = await self._chain.request_apart("transactions", {"template_id": template_id})
+        fees = answer["fees_sats"]
+        return TemplateTransactions(_pieces(answer), None if fees is None else tuple(fees))
+
+    async def known_transactions(self, wtxids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Returns those transactions that wait for a block, with their witnesses.
+
+        Raises:
+            NodeError: The chain does not answer.
+        """
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(wtxids), _WTXIDS_AT_ONCE):
+            some = wtxids[start : start + _WTXIDS_AT_ONCE]
+            answer = await self._chain.request_apart("known_transactions", {"blob": b"".join(some)})
+            names = [some[position] for position in answer["positions"]]
+            found.update(zip(names, _pieces(answer), strict=True))
+        return found
+
+    def constrain(self, size: int, sigops: int) -> None:
+        """Asks that further templates leave room for the coinbase's outputs."""
+        self._room = (min(size, _ROOM_SIZE_MAX), min(sigops, _ROOM_SIGOPS_MAX))
+        self._room_changed.set()
+
+    def problems(self) -> list[str]:
+        """Tells whether the chain is away; it has no other problem that its owner could mend."""
+        return [] if self._chain.is_serving else ["The embedded chain is being started again."]
+
     def solution_socket(self) -> Path | None:
         """Returns the chain's unix socket."""
         return self._chain.socket_path
@@ -106,6 +177,15 @@ class EmbeddedSource:
             for key, confirmations in answer["confirmations"].items():
                 found[bytes.fromhex(key)] = confirmations
         return found
+
+    async def _keep_room(self) -> None:
+        """Tells the chain what room to leave, whenever that changes or was forgotten."""
+        while True:
+            await self._room_changed.wait()
+            self._room_changed = trio.Event()
+            if self._room is not None:
+                size, sigops = self._room
+                await self._chain.request("constrain", {"size": size, "sigops": sigops})
 
     async def _run_chain(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self._chain.run(task_status=task_status)
@@ -130,6 +210,15 @@ class EmbeddedSource:
 
 def _hashes(answer: dict[str, Any], name: str) -> tuple[bytes, ...]:
     return tuple(bytes.fromhex(each) for each in answer[name])
+
+
+def _pieces(answer: dict[str, Any]) -> tuple[bytes, ...]:
+    """Cuts transactions that came behind each other apart."""
+    blob, at, pieces = answer["blob"], 0, []
+    for length in answer["lengths"]:
+        pieces.append(blob[at : at + length])
+        at += length
+    return tuple(pieces)
 
 
 def _update(fields: dict[str, Any]) -> TemplateUpdate:

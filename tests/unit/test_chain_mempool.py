@@ -4,7 +4,7 @@ import pytest
 from chain_rig import ANYONE, open_node
 
 from radpool_sv2.chain import assembly, mempool
-from radpool_sv2.chain.assembly import choose
+from radpool_sv2.chain.assembly import Room, choose
 from radpool_sv2.chain.faucet import FAUCET_SECRET, TaprootKey
 from radpool_sv2.chain.mempool import RefusedError
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
@@ -203,14 +203,14 @@ def ids(entries):
 def test_choice_is_by_fee_rate(node):
     fees = [400, 2_000, 900]
     made = [give(node, tx(node, i, fee=fee)) for i, fee in enumerate(fees)]
-    assert ids(choose(node.mempool)) == [made[1].txid, made[2].txid, made[0].txid]
+    assert ids(choose(node.mempool, Room())) == [made[1].txid, made[2].txid, made[0].txid]
 
 
 def test_child_pays_for_its_parent_and_comes_behind_it(node):
     parent = give(node, tx(node, 0, fee=100))
     child = give(node, tx(node, (parent, 0), fee=9_000))
     middle = give(node, tx(node, 1, fee=1_000))
-    assert ids(choose(node.mempool)) == [parent.txid, child.txid, middle.txid]
+    assert ids(choose(node.mempool, Room())) == [parent.txid, child.txid, middle.txid]
 
 
 def test_shared_ancestors_are_counted_once(node):
@@ -218,7 +218,7 @@ def test_shared_ancestors_are_counted_once(node):
     left = give(node, tx(node, (root, 0), fee=2_000))
     right = give(node, tx(node, (root, 1), fee=1_500))
     both = give(node, tx(node, (left, 0), (right, 0), fee=4_000))
-    order = ids(choose(node.mempool))
+    order = ids(choose(node.mempool, Room()))
     assert sorted(order) == sorted(t.txid for t in (root, left, right, both))
     for early, late in ((root, left), (root, right), (left, both), (right, both)):
         assert order.index(early.txid) < order.index(late.txid)
@@ -226,11 +226,11 @@ def test_shared_ancestors_are_counted_once(node):
 
 def test_block_weight_on_both_sides_of_the_bound(node, monkeypatch):
     made = [give(node, tx(node, i, fee=5_000 - i)) for i in range(3)]
-    room = assembly.RESERVED_WEIGHT + sum(each.weight for each in made)
+    room = Room().weight + sum(each.weight for each in made)
     monkeypatch.setattr(assembly, "BLOCK_WEIGHT_MAX", room)
-    assert len(choose(node.mempool)) == 3
+    assert len(choose(node.mempool, Room())) == 3
     monkeypatch.setattr(assembly, "BLOCK_WEIGHT_MAX", room - 1)
-    assert ids(choose(node.mempool)) == [made[0].txid, made[1].txid]
+    assert ids(choose(node.mempool, Room())) == [made[0].txid, made[1].txid]
 
 
 def test_block_signature_operations_are_bounded(node):
@@ -239,7 +239,7 @@ def test_block_signature_operations_are_bounded(node):
         one = tx(node, index, fee=20_000)
         outputs = (*one.outputs, TxOutput(0, b"\xac" * 3_000))
         give(node, Transaction(2, one.inputs, outputs, 0))
-    assert len(choose(node.mempool)) == 6
+    assert len(choose(node.mempool, Room())) == 6
     assert node.mine(ANYONE).active
     assert len(node.mempool.entries) == 1
 

@@ -16,6 +16,7 @@ from radpool_sv2.chain.client import ChainUnavailableError, check_socket_path, o
 from radpool_sv2.chain.frame import FRAME_LEN_MAX, FrameReader, decode, encode
 from radpool_sv2.chain.node import Node
 from radpool_sv2.chain.service import ChainService
+from radpool_sv2.chain.transaction import Transaction
 from radpool_sv2.errors import ConfigError, LocalProtocolError, RemoteProtocolError, StoreError
 
 WALLET = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
@@ -309,3 +310,87 @@ async def test_nothing_that_a_client_sends_hurts_the_mined_chain(tmp_path):
         with pytest.raises(LocalProtocolError, match="tx-decode-failed"):
             await client.request("submit_transaction", {"transaction": transaction})
         await client.request("mine", {"script": ANYONE.hex()})
+
+
+def pieces(answer):
+    blob, at = answer["blob"], 0
+    for length in answer["lengths"]:
+        yield blob[at : at + length]
+        at += length
+
+
+async def test_transactions_of_a_template_and_of_the_mempool(tmp_path):
+    async with serving(tmp_path) as path, open_client(path) as client:
+        sent = [
+            await client.request("send", {"address": WALLET, "amount_sats": 10_000 + n})
+            for n in range(3)
+        ]
+        template = await client.request("constrain", {"size": 0, "sigops": 5})
+        answer = await client.request("transactions", template)
+        made = [Transaction.from_bytes(each) for each in pieces(answer)]
+        assert {each.txid.hex() for each in made} == {each["txid"] for each in sent}
+        assert sorted(answer["fees_sats"]) == sorted(each["fee_sats"] for each in sent)
+        asked = [bytes(32), made[1].wtxid, made[0].wtxid, bytes(32)]
+        known = await client.request("known_transactions", {"blob": b"".join(asked)})
+        assert known["positions"] == [1, 2]
+        assert list(pieces(known)) == [made[1].raw, made[0].raw]
+        await client.request("mine")
+        known = await client.request("known_transactions", {"blob": b"".join(asked)})
+        assert (known["positions"], known["blob"]) == ([], b"")
+        assert (await client.request("transactions", template))["lengths"] == answer["lengths"]
+        with pytest.raises(LocalProtocolError, match="template-id-not-found"):
+            await client.request("transactions", {"template_id": 5})
+
+
+async def test_room_for_the_pools_outputs_is_left_in_the_next_template(tmp_path):
+    async with serving(tmp_path) as path, open_client(path) as client:
+        before = await client.request("template")
+        assert (before["room_size"], before["room_sigops"], before["weight"]) == (0, 0, 8_000)
+        made = await client.request("constrain", {"size": 10_000, "sigops": 200})
+        after = await client.request("template")
+        assert after["id"] == made["template_id"] > before["id"]
+        assert (after["room_size"], after["room_sigops"]) == (10_000, 200)
+        assert after["weight"] == 1_168 + 4 * 10_000
+        again = await client.request("constrain", {"size": 10_000, "sigops": 200})
+        assert again == made
+        for size, sigops in ((-1, 0), (500_001, 0), (0, 10_001), (None, 0)):
+            with pytest.raises(LocalProtocolError, match="allowed"):
+                await client.request("constrain", {"size": size, "sigops": sigops})
+
+
+async def test_block_is_judged_and_taken_as_bytes(tmp_path):
+    async with serving(tmp_path) as path, open_client(path) as client:
+        await client.request("mine")
+        block = bytes.fromhex((await client.request("block", {"height": 102}))["block"])
+        stale = await client.request("check_block", {"blob": block})
+        assert (stale["valid"], stale["reason"]) == (False, "stale-prevblk")
+        await client.request("reorg", {"depth": 1})
+        assert (await client.request("submit_block", {"blob": block}))["status"] == "duplicate"
+        for method in ("check_block", "known_transactions"):
+            with pytest.raises(LocalProtocolError, match="blob is missing"):
+                await client.request(method)
+        for wtxids in (b"x", bytes(33), bytes(32 * 16_667)):
+            with pytest.raises(LocalProtocolError, match="at most 16666 wtxids"):
+                await client.request("known_transactions", {"blob": wtxids})
+
+
+@given(st.binary(max_size=60), st.sampled_from(["params", "result"]))
+def test_blobs_arrive_as_they_are(blob, part):
+    message = {"id": 1, part: {"x": [1, 2], "blob": blob}}
+    assert decode(encode(message)[4:]) == message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x00",
+        b"\x00\x05\x00\x00\x00{}",
+        b"\x00\x02\x00\x00\x00{}blob",
+        b"\x00\x02\x00\x00\x00[]blob",
+        b'\x00\x0c\x00\x00\x00{"params":3}blob',
+    ],
+)
+def test_blob_without_a_place_is_refused(body):
+    with pytest.raises(RemoteProtocolError) as raised:
+        decode(body)
+    assert raised.value.error_code == "bad-json"

@@ -7,7 +7,14 @@ import trio
 import trio.testing
 
 from radpool_sv2.templates.embedded import EmbeddedSource
-from radpool_sv2.templates.source import Solution, SubmitResult, SubmitStatus, TemplateSource
+from radpool_sv2.templates.source import (
+    BlockVerdict,
+    Solution,
+    SubmitResult,
+    SubmitStatus,
+    TemplateSource,
+    TemplateTransactions,
+)
 
 A, B, C = (bytes([n]) * 32 for n in (10, 11, 12))
 
@@ -33,6 +40,8 @@ def template(number, previous, **more):
         "fees_sats": 3,
         "tx_count": 1,
         "weight": 8_400,
+        "room_size": 0,
+        "room_sigops": 0,
         "block_zeros": 24,
         "rule": "24 leading zero bits",
         **more,
@@ -59,6 +68,11 @@ class ScriptedChain:
     async def run(self, *, task_status):
         task_status.started()
         await trio.sleep_forever()
+
+    is_serving = True
+
+    async def request_apart(self, method, params=None):
+        return await self.request(method, params)
 
     async def next_template(self, after=0):
         while self.newest["id"] == after:
@@ -178,3 +192,66 @@ async def test_many_hashes_are_asked_in_parts(playing):
     assert all(found[key] == n for n, key in enumerate(hashes) if n)
     sizes = [len(p["hashes"]) for m, p in chain.asked if m == "active_blocks"]
     assert sizes == [1_000, 1_000, 500]
+
+
+async def test_block_is_judged_and_submitted_as_bytes(playing):
+    chain, source, _, _ = playing
+    told = {"valid": False, "reason": "bad-cb-amount", "detail": "too much"}
+    chain.answers["check_block"] = lambda _: told
+    assert await source.check_block(b"block") == BlockVerdict(False, "bad-cb-amount", "too much")
+    answer = {"status": "accepted", "reason": "", "detail": "", "active": True}
+    chain.answers["submit_block"] = lambda _: answer
+    assert (await source.submit_block(b"block")).active
+    assert chain.asked[-2:] == [
+        ("check_block", {"blob": b"block"}),
+        ("submit_block", {"blob": b"block"}),
+    ]
+
+
+@pytest.mark.parametrize("fees", [[5, 7], None])
+async def test_transactions_are_cut_apart(playing, fees):
+    chain, source, _, _ = playing
+    chain.answers["transactions"] = lambda _: {
+        "lengths": [2, 3],
+        "blob": b"aabbb",
+        "fees_sats": fees,
+    }
+    expected = TemplateTransactions((b"aa", b"bbb"), None if fees is None else (5, 7))
+    assert await source.transactions(4) == expected
+
+
+async def test_known_transactions_go_by_the_name_they_were_asked_for(playing):
+    chain, source, _, _ = playing
+    chain.answers["known_transactions"] = lambda _: {
+        "lengths": [1, 2],
+        "positions": [0, 2],
+        "blob": b"acc",
+    }
+    assert await source.known_transactions([A, B, C]) == {A: b"a", C: b"cc"}
+    assert chain.asked[-1] == ("known_transactions", {"blob": A + B + C})
+    assert await source.known_transactions([]) == {}
+
+
+async def test_room_is_asked_for_and_again_when_the_chain_has_forgotten(playing):
+    chain, source, _, _ = playing
+    chain.answers["constrain"] = lambda _: {"template_id": 1}
+    source.constrain(1_000, 3)
+    await trio.testing.wait_all_tasks_blocked()
+    asked = ("constrain", {"size": 1_000, "sigops": 3})
+    assert chain.asked[-1] == asked
+    chain.announce(template(2, A, room_size=1_000, room_sigops=3), A)
+    await trio.testing.wait_all_tasks_blocked()
+    assert chain.asked.count(asked) == 1
+    chain.announce(template(3, A), A)
+    await trio.testing.wait_all_tasks_blocked()
+    assert chain.asked.count(asked) == 2
+    source.constrain(1 << 40, 1 << 20)
+    await trio.testing.wait_all_tasks_blocked()
+    assert chain.asked[-1] == ("constrain", {"size": 500_000, "sigops": 10_000})
+
+
+async def test_chain_that_is_away_is_a_problem(playing):
+    chain, source, _, _ = playing
+    assert source.problems() == []
+    chain.is_serving = False
+    assert source.problems() == ["The embedded chain is being started again."]
