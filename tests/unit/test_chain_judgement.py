@@ -5,6 +5,7 @@ import os
 import select
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trio
@@ -93,15 +94,19 @@ def test_block_that_comes_meanwhile_gives_the_judgement_up(node):
     assert Block.from_bytes(node.block_at(node.chain.height)).header.hash == node.chain.tip.hash
 
 
+def open_descriptors():
+    return {each.name for each in Path("/dev/fd").iterdir()}
+
+
 def test_no_child_and_no_descriptor_is_left(node):
     raw = declared(node)
-    before = set(os.listdir("/dev/fd"))
+    before = open_descriptors()
     verdict_on(node, raw)
     judgement = node.judge(raw)
     judgement.give_up()
     judgement.give_up()
     assert judgement.end() is None
-    assert set(os.listdir("/dev/fd")) == before
+    assert open_descriptors() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
