@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from radpool_sv2.errors import ConnectionEnded, LocalProtocolError, NodeError, RemoteProtocolError
-from radpool_sv2.template_provider.solution import solution_of
+from radpool_sv2.template_provider.solution import is_block, solution_of
 from radpool_sv2.templates.distribution import new_template, retold, set_new_prev_hash
 from radpool_sv2.wire.frame import NEGOTIATION
 from radpool_sv2.wire.message.base import decode
@@ -172,8 +172,11 @@ class ClientSession:
             if self._bad_solutions > BAD_SOLUTIONS_MAX:
                 raise
             log.warning("a solution is none", peer=self._stream.peer, reason=str(error))
-        else:
+            return
+        if is_block(solution, offer):
             self._desk.solved(message, offer, solution)
+        else:
+            log.debug("a solution is easier than the chain asks", peer=self._stream.peer)
 
     async def _tell(self) -> None:
         """Sends what is newest, each time that it changes."""

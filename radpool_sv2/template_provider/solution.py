@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING
 from radpool_sv2.chain.block import Block, Header, merkle_root_from_path
 from radpool_sv2.chain.transaction import Transaction
 from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
+from radpool_sv2.templates.distribution import expand_nbits
 from radpool_sv2.templates.source import Solution
 
 if TYPE_CHECKING:
     from radpool_sv2.template_provider.offer import Offer
     from radpool_sv2.wire.message.template_distribution import SubmitSolution
 
-__all__ = ["empty_block", "solution_of"]
+__all__ = ["empty_block", "is_block", "solution_of"]
 
 
 def solution_of(message: SubmitSolution, offer: Offer) -> Solution:
     """Makes a source's solution of a client's one.
 
     Raises:
-        RemoteProtocolError: It is no coinbase, or the hash is above the target.
+        RemoteProtocolError: It is no coinbase, or the hash is above the header's own target.
     """
     coinbase = _coinbase(message.coinbase_tx)
     block_hash = _header(message, offer, coinbase).hash
-    if int.from_bytes(block_hash, "little") > int.from_bytes(offer.tip.target, "little"):
+    if int.from_bytes(block_hash, "little") > expand_nbits(offer.tip.nbits):
         raise RemoteProtocolError(
             f"a solution of template {message.template_id} whose hash {block_hash[::-1].hex()} is"
             " above the target"
@@ -40,6 +41,16 @@ def solution_of(message: SubmitSolution, offer: Offer) -> Solution:
         coinbase_tx=message.coinbase_tx,
         hash=block_hash,
     )
+
+
+def is_block(solution: Solution, offer: Offer) -> bool:
+    """Says whether the source's chain takes a solution's hash.
+
+    It may ask for more than the header says, as the embedded chain does; clients that look at the
+    header alone, SRI's pool among them, send what is none, and are not at fault.
+    """
+    target = int.from_bytes(offer.tip.target, "little")
+    return int.from_bytes(solution.hash, "little") <= target
 
 
 def empty_block(message: SubmitSolution, offer: Offer) -> bytes:

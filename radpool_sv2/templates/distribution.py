@@ -18,6 +18,7 @@ from radpool_sv2.wire.message.template_distribution import NewTemplate, SetNewPr
 
 __all__ = [
     "HALVING_BLOCKS",
+    "expand_nbits",
     "halving_blocks",
     "new_template",
     "retold",
@@ -141,7 +142,7 @@ def tip_of(message: SetNewPrevHash, number: int) -> Tip:
     Raises:
         RemoteProtocolError: No block could meet it.
     """
-    of_header = _target(message.nbits)
+    of_header = expand_nbits(message.nbits)
     target = min(of_header, int.from_bytes(message.target, "little"))
     if not target:
         raise RemoteProtocolError(f"a target of zero (nBits {message.nbits:#010x})")
@@ -190,8 +191,11 @@ def _check_outputs(outputs: bytes, count: int) -> None:
         raise RemoteProtocolError(f"{found} outputs in a template that announces {count}")
 
 
-def _target(nbits: int) -> int:
+def expand_nbits(nbits: int) -> int:
     """Expands a compact target.
+
+    Raises:
+        RemoteProtocolError: It is none.
 
     Source: bitcoin, `arith_uint256::SetCompact`.
     """
