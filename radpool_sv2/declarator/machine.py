@@ -99,6 +99,7 @@ class ConnectionLimits:
         declarations_pending_max: Declarations under way at the same time.
         provide_deadline_s: How long transactions may take that were asked for.
         jobs_kept_max: Accepted templates that a pushed block may be of.
+        solutions_per_minute: Pushed blocks that are looked at.
         solutions_bad_max: Pushed blocks that are none; one more closes it.
     """
 
@@ -110,6 +111,7 @@ class ConnectionLimits:
     declarations_pending_max: int = 4
     provide_deadline_s: float = 20.0
     jobs_kept_max: int = 8
+    solutions_per_minute: int = 60
     solutions_bad_max: int = 16
 
 
@@ -213,6 +215,7 @@ class DeclaringMachine:
         self._declaration_meter = Meter(
             limits.declarations_per_minute, limits.declarations_burst, now
         )
+        self._solution_meter = Meter(limits.solutions_per_minute, limits.solutions_per_minute, now)
         self.counts = Counts()
         self.closed = False
 
@@ -292,7 +295,7 @@ class DeclaringMachine:
             case ProvideMissingTransactionsSuccess():
                 self._provided(message)
             case PushSolution():
-                self._pushed(message)
+                self._pushed(message, now)
             case _:
                 pass  # a message that only a server sends
 
@@ -404,12 +407,13 @@ class DeclaringMachine:
             self._jobs.append(event.job)
         self._send(DeclareMiningJobSuccess(pending.request_id, event.token))
 
-    def _pushed(self, solution: PushSolution) -> None:
+    def _pushed(self, solution: PushSolution, now: float) -> None:
         self.counts.solutions += 1
         for job in reversed(self._jobs):
             header = _solved(job, solution)
             if header is not None:
-                self._effects.append(Publish(job, solution, header))
+                if self._solution_meter.take(1, now):
+                    self._effects.append(Publish(job, solution, header))
                 return
         self._bad_solutions += 1
         if self._bad_solutions > self._limits.solutions_bad_max:
