@@ -355,7 +355,7 @@ def claim_refusals() -> list[dict[str, Any]]:
     cases.append(refusal("work-of-129-bits", "work-sum", many.blob(), many.body_map()))
     add("value-too-high", "value-sum", value=2_000_000_015)
     add("value-too-low", "value-sum", value=0)
-    add("value-and-root-wrong", "value-sum", value=1, root=bytes(32))
+    add("value-and-root-wrong", "value-sum", work=2, value=1, root=bytes(32))
     dear = Share(ALICE, BARE, 1, extranonce=b"", price=2**127)
     for name, shares in {
         "value-of-129-bits": [dear],

@@ -55,8 +55,8 @@ def splits() -> list[dict[str, Any]]:
                     "sats": sats,
                     "block": block_hash[::-1].hex(),
                     "claims": [
-                        {"commitment": commitment.hex(), "rail": rail, "work": str(work)}
-                        for (commitment, rail), work in claims
+                        {"commitment": commitment.hex(), "rail": rail, "weight": str(weight)}
+                        for (commitment, rail), weight in claims
                     ],
                 },
                 "expected": {"parts": parts},

@@ -271,12 +271,13 @@ class Draft:
             self.templates = entries
         if self.owners is None:
             self.owners = [owner.entry() for owner in owners]
-        top: Node = (bytes(32), (0, 0))
-        if self.root is None and self.leaves():
-            top = levels(self.leaves())[-1][0]
-        self.root = top[0] if self.root is None else self.root
-        self.work = top[1][0] if self.work is None else self.work
-        self.value = top[1][-1] if self.value is None else self.value
+        counted = self.shares[: len(self.records)]
+        if self.root is None:
+            self.root = levels(self.leaves())[-1][0][0] if counted else bytes(32)
+        if self.work is None:
+            self.work = sum(2**share.z for share in counted)
+        if self.value is None:
+            self.value = sum(self.value_of(share) for share in counted)
         self.count = len(self.shares) if self.count is None else self.count
 
     @property

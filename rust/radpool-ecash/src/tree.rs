@@ -22,7 +22,7 @@ pub fn claim_leaf(packed: &[u8; CLAIM_LEAF_LEN]) -> Node {
 fn leaf(hasher: &TaggedHasher, packed: &[u8; CLAIM_LEAF_LEN]) -> Node {
     let (_, units) = packed.split_last_chunk().expect("a leaf is longer than a u64");
     let units = u64::from_le_bytes(*units);
-    Node { hash: hasher.hash(&[packed]), work: Work(units.into()) }
+    Node { hash: hasher.hash(&[packed]), sum: Work(units.into()) }
 }
 
 fn leaves(packed: &[[u8; CLAIM_LEAF_LEN]]) -> Vec<Node> {
@@ -35,7 +35,7 @@ fn leaves(packed: &[[u8; CLAIM_LEAF_LEN]]) -> Vec<Node> {
 /// 2^64 claims of 2^63 units each do not exceed the sum's 128 bits.
 #[must_use]
 pub fn claims_root(packed: &[[u8; CLAIM_LEAF_LEN]]) -> Node {
-    let none = Node { hash: [0; 32], work: Work(0) };
+    let none = Node { hash: [0; 32], sum: Work(0) };
     SumTree::default().root(leaves(packed)).unwrap_or(none)
 }
 

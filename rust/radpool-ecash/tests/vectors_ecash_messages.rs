@@ -73,11 +73,11 @@ fn claims_of_a_keyset_are_summed_up_in_a_tree() {
             list(&inputs["claims"]).iter().map(|claim| packed(claim, z0)).collect();
         let root = claims_root(&leaves);
         assert_eq!(root.hash, array(&expected["root"]), "{id}");
-        assert_eq!(root.work.0, number::<u128>(&expected["work"]), "{id}");
+        assert_eq!(root.sum.0, number::<u128>(&expected["work"]), "{id}");
         for (index, path) in list(&expected["paths"]).iter().enumerate() {
             let node = |node: &Value| Node {
                 hash: array(&node["hash"]),
-                work: Work(number(&node["units"])),
+                sum: Work(number(&node["units"])),
             };
             let path: Vec<_> = list(path).iter().map(node).collect();
             assert_eq!(claims_path(&leaves, index), Some(path.clone()), "{id}");

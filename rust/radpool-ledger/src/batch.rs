@@ -1,17 +1,19 @@
 //! The binary layout of share records and batches.
 //!
 //! A batch has a head, its shares and a signature. The head names the tables that shares refer to by
-//! index, their number, the sum of their work and the Merkle-sum root over them; its tagged hash is
-//! the batch hash, which is signed and which the next batch names. So head, signature, one share and
-//! a path prove that share to anyone.
+//! index, their number, the sums of their work and value and the Merkle-sum root over them; its
+//! tagged hash is the batch hash, which is signed and which the next batch names. So head, signature,
+//! one share and a path prove that share to anyone.
+//!
+//! Batches of version 1 know no value; they are read, but not written any more.
 //!
 //! Each batch has exactly one encoding: tables are in order of first use and hold nothing unused.
 //!
 //! Source: `spec/03-share-batch.md`.
 
-use radpool_units::{Exponent, Work, tagged_hash};
+use radpool_units::{Exponent, Value, Work, tagged_hash};
 
-use crate::{BatchError, Owner, Rail, reader::Reader};
+use crate::{BatchError, Owner, Rail, Weight, WeightError, reader::Reader};
 
 /// Most shares in a batch: so many always fit tables with 16-bit indices.
 pub const SHARES_MAX: usize = u16::MAX as usize;
@@ -19,11 +21,16 @@ pub const SHARES_MAX: usize = u16::MAX as usize;
 pub const EXTRANONCE_MAX: usize = 32;
 
 pub(crate) const MAGIC: [u8; 4] = *b"RPSB";
-pub(crate) const VERSION: u8 = 1;
+/// The version that is written.
+pub(crate) const VERSION: u8 = 2;
+/// The version without prices.
+pub(crate) const VERSION_WORK: u8 = 1;
 /// Length of an entry of the owner table: commitment, epoch, rail.
 const OWNER_LEN: usize = 32 + 4 + 1;
+/// Length of an entry of the table of templates: digest, price.
+const TEMPLATE_LEN: usize = 32 + 16;
 /// Length of the head without its tables.
-const HEAD_LEN: usize = 4 + 1 + 32 + 8 + 32 + 8 + 4 + 2 + 2 + 4 + 16 + 32;
+const HEAD_LEN: usize = 4 + 1 + 32 + 8 + 32 + 8 + 4 + 3 + 2 + 2 + 4 + 16 + 16 + 32;
 
 /// Where a batch stands in its MSP's chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +43,14 @@ pub struct Link {
     pub time_ms: u64,
     /// The lowest epoch that is not settled yet: shares of earlier tags count in it.
     pub epoch_min: u32,
+}
+
+/// A template body that shares refer to, at its price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PricedTemplate {
+    pub digest: [u8; 32],
+    /// What a share of the base exponent is worth; 0 in batches without prices.
+    pub price: u128,
 }
 
 /// A share as its record has it.
@@ -93,21 +108,25 @@ impl<'a> Share<'a> {
 pub struct Head {
     pub msp_key: [u8; 32],
     pub link: Link,
-    /// Digests of the template bodies that shares refer to.
-    pub templates: Vec<[u8; 32]>,
+    /// How shares are weighed; `None` in batches of version 1, which know no value.
+    pub weight: Option<Weight>,
+    /// The template bodies that shares refer to.
+    pub templates: Vec<PricedTemplate>,
     /// The owners that shares refer to; all of this MSP.
     pub owners: Vec<Owner>,
     pub count: u32,
     /// The sum of the work of all shares.
     pub work: Work,
+    /// The sum of the value of all shares; 0 in batches without prices.
+    pub value: Value,
     /// Root of the Merkle-sum tree.
     pub root: [u8; 32],
 }
 
 impl Head {
-    /// Writes the head; the tables have at most [`SHARES_MAX`] entries.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let tables = 32 * self.templates.len() + OWNER_LEN * self.owners.len();
+    /// Writes the head of a batch with prices; the tables have at most [`SHARES_MAX`] entries.
+    pub(crate) fn encode(&self, weight: Weight) -> Vec<u8> {
+        let tables = TEMPLATE_LEN * self.templates.len() + OWNER_LEN * self.owners.len();
         let mut out = Vec::with_capacity(HEAD_LEN + tables);
         out.extend_from_slice(&MAGIC);
         out.push(VERSION);
@@ -116,8 +135,12 @@ impl Head {
         out.extend_from_slice(&self.link.previous);
         out.extend_from_slice(&self.link.time_ms.to_le_bytes());
         out.extend_from_slice(&self.link.epoch_min.to_le_bytes());
+        out.extend_from_slice(&weight.to_bytes());
         out.extend_from_slice(&(self.templates.len() as u16).to_le_bytes());
-        out.extend_from_slice(self.templates.as_flattened());
+        for template in &self.templates {
+            out.extend_from_slice(&template.digest);
+            out.extend_from_slice(&template.price.to_le_bytes());
+        }
         out.extend_from_slice(&(self.owners.len() as u16).to_le_bytes());
         for owner in &self.owners {
             out.extend_from_slice(&owner.commitment);
@@ -126,6 +149,7 @@ impl Head {
         }
         out.extend_from_slice(&self.count.to_le_bytes());
         out.extend_from_slice(&self.work.to_le_bytes());
+        out.extend_from_slice(&self.value.to_le_bytes());
         out.extend_from_slice(&self.root);
         out
     }
@@ -136,9 +160,10 @@ impl Head {
             return Err(BatchError::Magic);
         }
         let version = reader.u8().ok_or(truncated)?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WORK {
             return Err(BatchError::Version(version));
         }
+        let is_priced = version == VERSION;
         let msp_key = reader.array().ok_or(truncated)?;
         let link = Link {
             sequence: reader.u64().ok_or(truncated)?,
@@ -146,8 +171,9 @@ impl Head {
             time_ms: reader.u64().ok_or(truncated)?,
             epoch_min: reader.u32().ok_or(truncated)?,
         };
+        let weight = if is_priced { Some(read_weight(reader)?) } else { None };
         let template_count = usize::from(reader.u16().ok_or(truncated)?);
-        let templates = reader.take(32 * template_count).ok_or(truncated)?.as_chunks().0.to_vec();
+        let templates = read_templates(reader, template_count, is_priced).ok_or(truncated)?;
         let owner_count = usize::from(reader.u16().ok_or(truncated)?);
         let owner_bytes = reader.take(OWNER_LEN * owner_count).ok_or(truncated)?;
         let owners = owner_bytes
@@ -156,9 +182,54 @@ impl Head {
             .collect::<Result<_, _>>()?;
         let count = reader.u32().ok_or(truncated)?;
         let work = Work(reader.u128().ok_or(truncated)?);
+        let value = if is_priced { reader.u128().ok_or(truncated)? } else { 0 };
         let root = reader.array().ok_or(truncated)?;
-        Ok(Self { msp_key, link, templates, owners, count, work, root })
+        Ok(Self {
+            msp_key,
+            link,
+            weight,
+            templates,
+            owners,
+            count,
+            work,
+            value: Value(value),
+            root,
+        })
     }
+
+    /// What a share is worth, which is nothing in a batch without prices; `None` when its exponent is
+    /// below the base or the value past 2^128 - 1.
+    ///
+    /// The share's template must be one of the table, as decoding has checked.
+    #[must_use]
+    pub fn value_of(&self, share: &Share<'_>) -> Option<Value> {
+        let Some(weight) = self.weight else { return Some(Value(0)) };
+        weight.value(self.templates[usize::from(share.template)].price, share.exponent)
+    }
+}
+
+fn read_weight(reader: &mut Reader<'_>) -> Result<Weight, BatchError> {
+    let [mode, scale, base] = reader.array().ok_or(BatchError::Truncated)?;
+    Weight::new(mode, scale, base).map_err(|error| match error {
+        WeightError::Mode(byte) | WeightError::Base(byte) => BatchError::Weight(byte),
+    })
+}
+
+fn read_templates(
+    reader: &mut Reader<'_>,
+    count: usize,
+    is_priced: bool,
+) -> Option<Vec<PricedTemplate>> {
+    let len = if is_priced { TEMPLATE_LEN } else { 32 };
+    let entries = reader.take(len * count)?.chunks_exact(len);
+    entries
+        .map(|entry| {
+            let mut reader = Reader::new(entry);
+            let digest = reader.array()?;
+            let price = if is_priced { reader.u128()? } else { 0 };
+            Some(PricedTemplate { digest, price })
+        })
+        .collect()
 }
 
 fn read_owner(entry: &[u8], msp_key: [u8; 32]) -> Result<Owner, BatchError> {
@@ -201,6 +272,9 @@ impl<'a> Batch<'a> {
         for index in 0..head.count {
             let before = reader.rest();
             let share = Share::read(&mut reader)?;
+            if head.weight.is_some_and(|weight| share.exponent < weight.base) {
+                return Err(BatchError::ExponentBase(share.exponent.get()));
+            }
             if usize::from(share.template) > templates_used
                 || usize::from(share.owner) > owners_used
             {

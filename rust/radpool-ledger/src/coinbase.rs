@@ -15,7 +15,7 @@ const OWNER_SCRIPT_START: [u8; 6] = *b"\x6a\x26RADP";
 
 /// What is wrong with a coinbase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CoinbaseFault {
+pub enum CoinbaseFault {
     /// The bytes are no coinbase without witness, or the extranonce is not inside the input's script.
     Shape,
     /// The input's script does not begin with the push of the height.
@@ -27,7 +27,10 @@ pub(crate) enum CoinbaseFault {
 /// Checks a coinbase without witness that should carry the given height and owner output.
 ///
 /// `extranonce_at` is where the extranonce stands in `coinbase`, as start and length.
-pub(crate) fn check_coinbase(
+///
+/// # Errors
+/// [`CoinbaseFault`] says which part of it is not as it should be.
+pub fn check_coinbase(
     coinbase: &[u8],
     extranonce_at: (usize, usize),
     height: u32,

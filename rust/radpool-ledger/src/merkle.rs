@@ -1,58 +1,121 @@
 //! The Merkle-sum tree over the shares of a batch.
 //!
-//! A leaf binds a share record and its work, a node binds both children and both their sums. So the
-//! path of a share proves that the share counts in the batch's work, and no total can be claimed that
-//! is not the sum of leaves. A node without a sibling rises unchanged to the next level; the number of
-//! leaves, which the batch hash covers, fixes the shape.
+//! A leaf binds a share record and what it is worth, a node binds both children and both their sums.
+//! So the path of a share proves that the share counts in the batch's sums, and no total can be
+//! claimed that is not the sum of leaves. A node without a sibling rises unchanged to the next level;
+//! the number of leaves, which the batch hash covers, fixes the shape.
+//!
+//! What is summed is a type of its own: work alone in batches of version 1 and over the claims of a
+//! keyset, work and value in batches of version 2.
 //!
 //! Source: `spec/03-share-batch.md`.
 
-use radpool_units::{TaggedHasher, Work};
+use core::{fmt, marker::PhantomData};
 
-/// A node of the tree: its hash and the work below it.
+use radpool_units::{TaggedHasher, Value, Work};
+
+/// What a tree sums up.
+pub trait Sum: Copy + Eq + fmt::Debug {
+    /// Tag of the hash of a leaf.
+    const LEAF_TAG: &'static str;
+    /// Tag of the hash of two nodes.
+    const NODE_TAG: &'static str;
+
+    /// Adds, or returns `None` when a part exceeds 2^128 - 1.
+    fn checked_add(self, other: Self) -> Option<Self>;
+
+    /// The bytes that are hashed.
+    fn to_bytes(self) -> impl AsRef<[u8]>;
+}
+
+impl Sum for Work {
+    const LEAF_TAG: &'static str = "radpool/leaf";
+    const NODE_TAG: &'static str = "radpool/node";
+
+    fn checked_add(self, other: Self) -> Option<Self> {
+        Self::checked_add(self, other)
+    }
+
+    fn to_bytes(self) -> impl AsRef<[u8]> {
+        self.to_le_bytes()
+    }
+}
+
+/// What shares have earned: their work, and what it is worth to the pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Earned {
+    pub work: Work,
+    pub value: Value,
+}
+
+impl Sum for Earned {
+    const LEAF_TAG: &'static str = "radpool/leaf/2";
+    const NODE_TAG: &'static str = "radpool/node/2";
+
+    fn checked_add(self, other: Self) -> Option<Self> {
+        Some(Self {
+            work: self.work.checked_add(other.work)?,
+            value: self.value.checked_add(other.value)?,
+        })
+    }
+
+    fn to_bytes(self) -> impl AsRef<[u8]> {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&self.work.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.value.to_le_bytes());
+        bytes
+    }
+}
+
+/// A node of the tree: its hash and the sum below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct Node<S = Work> {
     /// Hash of the leaf, or of both children and their sums.
     pub hash: [u8; 32],
-    /// Sum of the work of all leaves below.
-    pub work: Work,
+    /// Sum of all leaves below.
+    pub sum: S,
 }
 
 /// The two hashers of the tree, their tags taken in once.
 #[derive(Clone, Debug)]
-pub struct SumTree {
+pub struct SumTree<S = Work> {
     leaf: TaggedHasher,
     node: TaggedHasher,
+    summed: PhantomData<S>,
 }
 
-impl Default for SumTree {
+impl<S: Sum> Default for SumTree<S> {
     fn default() -> Self {
-        Self { leaf: TaggedHasher::new("radpool/leaf"), node: TaggedHasher::new("radpool/node") }
+        Self {
+            leaf: TaggedHasher::new(S::LEAF_TAG),
+            node: TaggedHasher::new(S::NODE_TAG),
+            summed: PhantomData,
+        }
     }
 }
 
-impl SumTree {
+impl<S: Sum> SumTree<S> {
     /// Makes the leaf of an encoded share record.
     #[must_use]
-    pub fn leaf(&self, record: &[u8], work: Work) -> Node {
-        Node { hash: self.leaf.hash(&[record, &work.to_le_bytes()]), work }
+    pub fn leaf(&self, record: &[u8], sum: S) -> Node<S> {
+        Node { hash: self.leaf.hash(&[record, sum.to_bytes().as_ref()]), sum }
     }
 
     /// Joins two nodes; `None` when the sum exceeds 2^128 - 1.
     #[must_use]
-    pub fn join(&self, left: &Node, right: &Node) -> Option<Node> {
+    pub fn join(&self, left: &Node<S>, right: &Node<S>) -> Option<Node<S>> {
         let hash = self.node.hash(&[
             &left.hash,
             &right.hash,
-            &left.work.to_le_bytes(),
-            &right.work.to_le_bytes(),
+            left.sum.to_bytes().as_ref(),
+            right.sum.to_bytes().as_ref(),
         ]);
-        Some(Node { hash, work: left.work.checked_add(right.work)? })
+        Some(Node { hash, sum: left.sum.checked_add(right.sum)? })
     }
 
     /// Reduces leaves to the root; `None` without leaves or when the sum exceeds 2^128 - 1.
     #[must_use]
-    pub fn root(&self, mut nodes: Vec<Node>) -> Option<Node> {
+    pub fn root(&self, mut nodes: Vec<Node<S>>) -> Option<Node<S>> {
         while nodes.len() > 1 {
             let pairs = nodes.len() / 2;
             for pair in 0..pairs {
@@ -71,7 +134,7 @@ impl SumTree {
     /// Collects the siblings on the way from leaf `index` to the root, from the leaves up; `None`
     /// when there is no such leaf.
     #[must_use]
-    pub fn prove(&self, leaves: &[Node], mut index: usize) -> Option<Vec<Node>> {
+    pub fn prove(&self, leaves: &[Node<S>], mut index: usize) -> Option<Vec<Node<S>>> {
         if index >= leaves.len() {
             return None;
         }
@@ -96,11 +159,11 @@ impl SumTree {
     #[must_use]
     pub fn root_of_path(
         &self,
-        leaf: Node,
+        leaf: Node<S>,
         index: usize,
         count: usize,
-        path: &[Node],
-    ) -> Option<Node> {
+        path: &[Node<S>],
+    ) -> Option<Node<S>> {
         if index >= count {
             return None;
         }
@@ -124,8 +187,11 @@ mod tests {
 
     use super::*;
 
-    fn leaves(tree: &SumTree, works: &[u8]) -> Vec<Node> {
-        let leaf = |(index, z): (usize, &u8)| tree.leaf(&index.to_le_bytes(), Work(1 << z));
+    fn leaves(tree: &SumTree<Earned>, works: &[u8]) -> Vec<Node<Earned>> {
+        let leaf = |(index, z): (usize, &u8)| {
+            let value = Value((1 << z) / 3);
+            tree.leaf(&index.to_le_bytes(), Earned { work: Work(1 << z), value })
+        };
         works.iter().enumerate().map(leaf).collect()
     }
 
@@ -135,7 +201,7 @@ mod tests {
             let tree = SumTree::default();
             let leaves = leaves(&tree, &works);
             let root = tree.root(leaves.clone()).unwrap();
-            prop_assert_eq!(root.work.0, works.iter().map(|z| 1u128 << z).sum::<u128>());
+            prop_assert_eq!(root.sum.work.0, works.iter().map(|z| 1u128 << z).sum::<u128>());
             for (index, leaf) in leaves.iter().enumerate() {
                 let mut path = tree.prove(&leaves, index).unwrap();
                 let count = leaves.len();
@@ -143,9 +209,14 @@ mod tests {
                 for other in (0..count).filter(|other| *other != index) {
                     prop_assert_ne!(tree.root_of_path(*leaf, other, count, &path), Some(root));
                 }
-                let heavier = Node { work: Work(leaf.work.0 + 1), ..*leaf };
-                if count > 1 {
-                    prop_assert_ne!(tree.root_of_path(heavier, index, count, &path), Some(root));
+                let Earned { work, value } = leaf.sum;
+                let heavier = Earned { work: Work(work.0 + 1), value };
+                let dearer = Earned { work, value: Value(value.0 + 1) };
+                for sum in [heavier, dearer] {
+                    let more = Node { sum, ..*leaf };
+                    if count > 1 {
+                        prop_assert_ne!(tree.root_of_path(more, index, count, &path), Some(root));
+                    }
                 }
                 path.push(root);
                 prop_assert_eq!(tree.root_of_path(*leaf, index, count, &path), None);
@@ -157,8 +228,11 @@ mod tests {
     #[test]
     fn sums_past_128_bits_and_empty_trees_have_no_root() {
         let tree = SumTree::default();
-        let half = Node { hash: [0; 32], work: Work(1 << 127) };
+        let half = Node { hash: [0; 32], sum: Work(1 << 127) };
         assert_eq!(tree.root(vec![half, half]), None);
+        let dear = Earned { work: Work(1), value: Value(u128::MAX) };
+        let valued = SumTree::default();
+        assert_eq!(valued.root(vec![Node { hash: [0; 32], sum: dear }; 2]), None);
         assert_eq!(tree.root(Vec::new()), None);
     }
 }

@@ -1,32 +1,32 @@
-//! Splitting a reward by work: largest remainder, exact to the satoshi.
+//! Splitting a reward by weight: largest remainder, exact to the satoshi.
 //!
 //! Source: `spec/04-epoch-accounting.md`.
 
-use radpool_units::{Sats, TaggedHasher, Work};
+use radpool_units::{Sats, TaggedHasher};
 use thiserror::Error;
 
 use crate::Rail;
 
-/// Whom a part of a reward goes to, and for how much work.
+/// Whom a part of a reward goes to, and for how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The owner's commitment.
     pub commitment: [u8; 32],
     /// How the owner is paid.
     pub rail: Rail,
-    /// The owner's work in the epochs that the reward pays for.
-    pub work: Work,
+    /// The owner's value, or work, in the epochs that the reward pays for.
+    pub weight: u128,
 }
 
-/// The work of all claims together exceeds 2^128 - 1.
+/// The work of all shares, or the weight of all claims, exceeds 2^128 - 1.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the work of all claims together exceeds 2^128 - 1")]
+#[error("the weights together exceed 2^128 - 1")]
 pub struct WorkOverflowError;
 
-/// Splits `reward` over `claims` in proportion to their work, by largest remainder.
+/// Splits `reward` over `claims` in proportion to their weight, by largest remainder.
 ///
 /// Equal remainders go by the tagged hash of block hash, commitment and rail, the lowest first.
-/// Returns the parts in the order of `claims`, or `None` when no claim has work: then there is
+/// Returns the parts in the order of `claims`, or `None` when no claim has weight: then there is
 /// nobody to pay, and the reward is carried.
 ///
 /// # Errors
@@ -38,9 +38,9 @@ pub fn split_reward(
 ) -> Result<Option<Vec<Sats>>, WorkOverflowError> {
     let total = claims
         .iter()
-        .try_fold(Work::default(), |sum, claim| sum.checked_add(claim.work))
+        .try_fold(0u128, |sum, claim| sum.checked_add(claim.weight))
         .ok_or(WorkOverflowError)?;
-    if total.0 == 0 {
+    if total == 0 {
         return Ok(None);
     }
     let tie = TaggedHasher::new("radpool/tie");
@@ -48,7 +48,7 @@ pub fn split_reward(
     let mut order = Vec::with_capacity(claims.len());
     let mut left = reward.0;
     for (index, claim) in claims.iter().enumerate() {
-        let (part, remainder) = multiply_divide(reward.0, claim.work.0, total.0);
+        let (part, remainder) = multiply_divide(reward.0, claim.weight, total);
         left -= part;
         parts.push(Sats(part));
         let lot = tie.hash(&[block_hash, &claim.commitment, &[claim.rail as u8]]);
@@ -99,7 +99,7 @@ mod tests {
         let claim = |(index, work): (usize, &u128)| Claim {
             commitment: [index as u8; 32],
             rail: Rail::Account,
-            work: Work(*work),
+            weight: *work,
         };
         works.iter().enumerate().map(claim).collect()
     }

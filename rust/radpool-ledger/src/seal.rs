@@ -5,12 +5,12 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-use radpool_units::{Exponent, Hash256, Work, tagged_hash};
+use radpool_units::{Exponent, Hash256, Value, Work, tagged_hash};
 use thiserror::Error;
 
 use crate::{
-    BodyError, EXTRANONCE_MAX, Head, Link, MspKey, Owner, SHARES_MAX, Share, SumTree, TemplateBody,
-    WorkOverflowError,
+    BodyError, EXTRANONCE_MAX, Earned, Head, Link, MspKey, Node, Owner, PricedTemplate, SHARES_MAX,
+    Share, SumTree, TemplateBody, Weight, WorkOverflowError,
 };
 
 /// A validated share, borrowed from whoever holds it.
@@ -23,6 +23,8 @@ pub struct ShareView<'a> {
     /// Owner of the job's tag.
     pub owner: &'a Owner,
     pub body: &'a TemplateBody,
+    /// What a share of the base exponent is worth on this template.
+    pub price: u128,
     /// Step of the job's tag.
     pub exponent: Exponent,
     pub version: u32,
@@ -43,6 +45,7 @@ pub struct AccountSum {
     pub rail: u8,
     pub count: u64,
     pub work: Work,
+    pub value: Value,
 }
 
 /// What a channel has contributed to a batch.
@@ -63,6 +66,14 @@ pub struct SealedBody {
     pub digest: [u8; 32],
     pub body: Vec<u8>,
     pub height: u32,
+    /// The price of the table's entry: one body may stand in it at several.
+    pub price: u128,
+}
+
+impl SealedBody {
+    const fn entry(&self) -> PricedTemplate {
+        PricedTemplate { digest: self.digest, price: self.price }
+    }
 }
 
 /// A batch, signed and chained, ready to be made durable.
@@ -75,6 +86,7 @@ pub struct SealedBatch {
     pub root: [u8; 32],
     pub count: u32,
     pub work: Work,
+    pub value: Value,
     /// Per account, epoch and rail, in that order.
     pub sums: Vec<AccountSum>,
     /// The header hashes in the order of the shares, back to back.
@@ -109,14 +121,20 @@ pub enum SealError {
     /// A template body does not fit its encoding.
     #[error("share {0}: {1}")]
     Body(usize, BodyError),
+    /// The hash has enough zero bits, but the rule of weight starts higher.
+    #[error("share {0} has an exponent below the base of the weight: check mining.exponent_min")]
+    ExponentBase(usize),
     /// The work sums to more than 128 bits.
     #[error(transparent)]
     WorkOverflow(#[from] WorkOverflowError),
+    /// The value sums to more than 128 bits.
+    #[error("the value of the shares together exceeds 2^128 - 1")]
+    ValueOverflow,
 }
 
 /// Seals shares into a batch.
 ///
-/// Args: `excluding` holds indices of shares to leave out, in ascending order, such as those that
+/// Args: `weight` is the rule that prices are made by; `excluding` holds indices of shares to leave out, in ascending order, such as those that
 /// the store has found to be credited already.
 ///
 /// # Errors
@@ -124,10 +142,11 @@ pub enum SealError {
 pub fn seal<'a>(
     key: &MspKey,
     link: Link,
+    weight: Weight,
     shares: impl IntoIterator<Item = ShareView<'a>>,
     excluding: &[usize],
 ) -> Result<SealedBatch, SealError> {
-    let mut sealing = Sealing::new(link.epoch_min);
+    let mut sealing = Sealing::new(link.epoch_min, weight);
     let mut excluded = excluding.iter().copied().peekable();
     for (index, share) in shares.into_iter().enumerate() {
         if excluded.next_if_eq(&index).is_none() {
@@ -139,15 +158,16 @@ pub fn seal<'a>(
 
 #[derive(Debug)]
 struct Sealing<'a> {
-    tree: SumTree,
+    tree: SumTree<Earned>,
     epoch_min: u32,
+    weight: Weight,
     records: Vec<u8>,
-    leaves: Vec<crate::Node>,
+    leaves: Vec<Node<Earned>>,
     header_hashes: Vec<u8>,
     share_keys: Vec<u8>,
     bodies: Vec<SealedBody>,
-    body_indices: Index<*const TemplateBody>,
-    digest_indices: HashMap<[u8; 32], usize>,
+    body_indices: Index<(*const TemplateBody, u128)>,
+    digest_indices: HashMap<PricedTemplate, usize>,
     owners: Vec<Owner>,
     owner_indices: Index<&'a Owner>,
     sums: Vec<AccountSum>,
@@ -157,10 +177,11 @@ struct Sealing<'a> {
 }
 
 impl<'a> Sealing<'a> {
-    fn new(epoch_min: u32) -> Self {
+    fn new(epoch_min: u32, weight: Weight) -> Self {
         Self {
             tree: SumTree::default(),
             epoch_min,
+            weight,
             records: Vec::new(),
             leaves: Vec::new(),
             header_hashes: Vec::new(),
@@ -195,8 +216,13 @@ impl<'a> Sealing<'a> {
         if view.extranonce.len() > EXTRANONCE_MAX {
             return Err(SealError::ExtranonceLength(index, view.extranonce.len()));
         }
+        if view.exponent < self.weight.base {
+            return Err(SealError::ExponentBase(index));
+        }
+        let value = self.weight.value(view.price, view.exponent).ok_or(SealError::ValueOverflow)?;
         // There are at most SHARES_MAX entries in each table, since each has its first share.
-        let template = self.body(view.body).map_err(|error| SealError::Body(index, error))? as u16;
+        let template = self.body(view.body, view.price);
+        let template = template.map_err(|error| SealError::Body(index, error))? as u16;
         let owner = self.owner(view.owner) as u16;
         let start = self.records.len();
         let share = Share {
@@ -209,26 +235,27 @@ impl<'a> Sealing<'a> {
             extranonce: view.extranonce,
         };
         share.write(&mut self.records);
-        let work = view.exponent.work();
-        self.leaves.push(self.tree.leaf(&self.records[start..], work));
+        let earned = Earned { work: view.exponent.work(), value };
+        self.leaves.push(self.tree.leaf(&self.records[start..], earned));
         self.header_hashes.extend_from_slice(view.hash.as_bytes());
         self.share_keys.extend_from_slice(&view.ntime.to_be_bytes());
         self.share_keys.extend_from_slice(&view.hash.as_bytes()[..16]);
-        self.count(view, work)
+        self.count(view, earned)
     }
 
-    fn body(&mut self, body: &TemplateBody) -> Result<usize, BodyError> {
-        if let Some(index) = self.body_indices.get(&core::ptr::from_ref(body)) {
+    fn body(&mut self, body: &TemplateBody, price: u128) -> Result<usize, BodyError> {
+        let key = (core::ptr::from_ref(body), price);
+        if let Some(index) = self.body_indices.get(&key) {
             return Ok(index);
         }
         let encoded = body.encode()?;
         let digest = TemplateBody::digest_of(&encoded);
         let next = self.bodies.len();
-        let index = *self.digest_indices.entry(digest).or_insert(next);
+        let index = *self.digest_indices.entry(PricedTemplate { digest, price }).or_insert(next);
         if index == next {
-            self.bodies.push(SealedBody { digest, body: encoded, height: body.height });
+            self.bodies.push(SealedBody { digest, body: encoded, height: body.height, price });
         }
-        self.body_indices.insert(body, index);
+        self.body_indices.insert(key, index);
         Ok(index)
     }
 
@@ -240,17 +267,20 @@ impl<'a> Sealing<'a> {
         self.owner_indices.insert(owner, self.owners.len() - 1)
     }
 
-    fn count(&mut self, view: &ShareView<'_>, work: Work) -> Result<(), SealError> {
+    fn count(&mut self, view: &ShareView<'_>, earned: Earned) -> Result<(), SealError> {
         let epoch = view.owner.epoch.max(self.epoch_min);
         let key = (view.account, epoch, view.owner.rail as u8);
         let sums = &mut self.sums;
         let index = self.sum_indices.get(&key).unwrap_or_else(|| {
             let (account, epoch, rail) = key;
-            sums.push(AccountSum { account, epoch, rail, count: 0, work: Work(0) });
+            let (count, work, value) = (0, Work(0), Value(0));
+            sums.push(AccountSum { account, epoch, rail, count, work, value });
             self.sum_indices.insert(key, sums.len() - 1)
         });
-        sums[index].count += 1;
-        sums[index].work = sums[index].work.checked_add(work).ok_or(WorkOverflowError)?;
+        let sum = &mut sums[index];
+        sum.count += 1;
+        sum.work = sum.work.checked_add(earned.work).ok_or(WorkOverflowError)?;
+        sum.value = sum.value.checked_add(earned.value).ok_or(SealError::ValueOverflow)?;
 
         let key = (view.connection, view.channel);
         let sums = &mut self.channel_sums;
@@ -260,7 +290,7 @@ impl<'a> Sealing<'a> {
             self.channel_indices.insert(key, sums.len() - 1)
         });
         sums[index].count += 1;
-        sums[index].work = sums[index].work.checked_add(work).ok_or(WorkOverflowError)?;
+        sums[index].work = sums[index].work.checked_add(earned.work).ok_or(WorkOverflowError)?;
         Ok(())
     }
 
@@ -273,13 +303,15 @@ impl<'a> Sealing<'a> {
         let head = Head {
             msp_key: *key.public(),
             link,
-            templates: self.bodies.iter().map(|body| body.digest).collect(),
+            weight: Some(self.weight),
+            templates: self.bodies.iter().map(SealedBody::entry).collect(),
             owners: self.owners,
             count,
-            work: root.work,
+            work: root.sum.work,
+            value: root.sum.value,
             root: root.hash,
         };
-        let mut blob = head.encode();
+        let mut blob = head.encode(self.weight);
         let hash = tagged_hash("radpool/batch", &[&blob]);
         blob.reserve_exact(self.records.len() + 64);
         blob.append(&mut self.records);
@@ -291,7 +323,8 @@ impl<'a> Sealing<'a> {
             hash,
             root: root.hash,
             count,
-            work: root.work,
+            work: root.sum.work,
+            value: root.sum.value,
             sums: self.sums,
             header_hashes: self.header_hashes,
             share_keys: self.share_keys,

@@ -8,7 +8,7 @@ use radpool_units::{Hash256, Work, merkle_root_from_path, sha256d};
 use thiserror::Error;
 
 use crate::{
-    Batch, OWNER_SCRIPT_LEN, Owner, Share, SumTree, TemplateBody,
+    Batch, Earned, OWNER_SCRIPT_LEN, Owner, Share, SumTree, TemplateBody,
     coinbase::{CoinbaseFault, check_coinbase},
     key::is_signed_by,
 };
@@ -25,12 +25,16 @@ pub enum BatchError {
     Trailing(usize),
     #[error("not a share batch: it does not begin with \"RPSB\"")]
     Magic,
-    #[error("a batch of version {0}: only version 1 is known")]
+    #[error("a batch of version {0}: versions 1 and 2 are known")]
     Version(u8),
+    #[error("a rule of weight with {0}: modes 1 to 3 and bases to 120 are defined")]
+    Weight(u8),
     #[error("rail {0} in the table of owners: 0 account, 1 ecash and 2 contract are defined")]
     Rail(u8),
     #[error("a share with exponent {0}: the ladder ends at 120")]
     Exponent(u8),
+    #[error("a share with exponent {0}, which is below the base of the batch")]
+    ExponentBase(u8),
     #[error("a share with an extranonce of {0} bytes: 32 is the most")]
     ExtranonceLength(usize),
     #[error("{0} shares: a batch has 1 to 65535")]
@@ -45,6 +49,8 @@ pub enum BatchError {
     Signature,
     #[error("the shares' work does not sum to what the batch claims")]
     WorkSum,
+    #[error("the shares' value does not sum to what the batch claims")]
+    ValueSum,
     #[error("the Merkle-sum root is not that of the shares")]
     Root,
     #[error("template body {0} is missing")]
@@ -78,14 +84,16 @@ impl BatchError {
             Self::Trailing(_) => "trailing-bytes",
             Self::Magic => "magic",
             Self::Version(_) => "version",
+            Self::Weight(_) => "weight",
             Self::Rail(_) => "rail",
-            Self::Exponent(_) => "exponent",
+            Self::Exponent(_) | Self::ExponentBase(_) => "exponent",
             Self::ExtranonceLength(_) => "extranonce-length",
             Self::ShareCount(_) => "share-count",
             Self::TableOrder(_) => "table-order",
             Self::TableRepeat => "table-repeat",
             Self::Signature => "signature",
             Self::WorkSum => "work-sum",
+            Self::ValueSum => "value-sum",
             Self::Root => "root",
             Self::TemplateMissing(_) => "template-missing",
             Self::TemplateDigest(_) => "template-digest",
@@ -143,9 +151,9 @@ pub fn verify_batch<'a, 'b>(
     }
     check_sums(&batch)?;
     let mut bodies = Vec::with_capacity(batch.head.templates.len());
-    for (index, digest) in batch.head.templates.iter().enumerate() {
-        let encoded = body(digest).ok_or(BatchError::TemplateMissing(index))?;
-        if TemplateBody::digest_of(encoded) != *digest {
+    for (index, template) in batch.head.templates.iter().enumerate() {
+        let encoded = body(&template.digest).ok_or(BatchError::TemplateMissing(index))?;
+        if TemplateBody::digest_of(encoded) != template.digest {
             return Err(BatchError::TemplateDigest(index));
         }
         let body = TemplateBody::decode(encoded);
@@ -178,29 +186,41 @@ pub fn coinbase_of<'b>(
 ) -> Option<Vec<u8>> {
     let share = batch.shares.get(index)?;
     let owner = batch.head.owners.get(usize::from(share.owner))?;
-    let digest = batch.head.templates.get(usize::from(share.template))?;
-    let body = TemplateBody::decode(body(digest)?).ok()?;
+    let template = batch.head.templates.get(usize::from(share.template))?;
+    let body = TemplateBody::decode(body(&template.digest)?).ok()?;
     let mut coinbase = Vec::new();
     body.write_coinbase(share.extranonce, &owner.tag(share.exponent).to_output(), &mut coinbase);
     Some(coinbase)
 }
 
 fn check_sums(batch: &Batch<'_>) -> Result<(), BatchError> {
-    let tree = SumTree::default();
-    let mut work = Work(0);
-    let mut leaves = Vec::with_capacity(batch.shares.len());
-    for (share, record) in batch.shares.iter().zip(&batch.records) {
-        let share_work = share.exponent.work();
-        work = work.checked_add(share_work).ok_or(BatchError::WorkSum)?;
-        leaves.push(tree.leaf(record, share_work));
+    let mut sum = Earned::default();
+    for share in &batch.shares {
+        sum.work = sum.work.checked_add(share.exponent.work()).ok_or(BatchError::WorkSum)?;
     }
-    if work != batch.head.work {
+    if sum.work != batch.head.work {
         return Err(BatchError::WorkSum);
     }
-    match tree.root(leaves) {
-        Some(root) if root.hash == batch.head.root => Ok(()),
-        _ => Err(BatchError::Root),
+    let mut earned = Vec::with_capacity(batch.shares.len());
+    for share in &batch.shares {
+        let value = batch.head.value_of(share).ok_or(BatchError::ValueSum)?;
+        sum.value = sum.value.checked_add(value).ok_or(BatchError::ValueSum)?;
+        earned.push(Earned { work: share.exponent.work(), value });
     }
+    if sum.value != batch.head.value {
+        return Err(BatchError::ValueSum);
+    }
+    let leaves = batch.records.iter().zip(earned);
+    let root = if batch.head.weight.is_some() {
+        let tree = SumTree::<Earned>::default();
+        let root = tree.root(leaves.map(|(record, earned)| tree.leaf(record, earned)).collect());
+        root.map(|root| root.hash)
+    } else {
+        let tree = SumTree::<Work>::default();
+        let root = tree.root(leaves.map(|(record, each)| tree.leaf(record, each.work)).collect());
+        root.map(|root| root.hash)
+    };
+    if root == Some(batch.head.root) { Ok(()) } else { Err(BatchError::Root) }
 }
 
 /// The last owner script that was computed: neighbours mostly have the same.

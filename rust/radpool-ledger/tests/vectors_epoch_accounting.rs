@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use case::*;
 use radpool_ledger::{Claim, TemplateBody, is_signed_by, split_reward, verify_batch};
-use radpool_units::{Sats, Work, tagged_hash};
+use radpool_units::{Sats, tagged_hash};
 use serde_json::Value;
 
 const FILE: &str = "04-epoch-accounting.json";
@@ -25,7 +25,7 @@ fn claim(row: &Value) -> Claim {
     Claim {
         commitment: array(&row["commitment"]),
         rail: rail(&row["rail"]),
-        work: Work(decimal(&row["work"])),
+        weight: decimal(&row["weight"]),
     }
 }
 
@@ -124,7 +124,7 @@ fn check_payment(id: &str, claims: &Value, payment: &Value) {
         .map(|((commitment, paid_by), work)| Claim {
             commitment: *commitment,
             rail: rail(&Value::from(*paid_by)),
-            work: Work(*work),
+            weight: *work,
         })
         .collect();
     let amount = payment["value_sats"].as_i64().unwrap() + payment["carry_in"].as_i64().unwrap();

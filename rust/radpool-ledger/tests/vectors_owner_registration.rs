@@ -18,8 +18,8 @@ fn both_sides_sign_the_registration() {
         let (inputs, expected) = (&case["inputs"], &case["expected"]);
         let [msp, miner] = ["msp_secret", "miner_secret"]
             .map(|name| MspKey::from_secret(&array(&inputs[name])).unwrap());
-        assert_eq!(msp.public(), array(&expected["msp_key"]), "{id}");
-        assert_eq!(miner.public(), array(&expected["miner_key"]), "{id}");
+        assert_eq!(*msp.public(), array(&expected["msp_key"]), "{id}");
+        assert_eq!(*miner.public(), array(&expected["miner_key"]), "{id}");
         let name = hex::encode(miner.public());
         let salt: [u8; 16] = array(&inputs["salt"]);
         let commitment = tagged_hash("radpool/account", &[name.as_bytes(), &salt]);
@@ -28,7 +28,7 @@ fn both_sides_sign_the_registration() {
         let number = inputs["number"].as_u64().unwrap().to_le_bytes();
         let signed = tagged_hash(
             "radpool/owner-registration",
-            &[&msp.public(), &miner.public(), &commitment, &[0], &epoch, &number],
+            &[msp.public(), miner.public(), &commitment, &[0], &epoch, &number],
         );
         assert_eq!(signed, array(&expected["signed_hash"]), "{id}");
         for (key, signature) in [(msp, "msp_signature"), (miner, "miner_signature")] {

@@ -7,7 +7,7 @@ mod case;
 
 use case::*;
 use radpool_ledger::{
-    Link, MspKey, OWNER_OUTPUT_LEN, OwnerTag, OwnerTagError, ShareView, seal, verify_batch,
+    Link, MspKey, OWNER_OUTPUT_LEN, OwnerTag, OwnerTagError, ShareView, Weight, seal, verify_batch,
 };
 use radpool_units::{Hash256, tagged_hash};
 
@@ -71,6 +71,7 @@ fn coinbases_are_taken_apart() {
             account: 1,
             owner: &owner,
             body: &body,
+            price: 1,
             exponent: exponent(&inputs["exponent"]),
             version: body.version,
             ntime: 0,
@@ -79,7 +80,7 @@ fn coinbases_are_taken_apart() {
             hash: &Hash256::default(),
         };
         let link = Link { epoch_min: 1, ..Link::default() };
-        let sealed = seal(&key, link, [share], &[]).unwrap();
+        let sealed = seal(&key, link, Weight::new(1, 32, 0).unwrap(), [share], &[]).unwrap();
         let found = verify_batch(&sealed.blob, |_| Some(&sealed.bodies[0].body));
         let Some(expected) = case.get("expected") else {
             assert_eq!(found.unwrap_err().code(), case["expected_error"], "{id}");

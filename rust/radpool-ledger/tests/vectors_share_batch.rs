@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use case::*;
 use radpool_ledger::{
-    Batch, Link, MspKey, Node, Owner, SealError, ShareView, SumTree, TemplateBody, seal,
-    verify_batch,
+    Batch, Earned, Link, MspKey, Node, Owner, SealError, ShareView, Sum, SumTree, TemplateBody,
+    Weight, seal, verify_batch,
 };
 use radpool_units::{Hash256, Work};
 use serde_json::Value;
@@ -45,19 +45,48 @@ fn bodies_are_encoded_in_one_way() {
 /// spec: SB-11, SB-12, SB-13, SB-15
 #[test]
 fn trees_and_their_paths() {
-    let tree = SumTree::default();
-    let read =
-        |node: &Value| Node { hash: array(&node["hash"]), work: Work(decimal(&node["work"])) };
-    for (id, case) in cases(FILE, "trees") {
+    check_trees("trees", |node| Earned {
+        work: Work(decimal(&node["work"])),
+        value: radpool_units::Value(decimal(&node["value"])),
+    });
+}
+
+/// spec: SB-26
+#[test]
+fn trees_of_work_alone() {
+    check_trees("trees_1", |node| Work(decimal(&node["work"])));
+}
+
+/// What a tree's sums become when one of them grows.
+trait Heavier: Sum {
+    fn heavier(self) -> Self;
+}
+
+impl Heavier for Work {
+    fn heavier(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Heavier for Earned {
+    fn heavier(self) -> Self {
+        Self { work: self.work, value: radpool_units::Value(self.value.0 + 1) }
+    }
+}
+
+fn check_trees<S: Heavier>(group: &str, sum: impl Fn(&Value) -> S) {
+    let tree = SumTree::<S>::default();
+    let read = |node: &Value| Node { hash: array(&node["hash"]), sum: sum(node) };
+    for (id, case) in cases(FILE, group) {
         let expected = &case["expected"];
         let leaves: Vec<_> = list(&case["inputs"]["leaves"])
             .iter()
-            .map(|leaf| tree.leaf(&bytes(&leaf["record"]), Work(decimal(&leaf["work"]))))
+            .map(|leaf| tree.leaf(&bytes(&leaf["record"]), sum(leaf)))
             .collect();
         for (leaf, hash) in leaves.iter().zip(list(&expected["leaf_hashes"])) {
             assert_eq!(leaf.hash, array(hash), "{id}");
         }
-        let root = Node { hash: array(&expected["root"]), work: Work(decimal(&expected["work"])) };
+        let root = Node { hash: array(&expected["root"]), sum: sum(expected) };
         assert_eq!(tree.root(leaves.clone()), Some(root), "{id}");
         let count = leaves.len();
         assert_eq!(list(&expected["paths"]).len(), count, "{id}");
@@ -71,12 +100,12 @@ fn trees_and_their_paths() {
     }
 }
 
-fn check_wrong_paths(
-    tree: &SumTree,
-    leaf: Node,
+fn check_wrong_paths<S: Heavier>(
+    tree: &SumTree<S>,
+    leaf: Node<S>,
     (index, count): (usize, usize),
-    path: &[Node],
-    root: Node,
+    path: &[Node<S>],
+    root: Node<S>,
 ) {
     let longer = [path, &[root]].concat();
     assert_eq!(tree.root_of_path(leaf, index, count, &longer), None);
@@ -88,7 +117,7 @@ fn check_wrong_paths(
     }
     for at in 0..path.len() {
         let mut heavier = path.to_vec();
-        heavier[at].work.0 += 1;
+        heavier[at].sum = heavier[at].sum.heavier();
         assert_ne!(tree.root_of_path(leaf, index, count, &heavier), Some(root));
     }
 }
@@ -97,6 +126,7 @@ fn check_wrong_paths(
 struct Ingredients {
     key: MspKey,
     link: Link,
+    weight: Weight,
     bodies: Vec<TemplateBody>,
     owners: Vec<Owner>,
     extranonces: Vec<Vec<u8>>,
@@ -114,8 +144,10 @@ impl Ingredients {
             epoch_min: number(&inputs["epoch_min"]),
         };
         let shares = list(&inputs["shares"]);
+        let byte = |name: &str| u8::try_from(number(&inputs["weight"][name])).unwrap();
         Self {
             link,
+            weight: Weight::new(byte("mode"), byte("scale"), byte("base")).unwrap(),
             bodies: list(&inputs["bodies"]).iter().map(body).collect(),
             owners: shares.iter().map(|share| owner(share, *key.public())).collect(),
             extranonces: shares.iter().map(|share| bytes(&share["extranonce"])).collect(),
@@ -139,6 +171,7 @@ impl Ingredients {
                 account: account.unwrap() as u64,
                 owner,
                 body: &self.bodies[share["body"].as_u64().unwrap() as usize],
+                price: decimal(&share["price"]),
                 exponent: exponent(&share["exponent"]),
                 version: number(&share["version"]),
                 ntime: number(&share["ntime"]),
@@ -155,12 +188,13 @@ impl Ingredients {
 fn shares_are_sealed_into_the_bytes_of_the_vectors() {
     for (id, case) in cases(FILE, "batches") {
         let (given, expected) = (Ingredients::read(&case), &case["expected"]);
-        let sealed = seal(&given.key, given.link, given.views(&case), &[]).unwrap();
+        let sealed = seal(&given.key, given.link, given.weight, given.views(&case), &[]).unwrap();
         assert_eq!(hex::encode(&sealed.blob), expected["blob"], "{id}");
         assert_eq!(sealed.hash, array(&expected["hash"]), "{id}");
         assert_eq!(sealed.root, array(&expected["root"]), "{id}");
         assert_eq!(sealed.count, number(&expected["count"]), "{id}");
         assert_eq!(sealed.work.0, decimal(&expected["work"]), "{id}");
+        assert_eq!(sealed.value.0, decimal(&expected["value"]), "{id}");
         let bodies: Bodies =
             sealed.bodies.iter().map(|body| (body.digest, body.body.clone())).collect();
         assert_eq!(bodies, bodies_by_digest(&expected["bodies"]), "{id}");
@@ -169,7 +203,8 @@ fn shares_are_sealed_into_the_bytes_of_the_vectors() {
             .iter()
             .map(|sum| {
                 let commitment = given.owners[sum.account as usize].commitment;
-                (hex::encode(commitment), sum.epoch, sum.rail, sum.count, sum.work.0)
+                let sums = (sum.count, sum.work.0, sum.value.0);
+                (hex::encode(commitment), sum.epoch, sum.rail, sums)
             })
             .collect();
         sums.sort();
@@ -177,13 +212,14 @@ fn shares_are_sealed_into_the_bytes_of_the_vectors() {
             let commitment = sum["commitment"].as_str().unwrap().to_owned();
             let rail = rail(&sum["rail"]) as u8;
             let count = sum["count"].as_u64().unwrap();
-            (commitment, number(&sum["epoch"]), rail, count, decimal(&sum["work"]))
+            let sums = (count, decimal(&sum["work"]), decimal(&sum["value"]));
+            (commitment, number(&sum["epoch"]), rail, sums)
         });
         assert_eq!(sums, due.collect::<Vec<_>>(), "{id}");
     }
 }
 
-/// spec: SB-14, SB-21, SB-22, SB-23
+/// spec: SB-14, SB-21, SB-22, SB-23, SB-27
 #[test]
 fn sealed_batches_are_recomputed_from_their_bytes() {
     for (id, case) in cases(FILE, "batches") {
@@ -196,7 +232,31 @@ fn sealed_batches_are_recomputed_from_their_bytes() {
         assert_eq!(batch.hash, array(&expected["hash"]), "{id}");
         assert_eq!(batch.head.msp_key, array(&expected["msp_key"]), "{id}");
         assert_eq!(batch.head.link, given.link, "{id}");
+        assert_eq!(batch.head.weight, Some(given.weight), "{id}");
         assert_eq!(batch.head.work.0, decimal(&expected["work"]), "{id}");
+        assert_eq!(batch.head.value.0, decimal(&expected["value"]), "{id}");
+        for (share, view) in batch.shares.iter().zip(given.views(&case)) {
+            let price = batch.head.templates[usize::from(share.template)].price;
+            assert_eq!(price, view.price, "{id}");
+            assert_eq!(batch.head.value_of(share), given.weight.value(price, share.exponent));
+        }
+    }
+}
+
+/// spec: SB-26
+#[test]
+fn batches_of_version_1_are_still_recomputed() {
+    for (id, case) in cases(FILE, "batches_1") {
+        let expected = &case["expected"];
+        let (blob, bodies) = (bytes(&expected["blob"]), bodies_by_digest(&expected["bodies"]));
+        let verified = verify_batch(&blob, |digest| bodies.get(digest).map(Vec::as_slice));
+        let verified = verified.unwrap_or_else(|error| panic!("{id}: {error}"));
+        let hashes: Vec<_> =
+            list(&expected["header_hashes"]).iter().map(|hash| Hash256(array(hash))).collect();
+        assert_eq!(verified.header_hashes, hashes, "{id}");
+        let head = verified.batch.head;
+        assert_eq!(head.weight, None, "{id}");
+        assert_eq!((head.work.0, head.value.0), (decimal(&expected["work"]), 0), "{id}");
     }
 }
 
@@ -258,10 +318,10 @@ fn weak_and_foreign_shares_are_not_sealed() {
     let view = given.views(&case).next().unwrap();
     let weak =
         ShareView { exponent: radpool_units::Exponent::MAX, hash: &Hash256([0xff; 32]), ..view };
-    let sealed = seal(&given.key, given.link, [view, weak], &[]);
+    let sealed = seal(&given.key, given.link, given.weight, [view, weak], &[]);
     assert_eq!(sealed, Err(SealError::InsufficientWork(1)));
     let stranger = Owner { msp_key: [7; 32], ..*view.owner };
     let foreign = ShareView { owner: &stranger, ..view };
-    let sealed = seal(&given.key, given.link, [view, foreign], &[]);
+    let sealed = seal(&given.key, given.link, given.weight, [view, foreign], &[]);
     assert_eq!(sealed, Err(SealError::ForeignOwner(1)));
 }

@@ -15,12 +15,12 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyMemoryView},
 };
-use radpool_ledger::{Link, ShareView};
+use radpool_ledger::{Link, ShareView, Weight};
 use radpool_mining::ShareRecord;
 use radpool_wire::tlv::Tlvs;
 
 use crate::{
-    argument::Int,
+    argument::{self, Int},
     error::local_error,
     ledger::{MspKey, SealedBatch, seal},
 };
@@ -98,8 +98,11 @@ impl ShareBatch {
     }
 
     #[pyo3(
-        signature = (key, sequence, previous, time_ms, *, epoch_min = Int(0), excluding = vec![]),
-        text_signature = "($self, key, sequence, previous, time_ms, *, epoch_min=0, excluding=())"
+        signature = (
+            key, sequence, previous, time_ms, *, weight, epoch_min = Int(0), excluding = vec![]
+        ),
+        text_signature = "($self, key, sequence, previous, time_ms, *, weight, epoch_min=0, \
+                          excluding=())"
     )]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn seal(
@@ -109,6 +112,7 @@ impl ShareBatch {
         sequence: Int<u64>,
         previous: &[u8],
         time_ms: Int<u64>,
+        weight: (Int<u8>, Int<u8>, Int<u8>),
         epoch_min: Int<u32>,
         excluding: Vec<Int<usize>>,
     ) -> PyResult<SealedBatch> {
@@ -123,7 +127,8 @@ impl ShareBatch {
         }
         let link =
             Link { sequence: sequence.0, previous, time_ms: time_ms.0, epoch_min: epoch_min.0 };
-        py.detach(|| seal(key, link, self.shares.iter().map(view), &excluding))
+        let weight = Weight::new(weight.0.0, weight.1.0, weight.2.0).map_err(local_error)?;
+        py.detach(|| seal(key, link, weight, self.shares.iter().map(view), &excluding))
     }
 
     fn connection_of(&self, index: Int<usize>) -> PyResult<u64> {
@@ -142,8 +147,50 @@ impl ShareBatch {
         self.share(index.0).map(|share| share.account)
     }
 
+    fn price_of(&self, index: Int<usize>) -> PyResult<u128> {
+        self.share(index.0).map(|share| share.price)
+    }
+
     fn hash_of(&self, index: Int<usize>) -> PyResult<[u8; 32]> {
         self.share(index.0).map(|share| share.hash.0)
+    }
+
+    fn template_of(&self, index: Int<usize>) -> PyResult<u64> {
+        self.share(index.0).map(|share| share.template_id)
+    }
+
+    fn job_of(&self, index: Int<usize>) -> PyResult<u32> {
+        self.share(index.0).map(|share| share.job)
+    }
+
+    fn version_of(&self, index: Int<usize>) -> PyResult<u32> {
+        self.share(index.0).map(|share| share.version)
+    }
+
+    fn ntime_of(&self, index: Int<usize>) -> PyResult<u32> {
+        self.share(index.0).map(|share| share.ntime)
+    }
+
+    fn nonce_of(&self, index: Int<usize>) -> PyResult<u32> {
+        self.share(index.0).map(|share| share.nonce)
+    }
+
+    fn extranonce_of<'py>(
+        &self,
+        py: Python<'py>,
+        index: Int<usize>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let share = self.share(index.0)?;
+        Ok(PyBytes::new(py, &share.extranonce[..usize::from(share.extranonce_len)]))
+    }
+
+    fn meeting(&self, py: Python<'_>, exponent: Int<u32>) -> PyResult<Vec<usize>> {
+        let exponent = argument::exponent(exponent.0)?;
+        Ok(py.detach(|| {
+            let shares = self.shares.iter().enumerate();
+            let met = shares.filter(|(_, share)| exponent.is_met_by(&share.hash));
+            met.map(|(index, _)| index).collect()
+        }))
     }
 
     /// What Python before 3.12 has no method for; type checkers know the protocol by it.
@@ -224,6 +271,7 @@ fn view(share: &ShareRecord) -> ShareView<'_> {
         account: share.account,
         owner: &share.owner,
         body: &share.body,
+        price: share.price,
         exponent: share.exponent,
         version: share.version,
         ntime: share.ntime,

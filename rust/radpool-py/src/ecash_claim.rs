@@ -251,7 +251,7 @@ fn leaves(packed: &[u8]) -> PyResult<&[[u8; CLAIM_LEAF_LEN]]> {
 pub(crate) fn claims_root(py: Python<'_>, packed: PyBackedBytes) -> PyResult<([u8; 32], u128)> {
     let leaves = leaves(&packed)?;
     let root = py.detach(|| ecash::claims_root(leaves));
-    Ok((root.hash, root.work.0))
+    Ok((root.hash, root.sum.0))
 }
 
 #[pyfunction]
@@ -264,5 +264,5 @@ pub(crate) fn claims_path(
     let path = py.detach(|| ecash::claims_path(leaves, index.0)).ok_or_else(|| {
         local_error(format!("there is no claim {} among {}", index.0, leaves.len()))
     })?;
-    Ok(path.into_iter().map(|node| (node.hash, node.work.0)).collect())
+    Ok(path.into_iter().map(|node| (node.hash, node.sum.0)).collect())
 }

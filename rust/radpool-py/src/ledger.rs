@@ -86,9 +86,16 @@ impl SealedBatch {
     }
 
     #[getter]
-    fn sums(&self) -> Vec<(u64, u32, u8, u64, u128)> {
-        let sums = self.0.sums.iter();
-        sums.map(|sum| (sum.account, sum.epoch, sum.rail, sum.count, sum.work.0)).collect()
+    fn value(&self) -> u128 {
+        self.0.value.0
+    }
+
+    #[getter]
+    fn sums(&self) -> Vec<(u64, u32, u8, u64, u128, u128)> {
+        let row = |sum: &ledger::AccountSum| {
+            (sum.account, sum.epoch, sum.rail, sum.count, sum.work.0, sum.value.0)
+        };
+        self.0.sums.iter().map(row).collect()
     }
 
     #[getter]
@@ -102,12 +109,12 @@ impl SealedBatch {
     }
 
     #[getter]
-    fn bodies<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, u32)> {
+    fn bodies<'py>(&self, py: Python<'py>) -> Vec<SealedBodyRow<'py>> {
         let bodies = self.0.bodies.iter();
         bodies
             .map(|sealed| {
                 let digest = PyBytes::new(py, &sealed.digest);
-                (digest, PyBytes::new(py, &sealed.body), sealed.height)
+                (digest, PyBytes::new(py, &sealed.body), sealed.height, sealed.price)
             })
             .collect()
     }
@@ -118,6 +125,9 @@ impl SealedBatch {
         sums.map(|sum| (sum.connection, sum.channel, sum.count, sum.work.0)).collect()
     }
 }
+
+/// Digest, body, height, price.
+type SealedBodyRow<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, u32, u128);
 
 /// What the verifier has recomputed.
 #[pyclass(frozen, get_all, module = "radpool_sv2._native.ledger")]
@@ -131,6 +141,8 @@ pub(crate) struct BatchSummary {
     epoch_min: u32,
     count: u32,
     work: u128,
+    value: u128,
+    weight: Option<(u8, u8, u8)>,
     root: [u8; 32],
     header_hashes: Vec<u8>,
 }
@@ -154,6 +166,8 @@ pub(crate) fn verify_batch(
             epoch_min: head.link.epoch_min,
             count: head.count,
             work: head.work.0,
+            value: head.value.0,
+            weight: head.weight.map(|weight| weight.to_bytes().into()),
             root: head.root,
             header_hashes: batch.header_hashes.iter().flat_map(|hash| *hash.as_bytes()).collect(),
         })
@@ -183,14 +197,35 @@ pub(crate) fn share_coinbase<'py>(
     Ok(PyBytes::new(py, &coinbase))
 }
 
+/// Digest, price, commitment, epoch, rail, count, work, value.
+type TemplateSumRow = ([u8; 32], u128, [u8; 32], u32, u8, u64, u128, u128);
+
+/// Sums a batch up by template and owner, without the GIL; nothing is verified.
+#[pyfunction]
+pub(crate) fn template_sums(py: Python<'_>, blob: Vec<u8>) -> PyResult<Vec<TemplateSumRow>> {
+    let row = |sum: &ledger::TemplateSum| {
+        let (template, earned) = (sum.template, sum.earned);
+        let (work, value) = (earned.work.0, earned.value.0);
+        let (digest, price) = (template.digest, template.price);
+        (digest, price, sum.commitment, sum.epoch, sum.rail, sum.count, work, value)
+    };
+    py.detach(|| {
+        let batch = ledger::Batch::decode(&blob).map_err(local_error)?;
+        let sums = ledger::template_sums(&batch)
+            .ok_or_else(|| local_error("the values of the batch exceed 2^128 - 1"))?;
+        Ok(sums.iter().map(row).collect())
+    })
+}
+
 /// Seals shares for `ShareBatch.seal`: a mistake here is the caller's.
 pub(crate) fn seal<'a>(
     key: &MspKey,
     link: ledger::Link,
+    weight: ledger::Weight,
     shares: impl IntoIterator<Item = ledger::ShareView<'a>>,
     excluding: &[usize],
 ) -> PyResult<SealedBatch> {
-    ledger::seal(&key.0, link, shares, excluding)
+    ledger::seal(&key.0, link, weight, shares, excluding)
         .map(SealedBatch)
         .map_err(crate::error::local_error)
 }

@@ -16,8 +16,10 @@ impl Template {
     #[pyo3(signature = (
         *, id, epoch, height, version, coinbase_tx_version, coinbase_prefix, coinbase_sequence,
         pool_outputs, pool_output_count, template_outputs, template_output_count,
-        coinbase_locktime, merkle_path
-    ))]
+        coinbase_locktime, merkle_path, owner_output = None, extranonce_head = vec![]
+    ), text_signature = "(*, id, epoch, height, version, coinbase_tx_version, coinbase_prefix, \
+coinbase_sequence, pool_outputs, pool_output_count, template_outputs, template_output_count, \
+coinbase_locktime, merkle_path, owner_output=None, extranonce_head=b'')")]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
         id: Int<u64>,
@@ -33,6 +35,8 @@ impl Template {
         template_output_count: Int<u16>,
         coinbase_locktime: Int<u32>,
         merkle_path: Vec<Vec<u8>>,
+        owner_output: Option<Vec<u8>>,
+        extranonce_head: Vec<u8>,
     ) -> PyResult<Self> {
         let siblings = merkle_path.iter().map(|sibling| hash("a sibling in merkle_path", sibling));
         Ok(Self(radpool_mining::Template {
@@ -49,6 +53,8 @@ impl Template {
             template_output_count: template_output_count.0,
             coinbase_locktime: coinbase_locktime.0,
             merkle_path: siblings.collect::<PyResult<_>>()?,
+            owner_output: owner_output.map(Into::into),
+            extranonce_head,
         }))
     }
 
@@ -65,13 +71,14 @@ pub struct Tip(pub(crate) radpool_mining::Tip);
 #[pymethods]
 impl Tip {
     #[new]
-    #[pyo3(signature = (*, template_id, prev_hash, min_ntime, nbits, target))]
+    #[pyo3(signature = (*, template_id, prev_hash, min_ntime, nbits, target, price))]
     fn new(
         template_id: Int<u64>,
         prev_hash: &[u8],
         min_ntime: Int<u32>,
         nbits: Int<u32>,
         target: &[u8],
+        price: Int<u128>,
     ) -> PyResult<Self> {
         Ok(Self(radpool_mining::Tip {
             template_id: template_id.0,
@@ -79,6 +86,7 @@ impl Tip {
             min_ntime: min_ntime.0,
             nbits: nbits.0,
             target: Target::from_le_bytes(hash("target", target)?),
+            price: price.0,
         }))
     }
 

@@ -1,4 +1,4 @@
-//! Integers with names (targets, work, sats, heights), hashes and time as machines see it.
+//! Integers with names (targets, work, value, sats, heights), hashes and time as machines see it.
 //!
 //! Nothing here is a float and nothing converts silently: a constructor validates, a division
 //! names its rounding, and byte order stands in the method's name.
@@ -8,7 +8,7 @@ mod hash;
 mod target;
 mod time;
 
-pub use amount::{Height, Sats, Work};
+pub use amount::{Height, Sats, Value, Work};
 pub use hash::{Hash256, MerkleRoot, TaggedHasher, merkle_root_from_path, sha256d, tagged_hash};
 pub use target::{CompactTargetError, Exponent, ExponentError, Target};
 pub use time::Now;
