@@ -5,7 +5,7 @@ Hashes are 32 bytes in internal byte order; nodes write them the other way round
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from radpool_sv2.errors import NodeError
 from radpool_sv2.node.refusal import NOT_FOUND, RpcRefusedError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["JsonRpc", "active_depths", "changes", "hash_from_text", "text_of_hash"]
+
+T = TypeVar("T")
 
 WALK_MAX: Final = 10_000
 """Blocks that are walked over: two months of them. After longer, only the new tip is told."""
@@ -26,13 +28,22 @@ ATTEMPTS_MAX: Final = 5
 class JsonRpc(Protocol):
     """Is anything that carries a JSON-RPC question to a node."""
 
-    async def call(self, method: str, *params: Any) -> Any:
+    @property
+    def name(self) -> str:
+        """What messages call the node."""
+
+    async def call(self, method: str, *params: Any, deadline_s: float | None = None) -> Any:
         """Asks; returns the result.
 
         Raises:
             RpcRefusedError: The node answers with an error.
             NodeError: The node does not answer, or answers nonsense.
         """
+
+    async def call_for(
+        self, kind: type[T], method: str, *params: Any, deadline_s: float | None = None
+    ) -> T:
+        """Asks for a result of a kind that msgspec checks; raises as `call` does."""
 
 
 def text_of_hash(block_hash: bytes) -> str:

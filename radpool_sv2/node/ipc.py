@@ -7,9 +7,9 @@ connection is lost; whoever uses it opens another one then.
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+import msgspec
 import trio
 
 from radpool_sv2._native import ipc as native
@@ -17,12 +17,12 @@ from radpool_sv2.errors import LocalProtocolError, NodeError
 from radpool_sv2.node.refusal import RpcRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from radpool_sv2._native.ipc import Answer, Capabilities, CoreTemplate, Verdict
 
-__all__ = ["CoreNode", "IpcError", "open_core_node"]
+__all__ = ["CoreNode", "IpcError", "serve_core_node"]
 
 CONNECT_DEADLINE_MS: Final = 10_000
 QUESTION_DEADLINE_MS: Final = 10_000
@@ -40,6 +40,8 @@ OPEN_MAX: Final = 60
 
 _CONNECTED: Final = 0
 
+T = TypeVar("T")
+
 
 class IpcError(NodeError):
     """Says that Bitcoin Core did not answer a question over its socket.
@@ -55,6 +57,16 @@ class IpcError(NodeError):
         self.kind = kind
 
 
+class _RpcError(msgspec.Struct):
+    code: int = 0
+    message: str = ""
+
+
+class _RpcAnswer(msgspec.Struct):
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: _RpcError | None = None
+
+
 class _Question:
     """Is a question that somebody waits for, or has given up on."""
 
@@ -65,13 +77,15 @@ class _Question:
         self.answer: Answer = None
 
 
-@asynccontextmanager
-async def open_core_node(path: Path, trusted_uids: Sequence[int]) -> AsyncIterator[CoreNode]:
-    """Connects to a node, for as long as the context lasts.
+async def serve_core_node(
+    path: Path, trusted_uids: Sequence[int], *, task_status: trio.TaskStatus[CoreNode]
+) -> None:
+    """Keeps a connection until cancelled; has started, with the node, once it is set up.
 
     Args:
         path: The node's unix socket.
         trusted_uids: Users that may run the process that listens there.
+        task_status: Gets the node.
 
     Raises:
         IpcError: Nobody answers there, or somebody else than a trusted user.
@@ -81,18 +95,14 @@ async def open_core_node(path: Path, trusted_uids: Sequence[int]) -> AsyncIterat
     )
     try:
         node = CoreNode(connection, str(path))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(node._pump)  # noqa: SLF001 - the class and its only maker
-            await node._connected()  # noqa: SLF001
-            yield node
-            nursery.cancel_scope.cancel()
+        await node.run(task_status)
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(connection.close)
 
 
 class CoreNode:
-    """Is a connection to Bitcoin Core. `open_core_node` makes it.
+    """Is a connection to Bitcoin Core. `serve_core_node` makes it.
 
     Every method raises `IpcError` when the node does not answer, or not in time.
     """
@@ -104,6 +114,16 @@ class CoreNode:
         self._numbers = 0
         self._room = trio.Semaphore(OPEN_MAX)
         self._capabilities: Capabilities | None = None
+
+    async def run(self, task_status: trio.TaskStatus[CoreNode]) -> None:
+        """Hands answers to those who wait for them, until cancelled."""
+        connecting = self._questions[_CONNECTED]
+        while not connecting.answered.is_set():
+            await self._hand_out()
+        self._capabilities = cast("Capabilities", await self._answer_of(connecting))
+        task_status.started(self)
+        while True:
+            await self._hand_out()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -198,23 +218,25 @@ class CoreNode:
             RpcRefusedError: The node answers with an error.
             IpcError: The node does not answer, or answers nonsense.
         """
+        return await self.call_for(Any, method, *params)
+
+    async def call_for(self, kind: type[T], method: str, *params: Any) -> T:
+        """Asks for a result of a kind that msgspec checks; raises as `call` does."""
         question = json.dumps({"jsonrpc": "2.0", "id": 0, "method": method, "params": params})
         answer = await self._ask(
             lambda token: self._connection.rpc(token, question, deadline_ms=CHECK_DEADLINE_MS)
         )
         try:
-            told = json.loads(cast("str", answer))
-        except ValueError as error:
-            raise IpcError(f"{method}: the answer is no JSON", "nonsense", self.name) from error
-        failure = told.get("error") if isinstance(told, dict) else None
-        if failure is not None:
-            code, reason = int(failure["code"]), str(failure["message"])
-            raise RpcRefusedError(
-                f"the node {self.name} refuses {method}: {reason} ({code})", self.name, code, reason
-            )
-        if not isinstance(told, dict) or "result" not in told:
-            raise IpcError(f"{method}: the answer has no result", "nonsense", self.name)
-        return told["result"]
+            told = msgspec.json.decode(cast("str", answer), type=_RpcAnswer)
+            if told.error is None:
+                return msgspec.json.decode(told.result, type=kind)
+        except msgspec.MsgspecError as error:
+            text = f"the node {self.name} answers {method} as no node does: {error}"
+            raise IpcError(text, "nonsense", self.name) from error
+        code, reason = told.error.code, told.error.message
+        raise RpcRefusedError(
+            f"the node {self.name} refuses {method}: {reason} ({code})", self.name, code, reason
+        )
 
     def interrupt_wait(self, template: int) -> None:
         """Lets a wait for the template after this one end now."""
@@ -223,10 +245,6 @@ class CoreNode:
     def forget(self, template: int) -> None:
         """Lets the node forget a template."""
         self._connection.forget(template)
-
-    async def _connected(self) -> None:
-        answer = await self._answer_of(self._questions[_CONNECTED])
-        self._capabilities = cast("Capabilities", answer)
 
     async def _ask(self, send: Callable[[int], None]) -> Answer:
         await self._room.acquire()
@@ -247,13 +265,11 @@ class CoreNode:
             raise IpcError(answer.text, answer.kind, self.name)
         return answer
 
-    async def _pump(self) -> None:
-        """Hands answers to those who wait for them."""
-        while True:
-            await trio.lowlevel.wait_readable(self._connection.event_fd())
-            for token, answer in self._connection.take():
-                question = self._questions.pop(token)
-                question.answer = answer
-                question.answered.set()
-                if token != _CONNECTED:
-                    self._room.release()
+    async def _hand_out(self) -> None:
+        await trio.lowlevel.wait_readable(self._connection.event_fd())
+        for token, answer in self._connection.take():
+            question = self._questions.pop(token)
+            question.answer = answer
+            question.answered.set()
+            if token != _CONNECTED:
+                self._room.release()

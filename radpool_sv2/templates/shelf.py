@@ -109,6 +109,10 @@ class TemplateShelf:
         if self._directory is not None:
             self._unsaved = [*self._unsaved, template.id][-FILES_MAX:]
 
+    def holds(self, template_id: int) -> bool:
+        """Returns whether a template is kept in memory."""
+        return template_id in self._kept
+
     def transactions(self, template_id: int) -> TemplateTransactions:
         """Returns the transactions of a template.
 
