@@ -95,6 +95,8 @@ pub(crate) fn metrics(core: &Core) -> Vec<(String, u64)> {
     add("frames_ignored_total", read(&pool.frames_ignored));
     add("extension_frames_total", read(&pool.extension_frames));
     add("shares_repeated_total", read(&pool.shares_repeated));
+    add("custom_jobs_accepted_total", read(&pool.custom_jobs_accepted));
+    add("custom_jobs_refused_total", read(&pool.custom_jobs_refused));
     add("seen_shares", core.shared.seen.len() as u64);
     add("seen_shares_forgotten_total", core.shared.seen.forgotten());
     add("prefixes_left", core.shared.prefixes.remaining());

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use radpool_mining::Solution;
+use radpool_mining::{DECLARED_TEMPLATES, Solution};
 use serde_json::json;
 
 use crate::{EngineEvent, clock::Clock, handover::Handover};
@@ -113,7 +113,10 @@ impl Worker {
         } else {
             self.counters.logged.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(outlet) = &mut self.outlet {
+        // The source does not know a client's template: Python puts that block together.
+        if solution.template_id < DECLARED_TEMPLATES
+            && let Some(outlet) = &mut self.outlet
+        {
             let dropped = outlet.queue(request(&solution));
             self.counters.dropped_unsent.fetch_add(dropped, Ordering::Relaxed);
         }
@@ -268,6 +271,7 @@ mod tests {
             version: 5,
             ntime: 6,
             nonce,
+            extranonce: vec![10; 12],
             hash: Hash256([9; 32]),
         }
     }

@@ -3,10 +3,8 @@
 use radpool_units::{Exponent, Target, Work};
 
 use crate::{
-    ChannelKind, ChannelOwner, ChannelReport, Reject, Settings,
-    reject::REJECT_CODES,
-    settings::{PREFIX_LEN, ROLLABLE_DEFAULT},
-    vardiff::Vardiff,
+    ChannelKind, ChannelOwner, ChannelReport, Reject, Settings, reject::REJECT_CODES,
+    settings::PREFIX_LEN, vardiff::Vardiff,
 };
 
 /// Earlier prefixes of a channel that shares on earlier jobs are still mined with. A share behind
@@ -75,6 +73,10 @@ pub(crate) struct Channel {
     pub(crate) kind: ChannelKind,
     pub(crate) rollable: u8,
     pub(crate) exponent: Exponent,
+    /// Where vardiff wants a channel that selects its work; of others, where it is.
+    pub(crate) wanted: Exponent,
+    /// Whether a channel that selects its work has had any.
+    pub(crate) has_mined: bool,
     pub(crate) bounds: Bounds,
     /// The declared hash rate that was last followed.
     pub(crate) hash_rate: f32,
@@ -112,6 +114,8 @@ impl Channel {
             kind: new.kind,
             rollable: new.rollable,
             exponent: new.exponent,
+            wanted: new.exponent,
+            has_mined: false,
             bounds: new.bounds,
             hash_rate: new.hash_rate,
             owner: new.owner,
@@ -141,7 +145,7 @@ impl Channel {
     pub(crate) fn wire_prefix(&self) -> Vec<u8> {
         let mut bytes = self.prefix.to_be_bytes().to_vec();
         if self.kind == ChannelKind::Standard {
-            bytes.extend_from_slice(&[0; ROLLABLE_DEFAULT as usize]);
+            bytes.resize(PREFIX_LEN + usize::from(self.rollable), 0);
         }
         bytes
     }

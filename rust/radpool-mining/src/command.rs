@@ -1,7 +1,7 @@
 //! What the pool tells a connection.
 
 use radpool_ledger::Rail;
-use radpool_units::Exponent;
+use radpool_units::{Exponent, Target};
 
 use crate::CloseReason;
 
@@ -38,6 +38,23 @@ impl ChannelGrant {
     }
 }
 
+/// What shares of a custom job count for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomGrant {
+    /// The pool's number for the job as a template, which no template of a source has.
+    pub template_id: u64,
+    pub owner: ChannelOwner,
+    /// Epoch in the job's owner output.
+    pub epoch: u32,
+    /// Exponent in the job's owner output.
+    pub exponent: Exponent,
+    /// What a unit of work on the job is worth.
+    pub price: u128,
+    pub height: u32,
+    /// What a solution's hash must not exceed.
+    pub target: Target,
+}
+
 /// A decision about one connection. A command about a channel that is gone has no effect: the client
 /// may have closed it meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +71,14 @@ pub enum Command {
     RejectShare { channel: u32, sequence: u32, code: String, by: Option<(u16, u8)> },
     /// Closes a channel, or all members of a group.
     CloseChannel { channel: u32, reason: String },
+    /// Makes the custom job that `Event::CustomJobRequested` asked for the channel's current one.
+    AcceptCustomJob { channel: u32, request: u32, grant: Box<CustomGrant> },
+    /// Refuses it with an error code of printable ASCII.
+    RefuseCustomJob { channel: u32, request: u32, code: String },
     /// Gives a channel's further jobs to another owner.
     SetOwner { channel: u32, owner: ChannelOwner },
     /// Moves a channel to a step of the ladder, within the channel's bounds; vardiff starts afresh.
+    /// A channel that selects its work moves with a later custom job.
     SetExponent { channel: u32, exponent: Exponent },
     /// Gives a channel a new extranonce prefix, for further jobs.
     SetExtranoncePrefix { channel: u32 },

@@ -19,7 +19,7 @@ use radpool_wire::{
 };
 
 use crate::{
-    CloseReason, Command, Event, Outbox, Shared, Work,
+    CloseReason, Command, CustomJob, Event, Outbox, Shared, Work,
     bucket::{Bucket, Grant},
     channel::Channel,
     counters::count,
@@ -36,6 +36,7 @@ pub(crate) const EXTENSION_NEGOTIATION: u16 = 0x0001;
 
 const MSG_SETUP_CONNECTION: u8 = 0x00;
 const MSG_REQUEST_EXTENSIONS: u8 = 0x00;
+const MSG_SET_CUSTOM_MINING_JOB: u8 = 0x22;
 
 /// Core messages of clients, after SetupConnection: open standard and extended, update, close,
 /// submit standard and extended, custom job. All others are ignored.
@@ -58,6 +59,8 @@ pub struct Connection {
     pub(crate) phase: Phase,
     pub(crate) closed: bool,
     pub(crate) standard_jobs: bool,
+    /// Whether the client makes its own jobs.
+    pub(crate) work_selection: bool,
     /// Negotiated extensions.
     pub(crate) extensions: Box<[u16]>,
     /// What the channels have been sent.
@@ -66,6 +69,8 @@ pub struct Connection {
     pub(crate) groups: Vec<Group>,
     pub(crate) jobs: Jobs,
     pub(crate) pending: Vec<PendingOpen>,
+    /// Custom jobs that the pool has not decided about yet.
+    pub(crate) custom_jobs: Vec<Arc<CustomJob>>,
     next_id: u32,
     pub(crate) next_job: u32,
     pub(crate) next_request: u32,
@@ -92,12 +97,14 @@ impl Connection {
             phase: Phase::Fresh,
             closed: false,
             standard_jobs: false,
+            work_selection: false,
             extensions: Box::default(),
             work: Arc::default(),
             channels: Vec::new(),
             groups: Vec::new(),
             jobs: Jobs::default(),
             pending: Vec::new(),
+            custom_jobs: Vec::new(),
             next_id: 1,
             next_job: 1,
             next_request: 1,
@@ -137,6 +144,8 @@ impl Connection {
                 return Err(CloseReason::SetupMissing);
             }
             limits.setup_frame_bytes
+        } else if core && header.msg_type == MSG_SET_CUSTOM_MINING_JOB && self.work_selection {
+            limits.custom_job_frame_bytes
         } else if (core && CLIENT_MESSAGES.contains(&header.msg_type))
             || header.extension_type == EXTENSION_NEGOTIATION
         {
@@ -209,6 +218,12 @@ impl Connection {
             Command::CloseChannel { channel, reason } => {
                 self.close_by_pool(channel, &reason, now, out);
             }
+            Command::AcceptCustomJob { channel, request, grant } => {
+                self.accept_custom_job(channel, request, &grant, now, out);
+            }
+            Command::RefuseCustomJob { channel, request, code } => {
+                self.refuse_custom_job(channel, request, wire_text(&code), out);
+            }
             Command::SetOwner { channel, owner } => self.set_owner(channel, owner, now, out),
             Command::SetExponent { channel, exponent } => {
                 self.set_exponent(channel, exponent, now, out);
@@ -266,7 +281,7 @@ impl Connection {
             Message::OpenExtendedMiningChannel(open) => self.on_open_extended(open, None, out),
             Message::UpdateChannel(update) => self.on_update(&update, now, out),
             Message::CloseChannel(close) => self.on_close(&close, now, out),
-            Message::SetCustomMiningJob(job) => self.on_custom_job(&job, out),
+            Message::SetCustomMiningJob(job) => self.on_custom_job(job, out),
             _ => self.ignore(),
         }
     }

@@ -19,6 +19,8 @@ pub struct Counters {
     pub frames_ignored: AtomicU64,
     pub extension_frames: AtomicU64,
     pub shares_repeated: AtomicU64,
+    pub custom_jobs_accepted: AtomicU64,
+    pub custom_jobs_refused: AtomicU64,
 }
 
 impl Counters {

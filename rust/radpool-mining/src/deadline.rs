@@ -93,10 +93,12 @@ impl Connection {
         self.move_to(index, exponent, now, out);
     }
 
-    /// When a channel is to be looked at for being too slow; never at the easiest step.
+    /// When a channel is to be looked at for being too slow; never at the easiest step, nor before
+    /// a channel that selects its work has had any.
     pub(crate) fn rate_deadline(&self, index: usize) -> u64 {
         let channel = &self.channels[index];
-        if channel.exponent == channel.bounds.easiest {
+        let idle = self.work_selection && !channel.has_mined;
+        if idle || channel.exponent <= channel.bounds.easiest {
             return u64::MAX;
         }
         channel.vardiff.deadline(self.shared.settings.shares_per_minute)

@@ -1,8 +1,10 @@
 //! What a connection tells the pool, besides shares.
 
+use std::sync::Arc;
+
 use radpool_units::{Exponent, Hash256, Work};
 
-use crate::{CloseReason, HeldBytes, reject::REJECT_CODES};
+use crate::{CloseReason, CustomJob, HeldBytes, reject::REJECT_CODES};
 
 /// Whether a channel gets whole headers or coinbases to roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,6 +111,14 @@ pub enum Event {
     ChannelUpdated { channel: u32, nominal_hash_rate: f32, max_target: [u8; 32] },
     /// A channel moved on the ladder.
     ExponentChanged { channel: u32, exponent: Exponent },
+    /// Vardiff wants a channel that selects its work at this step: the next tag of its owner
+    /// should have it.
+    ExponentWanted { channel: u32, exponent: Exponent },
+    /// The client wants to mine a job of its own: to be answered with AcceptCustomJob or
+    /// RefuseCustomJob.
+    CustomJobRequested(Arc<CustomJob>),
+    /// A custom job could not be set although the pool wanted to; the client was told.
+    CustomJobFailed { channel: u32, request: u32, code: &'static str },
     /// What a channel has delivered; only when it changed, and not more often than set.
     ChannelReport(ChannelReport),
     /// Shares name this worker by its number from now on.

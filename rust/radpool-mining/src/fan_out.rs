@@ -4,7 +4,7 @@
 //! tip names a future job that was sent before, or one that is sent just before it. SetTarget is
 //! followed at once by jobs that carry the new exponent, the queued future one too. A future job
 //! that waits for the next tip is known to every member of its group: whoever joins makes the group
-//! get a fresh one.
+//! get a fresh one. Who selects the work gets none of this; see `custom`.
 
 use std::sync::Arc;
 
@@ -29,6 +29,9 @@ impl Connection {
         let old = std::mem::replace(&mut self.work, Arc::clone(&work));
         if self.groups.is_empty() {
             return;
+        }
+        if self.work_selection {
+            return self.follow_tip(&old, now);
         }
         if let Some((template, tip)) = &work.active {
             match &old.active {
@@ -78,7 +81,7 @@ impl Connection {
 
     fn send_new_tip(&mut self, template: &Arc<Template>, tip: Tip, now: Now, out: &mut Outbox) {
         self.jobs.make_stale(now, self.shared.settings.job_stale_ms);
-        self.jobs.forget_future(|job| !Arc::ptr_eq(&job.source.template, template));
+        self.jobs.forget_future(|job| !job.source.is_made_of(template));
         for index in 0..self.groups.len() {
             let queued = std::mem::take(&mut self.groups[index].future_job);
             let job = match self.jobs.get(queued) {
@@ -98,7 +101,8 @@ impl Connection {
     fn activate(&mut self, job: u32, tip: Tip, now: Now, out: &mut Outbox) {
         let job = self.jobs.get_mut(job).expect("the caller has just found or made the job");
         let extranonce_len = job.source.extranonce_len;
-        job.source = self.shared.source(&job.source.template, Some(tip), extranonce_len);
+        let template = job.source.template.as_ref().expect("a custom job never waits for its tip");
+        job.source = self.shared.source(template, Some(tip), extranonce_len);
         job.state = JobState::Active;
         job.since_ms = now.mono_ms;
         let message = SetNewPrevHash {
@@ -138,7 +142,7 @@ impl Connection {
             state: if tip.is_some() { JobState::Active } else { JobState::Future },
             since_ms: now.mono_ms,
             source: self.shared.source(template, tip, group.extranonce_len),
-            tag: group.tag(settings.msp_key, template.epoch),
+            tag: group.tag(settings.msp_key, template),
         };
         // Requests and templates are rate limited: this takes years.
         self.next_job = job.id.checked_add(1).expect("job ids of a connection do not run out");
@@ -159,6 +163,9 @@ impl Connection {
 
     /// Sends a channel that was just opened what it needs to start.
     pub(crate) fn send_first_jobs(&mut self, index: usize, now: Now, out: &mut Outbox) {
+        if self.work_selection {
+            return;
+        }
         let work = Arc::clone(&self.work);
         let (id, group) = (self.channels[index].id, self.channels[index].group);
         let group = self.group_index(group).expect("every channel is in a group");
@@ -173,6 +180,9 @@ impl Connection {
 
     /// Sends a channel the current jobs anew, because something in them has changed for it.
     pub(crate) fn send_fresh_jobs(&mut self, index: usize, now: Now, out: &mut Outbox) {
+        if self.work_selection {
+            return;
+        }
         let work = Arc::clone(&self.work);
         let (id, group_id) = (self.channels[index].id, self.channels[index].group);
         let group = self.group_index(group_id).expect("every channel is in a group");
@@ -189,22 +199,33 @@ impl Connection {
     }
 
     /// Moves a channel on the ladder: SetTarget, then jobs that carry the new exponent. No effect
-    /// when it is there already.
+    /// when it is there already. A channel that selects its work moves with its next job.
     pub(crate) fn move_to(&mut self, index: usize, exponent: Exponent, now: Now, out: &mut Outbox) {
+        if self.work_selection {
+            return self.want(index, exponent, now, out);
+        }
         let channel = &mut self.channels[index];
         if channel.exponent == exponent {
             return;
         }
         channel.exponent = exponent;
+        channel.wanted = exponent;
         channel.vardiff = Vardiff::new(now.mono_ms);
-        let (id, owner) = (channel.id, channel.owner);
+        let owner = channel.owner;
         self.regroup(index, owner, now, out);
-        let maximum_target = exponent.target().to_le_bytes();
-        send(&Message::SetTarget(SetTarget { channel_id: id, maximum_target }), out);
+        self.set_target(index, exponent, out);
         self.send_fresh_jobs(index, now, out);
         let deadline = self.rate_deadline(index);
         self.wake_by(deadline);
+    }
+
+    /// Tells a channel what its next jobs ask for.
+    pub(crate) fn set_target(&mut self, index: usize, exponent: Exponent, out: &mut Outbox) {
+        let channel = &mut self.channels[index];
+        channel.exponent = exponent;
+        let (channel_id, maximum_target) = (channel.id, exponent.target().to_le_bytes());
+        send(&Message::SetTarget(SetTarget { channel_id, maximum_target }), out);
         count(&self.shared.counters.retargets, 1);
-        out.events.push(Event::ExponentChanged { channel: id, exponent });
+        out.events.push(Event::ExponentChanged { channel: channel_id, exponent });
     }
 }

@@ -5,14 +5,14 @@
 //! to the group; the only member of a group is addressed by its own id, which every client
 //! understands. A channel that moves on the ladder goes to a group that fits it, or takes its own along
 //! when it is alone there, or starts a new one; SetGroupChannel tells the client unless the group
-//! stays. Connections that require standard jobs only ever have groups of one.
+//! stays. Connections that require standard jobs or select their work only ever have groups of one.
 
 use std::sync::Arc;
 
 use radpool_units::{Exponent, Now};
 use radpool_wire::message::{Message, SetGroupChannel};
 
-use crate::{ChannelOwner, Connection, Outbox, connection::send, job::JobTag};
+use crate::{ChannelOwner, Connection, Outbox, Template, connection::send, job::JobTag};
 
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -54,14 +54,16 @@ impl Group {
         self.exponent == exponent && self.extranonce_len == extranonce_len && self.owner == *owner
     }
 
-    /// The tag of the group's jobs in an epoch; kept until something in it changes.
-    pub(crate) fn tag(&mut self, msp_key: [u8; 32], epoch: u32) -> Arc<JobTag> {
+    /// The tag of the group's jobs on a template; kept until something in it changes.
+    pub(crate) fn tag(&mut self, msp_key: [u8; 32], template: &Template) -> Arc<JobTag> {
+        let (epoch, output) = (template.epoch, template.owner_output.as_ref());
         if let Some(tag) = &self.tag
             && tag.owner.epoch == epoch
+            && output.map_or(!tag.given, |output| tag.given && tag.output == *output)
         {
             return Arc::clone(tag);
         }
-        let tag = Arc::new(JobTag::new(msp_key, &self.owner, epoch, self.exponent));
+        let tag = Arc::new(JobTag::new(msp_key, &self.owner, epoch, self.exponent, output));
         self.tag = Some(Arc::clone(&tag));
         tag
     }
@@ -127,7 +129,7 @@ impl Connection {
         exponent: Exponent,
         extranonce_len: u8,
     ) -> Option<usize> {
-        if !self.shared.settings.group_jobs || self.standard_jobs {
+        if !self.shared.settings.group_jobs || self.standard_jobs || self.work_selection {
             return None;
         }
         self.groups.iter().position(|group| group.fits(owner, exponent, extranonce_len))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use radpool_ledger::{OWNER_OUTPUT_LEN, Owner};
+use radpool_ledger::Owner;
 use radpool_units::{Exponent, Now, merkle_root_from_path};
 use radpool_wire::{
     frame::FrameHeader,
@@ -19,15 +19,19 @@ pub(crate) struct JobTag {
     pub(crate) account: u64,
     pub(crate) owner: Owner,
     pub(crate) exponent: Exponent,
-    pub(crate) output: [u8; OWNER_OUTPUT_LEN],
+    pub(crate) output: Arc<[u8]>,
+    /// Whether the output came with the template: then it says nothing of owner and exponent.
+    pub(crate) given: bool,
 }
 
 impl JobTag {
+    /// Makes the tag of an owner's jobs; `output` is what stands in its place, if anything does.
     pub(crate) fn new(
         msp_key: [u8; 32],
         channel_owner: &ChannelOwner,
         epoch: u32,
         exponent: Exponent,
+        output: Option<&Arc<[u8]>>,
     ) -> Self {
         let owner = Owner {
             msp_key,
@@ -35,8 +39,12 @@ impl JobTag {
             epoch,
             rail: channel_owner.rail,
         };
-        let output = owner.tag(exponent).to_output();
-        Self { account: channel_owner.account, owner, exponent, output }
+        let given = output.is_some();
+        let output = match output {
+            Some(output) => Arc::clone(output),
+            None => Arc::new(owner.tag(exponent).to_output()),
+        };
+        Self { account: channel_owner.account, owner, exponent, output, given }
     }
 }
 
@@ -116,6 +124,16 @@ impl Jobs {
         self.0.retain(|job| job.state != JobState::Future || !which(job));
     }
 
+    /// Forgets the oldest jobs that are not to be mined any more, when there are more than so many.
+    pub(crate) fn keep_newest(&mut self, count: usize) {
+        let mut excess = self.0.len().saturating_sub(count);
+        self.0.retain(|job| {
+            let forget = excess > 0 && job.state != JobState::Active;
+            excess -= usize::from(forget);
+            !forget
+        });
+    }
+
     fn forget_expired(&mut self, now: Now) {
         self.0.retain(|job| match job.state {
             JobState::Future | JobState::Active => true,
@@ -132,7 +150,7 @@ impl Jobs {
 pub(crate) fn write_extended_job(job: &Job, version_rolling: bool, out: &mut Vec<u8>) {
     let body = &job.source.body;
     let suffix_len =
-        body.coinbase_before_tag.len() + OWNER_OUTPUT_LEN + body.coinbase_after_tag.len();
+        body.coinbase_before_tag.len() + job.tag.output.len() + body.coinbase_after_tag.len();
     let start = out.len();
     out.extend_from_slice(&[0; radpool_wire::frame::HEADER_LEN]);
     out.extend_from_slice(&job.addressee.to_le_bytes());

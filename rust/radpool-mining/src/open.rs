@@ -15,7 +15,6 @@ use crate::{
     channel::{Bounds, Channel, NewChannel, is_hash_rate},
     connection::{send, send_by, send_extension, wire_text},
     counters::count,
-    settings::{ROLLABLE_DEFAULT, ROLLABLE_MAX},
 };
 
 const MSG_OPEN_STANDARD: u8 = 0x10;
@@ -93,8 +92,8 @@ impl Connection {
     }
 
     fn on_open(&mut self, open: OpenRequest, out: &mut Outbox) {
-        let bounds = match self.check_open(&open) {
-            Ok(bounds) => bounds,
+        let (bounds, rollable) = match self.check_open(&open) {
+            Ok(granted) => granted,
             Err(code) => return send_open_error(open.request_id, code.into(), open.by, out),
         };
         let request = self.next_request;
@@ -103,8 +102,7 @@ impl Connection {
             request,
             request_id: open.request_id,
             kind: open.kind,
-            // check_open() keeps it within 16.
-            rollable: open.min_extranonce_size.max(ROLLABLE_DEFAULT) as u8,
+            rollable,
             hash_rate: open.hash_rate,
             bounds,
             by: open.by,
@@ -121,7 +119,10 @@ impl Connection {
         });
     }
 
-    fn check_open(&self, open: &OpenRequest) -> Result<Bounds, &'static str> {
+    fn check_open(&self, open: &OpenRequest) -> Result<(Bounds, u8), &'static str> {
+        if open.kind == ChannelKind::Standard && self.work_selection {
+            return Err(error_code::STANDARD_CHANNELS_NOT_SUPPORTED_FOR_CUSTOM_WORK);
+        }
         if open.kind == ChannelKind::Extended && self.standard_jobs {
             return Err(error_code::EXTENDED_CHANNELS_NOT_SUPPORTED_FOR_STANDARD_JOBS);
         }
@@ -131,14 +132,14 @@ impl Connection {
         let Some(bounds) = Bounds::new(&self.shared.settings, open.max_target) else {
             return Err(error_code::MAX_TARGET_OUT_OF_RANGE);
         };
-        if open.min_extranonce_size > ROLLABLE_MAX {
+        let Some(rollable) = self.shared.settings.rollable(open.min_extranonce_size) else {
             return Err(error_code::MIN_EXTRANONCE_SIZE_TOO_LARGE);
-        }
+        };
         if self.channels.len() + self.pending.len() >= self.shared.settings.limits.channels as usize
         {
             return Err(error_code::CHANNEL_CAPACITY_EXHAUSTED);
         }
-        Ok(bounds)
+        Ok((bounds, rollable))
     }
 
     pub(crate) fn refuse_channel(&mut self, request: u32, code: Vec<u8>, out: &mut Outbox) {
@@ -256,6 +257,7 @@ impl Connection {
             }
             out.events.extend(channel.report(now.mono_ms, interval_ms).map(Event::ChannelReport));
             let channel = self.channels.remove(index);
+            self.forget_custom_jobs(channel.id);
             self.leave_group(channel.id, channel.group, now);
             let (channel, reason) = (channel.id, reason.to_vec());
             out.events.push(Event::ChannelClosed { channel, by_client, reason });

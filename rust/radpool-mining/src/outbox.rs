@@ -72,7 +72,11 @@ pub struct ShareRecord {
     /// Step of the job's tag: the share is worth `2^z`.
     pub exponent: Exponent,
     pub body: Arc<TemplateBody>,
+    /// The price of the job's template.
+    pub price: u128,
     pub template_id: u64,
+    /// The job's id on the connection.
+    pub job: u32,
     pub version: u32,
     pub ntime: u32,
     pub nonce: u32,
@@ -101,5 +105,7 @@ pub struct Solution {
     pub version: u32,
     pub ntime: u32,
     pub nonce: u32,
+    /// The whole extranonce, behind what the template says of its beginning.
+    pub extranonce: Vec<u8>,
     pub hash: Hash256,
 }

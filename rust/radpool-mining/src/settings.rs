@@ -20,6 +20,10 @@ pub(crate) const ROLLABLE_DEFAULT: u16 = 8;
 /// Most rollable bytes that a client can ask for: prefix and these stay within 20 bytes.
 pub(crate) const ROLLABLE_MAX: u16 = 16;
 
+/// Most rollable bytes that a pool can fix: prefix and these are an extranonce of 32 bytes, which is
+/// the longest that messages carry.
+pub(crate) const ROLLABLE_FIXED_MAX: u8 = 28;
+
 /// Longest scriptSig of a coinbase. Source: Bitcoin Core, `CheckTransaction`.
 pub(crate) const SCRIPT_SIG_MAX: usize = 100;
 
@@ -72,6 +76,11 @@ pub struct Settings {
     /// its jobs. Several published clients panic on SetGroupChannel or ignore it, so turning this on
     /// saves bandwidth towards proxies at the price of those clients.
     pub group_jobs: bool,
+    /// Whether clients may select their work themselves, by custom jobs.
+    pub work_selection: bool,
+    /// Rollable bytes of every channel, 1 to 28, where something else depends on the length of the
+    /// extranonce; `None` grants 8 to 16 as the client asks.
+    pub rollable_fixed: Option<u8>,
     /// How long a job that another one replaced on the same tip stays valid; at least 30 s.
     pub job_past_ms: u64,
     /// How long a job of an earlier tip is remembered, so that its shares are told to be stale.
@@ -120,10 +129,16 @@ pub struct Limits {
     /// Bytes of extension frames, attachments and tails of open messages handed up and not yet
     /// taken; above it the connection is closed.
     pub extension_bytes_pending: usize,
+    /// Custom jobs that wait for a decision; more are refused with `custom-job-capacity-exhausted`.
+    pub custom_jobs_pending: u32,
+    /// Custom jobs that are remembered for shares in flight; the oldest of more are forgotten.
+    pub custom_jobs_kept: u32,
     /// Payload of SetupConnection; a longer frame closes the connection.
     pub setup_frame_bytes: u32,
     /// Payload of any other core message.
     pub mining_frame_bytes: u32,
+    /// Payload of SetCustomMiningJob, from a client that selects its work.
+    pub custom_job_frame_bytes: u32,
     /// Payload of a message of a negotiated extension.
     pub extension_frame_bytes: u32,
     /// Payload of a frame that is going to be ignored.
@@ -144,6 +159,9 @@ pub enum SettingsError {
     /// An empty part of the ladder.
     #[error("exponent_min = {min} is above exponent_max = {max}: no target is left")]
     Exponents { min: u8, max: u8 },
+    /// A length of the extranonce that no message can carry.
+    #[error("rollable_fixed = {0} is out of range: give 1 to {ROLLABLE_FIXED_MAX}, or none")]
+    RollableFixed(u8),
     /// Replaced jobs would be forgotten before real miners have delivered.
     #[error("job_past_ms = {0} is too short: give at least {JOB_PAST_MS_MIN}")]
     JobPast(u64),
@@ -186,6 +204,11 @@ impl Settings {
             let (min, max) = (self.exponent_min.get(), self.exponent_max.get());
             return Err(SettingsError::Exponents { min, max });
         }
+        if let Some(rollable) = self.rollable_fixed
+            && !(1..=ROLLABLE_FIXED_MAX).contains(&rollable)
+        {
+            return Err(SettingsError::RollableFixed(rollable));
+        }
         if self.job_past_ms < JOB_PAST_MS_MIN {
             return Err(SettingsError::JobPast(self.job_past_ms));
         }
@@ -222,6 +245,21 @@ impl Settings {
         Ok(())
     }
 
+    /// Rollable bytes of a channel whose client asks for at least so many; `None` when it asks for
+    /// too many.
+    pub(crate) fn rollable(&self, asked: u16) -> Option<u8> {
+        let granted = match self.rollable_fixed {
+            Some(rollable) => rollable,
+            None => asked.clamp(ROLLABLE_DEFAULT, ROLLABLE_MAX) as u8,
+        };
+        (asked <= u16::from(granted)).then_some(granted)
+    }
+
+    /// Rollable bytes of the channel that has most.
+    pub(crate) fn rollable_max(&self) -> u8 {
+        self.rollable_fixed.unwrap_or(ROLLABLE_MAX as u8)
+    }
+
     pub(crate) fn share_message(&self, extension_type: u16, msg_type: u8) -> Option<ShareMessage> {
         let mut messages = self.share_messages.iter().copied();
         messages.find(|known| (known.extension_type, known.msg_type) == (extension_type, msg_type))
@@ -246,6 +284,9 @@ impl Limits {
             ("submits_burst", self.submits_burst.into()),
             ("requests_per_second", self.requests_per_second.into()),
             ("requests_burst", self.requests_burst.into()),
+            ("custom_jobs_pending", self.custom_jobs_pending.into()),
+            ("custom_jobs_kept", self.custom_jobs_kept.into()),
+            ("custom_job_frame_bytes", self.custom_job_frame_bytes.into()),
             ("setup_frame_bytes", self.setup_frame_bytes.into()),
             ("mining_frame_bytes", self.mining_frame_bytes.into()),
             ("seen.shares_max", self.seen.shares_max as u64),

@@ -1,12 +1,8 @@
 //! Shares: from the message to a record, or to the error that the client is told.
 
 use radpool_units::Now;
-use radpool_wire::{
-    error_code,
-    message::{
-        Message, SetCustomMiningJob, SetCustomMiningJobError, SubmitSharesError,
-        SubmitSharesExtended, SubmitSharesStandard, SubmitSharesSuccess,
-    },
+use radpool_wire::message::{
+    Message, SubmitSharesError, SubmitSharesExtended, SubmitSharesStandard, SubmitSharesSuccess,
 };
 
 use crate::{
@@ -159,7 +155,9 @@ impl Connection {
             owner: job.tag.owner,
             exponent: job.tag.exponent,
             body: job.source.body.clone(),
-            template_id: job.source.template.id,
+            price: job.source.tip.map_or(0, |tip| tip.price),
+            template_id: job.source.template_id,
+            job: job.id,
             version: share.version,
             ntime: share.ntime,
             nonce: share.nonce,
@@ -253,7 +251,7 @@ impl Connection {
     fn solution(&self, share: &Share<'_>, job: &Job, extranonce: &[u8], proof: &Proof) -> Solution {
         let body = &job.source.body;
         Solution {
-            template_id: job.source.template.id,
+            template_id: job.source.template_id,
             connection: self.id,
             channel: share.channel,
             account: job.tag.account,
@@ -262,6 +260,7 @@ impl Connection {
             version: share.version,
             ntime: share.ntime,
             nonce: share.nonce,
+            extranonce: extranonce.to_vec(),
             hash: proof.hash,
         }
     }
@@ -315,16 +314,6 @@ impl Connection {
             };
             send(&Message::SubmitSharesSuccess(success), out);
         }
-    }
-
-    /// Refuses work that the client has made: there is no job declaration on this connection.
-    pub(crate) fn on_custom_job(&mut self, job: &SetCustomMiningJob, out: &mut Outbox) {
-        let error = SetCustomMiningJobError {
-            channel_id: job.channel_id,
-            request_id: job.request_id,
-            error_code: error_code::JD_NOT_SUPPORTED.into(),
-        };
-        send(&Message::SetCustomMiningJobError(error), out);
     }
 }
 

@@ -33,7 +33,7 @@ impl Connection {
             channel.hash_rate = update.nominal_hash_rate;
             bounds.for_hash_rate(update.nominal_hash_rate, per_minute)
         } else {
-            bounds.clamp(channel.exponent)
+            bounds.clamp(channel.wanted)
         };
         // New bounds may leave a way down that was not there.
         let deadline = self.rate_deadline(index);
@@ -44,6 +44,10 @@ impl Connection {
             max_target: update.maximum_target,
         });
         self.move_to(index, exponent, now, out);
+        if self.channels[index].exponent < bounds.easiest {
+            // Only of a channel that selects its work: no larger target may stand in the meantime.
+            self.set_target(index, bounds.easiest, out);
+        }
     }
 
     pub(crate) fn set_exponent(

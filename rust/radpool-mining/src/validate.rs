@@ -2,7 +2,7 @@
 //!
 //! The exact order of all checks and their bounds: `docs/reference/share-validation.md`.
 
-use radpool_ledger::{OWNER_OUTPUT_LEN, TemplateBody};
+use radpool_ledger::TemplateBody;
 use radpool_units::{Hash256, Now, merkle_root_from_path, sha256d};
 use sha2::{Digest, Sha256};
 
@@ -103,11 +103,7 @@ fn check_version(version: u32, job_version: u32, rolling: bool) -> Result<(), Re
     }
 }
 
-fn header(
-    body: &TemplateBody,
-    attempt: &Attempt<'_>,
-    owner_output: &[u8; OWNER_OUTPUT_LEN],
-) -> [u8; 80] {
+fn header(body: &TemplateBody, attempt: &Attempt<'_>, owner_output: &[u8]) -> [u8; 80] {
     let txid = coinbase_txid(body, attempt.extranonce, owner_output);
     let root = merkle_root_from_path(txid, &body.merkle_path);
     let mut header = [0; 80];
@@ -125,7 +121,7 @@ fn header(
 pub(crate) fn coinbase_txid(
     body: &TemplateBody,
     extranonce: &[u8],
-    owner_output: &[u8; OWNER_OUTPUT_LEN],
+    owner_output: &[u8],
 ) -> Hash256 {
     let inner = Sha256::new()
         .chain_update(&body.coinbase_prefix)
@@ -142,7 +138,7 @@ pub(crate) fn coinbase_txid(
 pub(crate) fn coinbase_with_witness(
     body: &TemplateBody,
     extranonce: &[u8],
-    owner_output: &[u8; OWNER_OUTPUT_LEN],
+    owner_output: &[u8],
 ) -> Vec<u8> {
     let (version, prefix) = body.coinbase_prefix.split_at(4);
     let locktime_at = body.coinbase_after_tag.len() - 4;

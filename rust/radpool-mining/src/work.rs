@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
-use radpool_ledger::TemplateBody;
+use radpool_ledger::{OWNER_OUTPUT_LEN, TemplateBody};
 use radpool_units::{CompactTargetError, Target};
 use thiserror::Error;
 
-use crate::settings::{PREFIX_LEN, ROLLABLE_MAX, SCRIPT_SIG_MAX, Settings};
+use crate::{
+    output::{count_outputs, push_compact_size},
+    settings::{PREFIX_LEN, SCRIPT_SIG_MAX, Settings},
+};
 
 /// Longest merkle path: far above the 14 siblings of the fullest block, far below what hurts.
-const MERKLE_PATH_MAX: usize = 32;
+pub(crate) const MERKLE_PATH_MAX: usize = 32;
 
 /// Longest coinbase part that a job message can carry.
 const COINBASE_PART_MAX: usize = 0xffff;
 
-/// Bytes of the owner output that stand in the middle of a job's coinbase suffix.
-const OWNER_OUTPUT_LEN: usize = radpool_ledger::OWNER_OUTPUT_LEN;
+/// Longest push that an opcode of one byte can make.
+const PUSH_MAX: usize = 75;
 
 /// A block template as its source made it, with the pool's outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,12 @@ pub struct Template {
     pub coinbase_locktime: u32,
     /// Siblings of the coinbase on the way to the merkle root, from the leaves up.
     pub merkle_path: Vec<[u8; 32]>,
+    /// What takes the place of the owner tag, when another pool pays for the shares: serialised
+    /// outputs, possibly none. Shares then count by the exponent that their channel has.
+    pub owner_output: Option<Arc<[u8]>>,
+    /// What stands between the push of the extranonce and the channels' prefixes: the extranonce
+    /// that another pool has fixed.
+    pub extranonce_head: Vec<u8>,
 }
 
 /// The block that a template builds on, and what its header must keep to.
@@ -51,6 +60,8 @@ pub struct Tip {
     pub nbits: u32,
     /// What a solution's hash must not exceed; on a demo chain harder than `nbits`.
     pub target: Target,
+    /// What a unit of work on the template is worth; it goes with each share.
+    pub price: u128,
 }
 
 /// What the pool works on at a moment. Template and tip are one unit, so nobody ever joins the new
@@ -77,12 +88,18 @@ pub enum WorkError {
     /// The scriptSig would be longer than consensus allows.
     #[error("template {template}: the scriptSig would have {len} bytes, at most 100 are valid")]
     ScriptSig { template: u64, len: usize },
+    /// The extranonce and what stands before it do not fit one push.
+    #[error("template {template}: a push of {len} bytes for the extranonce, at most 75 fit one")]
+    ExtranonceHead { template: u64, len: usize },
     /// A coinbase part is longer than a job message can say.
     #[error("template {template}: {len} bytes behind the extranonce, a job carries at most 65535")]
     CoinbaseSuffix { template: u64, len: usize },
     /// Outputs that are not as many as announced.
     #[error("template {template}: the {which} outputs are not {count} whole transaction outputs")]
     Outputs { template: u64, which: &'static str, count: u16 },
+    /// An owner output that is none.
+    #[error("template {template}: the owner output is not made of whole transaction outputs")]
+    OwnerOutput { template: u64 },
     /// A merkle path longer than any block needs.
     #[error("template {template}: a merkle path of {len} hashes, at most 32 make sense")]
     MerklePath { template: u64, len: usize },
@@ -98,7 +115,12 @@ impl Template {
     /// Checks that jobs can be made of the template, whatever extranonce size a channel has.
     pub(crate) fn check(&self, settings: &Settings) -> Result<(), WorkError> {
         let template = self.id;
-        let script_sig = self.script_sig_len(settings, PREFIX_LEN + usize::from(ROLLABLE_MAX));
+        let extranonce_max = PREFIX_LEN + usize::from(settings.rollable_max());
+        let push = self.extranonce_head.len() + extranonce_max;
+        if push > PUSH_MAX {
+            return Err(WorkError::ExtranonceHead { template, len: push });
+        }
+        let script_sig = self.script_sig_len(settings, extranonce_max);
         if script_sig > SCRIPT_SIG_MAX {
             return Err(WorkError::ScriptSig { template, len: script_sig });
         }
@@ -110,8 +132,11 @@ impl Template {
                 return Err(WorkError::Outputs { template, which, count });
             }
         }
+        let Some(owner_output_len) = self.owner_output_len() else {
+            return Err(WorkError::OwnerOutput { template });
+        };
         // Sequence, the longest count of outputs, lock time.
-        let fixed = 4 + 3 + OWNER_OUTPUT_LEN + 4;
+        let fixed = 4 + 3 + owner_output_len + 4;
         let len = fixed + self.pool_outputs.len() + self.template_outputs.len();
         if len > COINBASE_PART_MAX {
             return Err(WorkError::CoinbaseSuffix { template, len });
@@ -124,7 +149,23 @@ impl Template {
 
     fn script_sig_len(&self, settings: &Settings, extranonce_len: usize) -> usize {
         let text_push = usize::from(!settings.pool_text.is_empty());
-        self.coinbase_prefix.len() + text_push + settings.pool_text.len() + 1 + extranonce_len
+        let text = text_push + settings.pool_text.len();
+        self.coinbase_prefix.len() + text + 1 + self.extranonce_head.len() + extranonce_len
+    }
+
+    /// Length of what stands where the owner tag does; `None` when it is not made of outputs.
+    fn owner_output_len(&self) -> Option<usize> {
+        match &self.owner_output {
+            Some(outputs) => count_outputs(outputs).map(|_| outputs.len()),
+            None => Some(OWNER_OUTPUT_LEN),
+        }
+    }
+
+    /// How many outputs stand where the owner tag does, in a checked template.
+    fn owner_output_count(&self) -> u16 {
+        let outputs = self.owner_output.as_ref();
+        // Fits: an output has at least 9 of 65,535 bytes.
+        outputs.map_or(1, |outputs| count_outputs(outputs).unwrap_or(0) as u16)
     }
 }
 
@@ -139,45 +180,13 @@ impl Tip {
     }
 }
 
-/// Counts serialised transaction outputs; `None` when they are not whole.
-fn count_outputs(mut bytes: &[u8]) -> Option<usize> {
-    let mut count = 0;
-    while !bytes.is_empty() {
-        let (script_len, rest) = read_compact_size(bytes.get(8..)?)?;
-        bytes = rest.get(usize::try_from(script_len).ok()?..)?;
-        count += 1;
-    }
-    Some(count)
-}
-
-fn read_compact_size(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (width, rest) = match bytes.split_first()? {
-        (0xfd, rest) => (2, rest),
-        (0xfe, rest) => (4, rest),
-        (0xff, rest) => (8, rest),
-        (short, rest) => return Some(((*short).into(), rest)),
-    };
-    let (number, rest) = rest.split_at_checked(width)?;
-    let mut padded = [0; 8];
-    padded[..width].copy_from_slice(number);
-    Some((u64::from_le_bytes(padded), rest))
-}
-
-fn push_compact_size(out: &mut Vec<u8>, number: u16) {
-    match u8::try_from(number) {
-        Ok(short) if short < 0xfd => out.push(short),
-        _ => {
-            out.push(0xfd);
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-    }
-}
-
 /// A template, on its tip or still to come, laid out for one extranonce size: what jobs are made of.
 /// One exists for all channels of the pool.
 #[derive(Debug)]
 pub(crate) struct JobSource {
-    pub(crate) template: Arc<Template>,
+    pub(crate) template_id: u64,
+    /// `None` for a custom job.
+    pub(crate) template: Option<Arc<Template>>,
     /// `None` for a future job.
     pub(crate) tip: Option<Tip>,
     pub(crate) extranonce_len: u8,
@@ -203,7 +212,13 @@ impl JobSource {
             coinbase_after_tag: coinbase_after_tag(template),
             merkle_path: template.merkle_path.clone(),
         };
-        Self { template: Arc::clone(template), tip, extranonce_len, body: Arc::new(body) }
+        let (template_id, template) = (template.id, Some(Arc::clone(template)));
+        Self { template_id, template, tip, extranonce_len, body: Arc::new(body) }
+    }
+
+    /// Whether this was laid out of the same template object.
+    pub(crate) fn is_made_of(&self, template: &Arc<Template>) -> bool {
+        self.template.as_ref().is_some_and(|own| Arc::ptr_eq(own, template))
     }
 
     /// Whether this was laid out of the same template object on the same tip for that size.
@@ -213,7 +228,7 @@ impl JobSource {
         tip: Option<&Tip>,
         extranonce_len: u8,
     ) -> bool {
-        Arc::ptr_eq(&self.template, template)
+        self.is_made_of(template)
             && self.tip.as_ref() == tip
             && self.extranonce_len == extranonce_len
     }
@@ -221,27 +236,35 @@ impl JobSource {
 
 fn coinbase_prefix(template: &Template, settings: &Settings, extranonce_len: u8) -> Vec<u8> {
     let script_sig_len = template.script_sig_len(settings, extranonce_len.into());
-    let mut bytes = Vec::with_capacity(42 + script_sig_len);
-    bytes.extend_from_slice(&template.coinbase_tx_version.to_le_bytes());
-    bytes.push(1);
-    bytes.extend_from_slice(&[0; 32]);
-    bytes.extend_from_slice(&[0xff; 4]);
-    // Template::check() keeps lengths within 100, which is one byte of CompactSize.
-    bytes.push(script_sig_len as u8);
+    let mut bytes = coinbase_start(template.coinbase_tx_version, script_sig_len);
     bytes.extend_from_slice(&template.coinbase_prefix);
     if !settings.pool_text.is_empty() {
         bytes.push(settings.pool_text.len() as u8);
         bytes.extend_from_slice(&settings.pool_text);
     }
-    bytes.push(extranonce_len);
+    bytes.push((template.extranonce_head.len() + usize::from(extranonce_len)) as u8);
+    bytes.extend_from_slice(&template.extranonce_head);
+    bytes
+}
+
+/// Writes a coinbase up to the script of its input, whose length was checked to be at most 100.
+pub(crate) fn coinbase_start(tx_version: u32, script_sig_len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(42 + script_sig_len);
+    bytes.extend_from_slice(&tx_version.to_le_bytes());
+    bytes.push(1);
+    bytes.extend_from_slice(&[0; 32]);
+    bytes.extend_from_slice(&[0xff; 4]);
+    // One byte of CompactSize.
+    bytes.push(script_sig_len as u8);
     bytes
 }
 
 fn coinbase_before_tag(template: &Template) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(7 + template.pool_outputs.len());
     bytes.extend_from_slice(&template.coinbase_sequence.to_le_bytes());
-    // Fits: two counts whose outputs fill at most 64 KiB, and the owner output.
-    push_compact_size(&mut bytes, template.pool_output_count + 1 + template.template_output_count);
+    // Fits: together these outputs fill at most 64 KiB.
+    let others = template.pool_output_count + template.template_output_count;
+    push_compact_size(&mut bytes, others + template.owner_output_count());
     bytes.extend_from_slice(&template.pool_outputs);
     bytes
 }

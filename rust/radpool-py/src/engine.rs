@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use pyo3::{prelude::*, types::PyList};
 use radpool_engine as engine;
-use radpool_mining::{ChannelGrant, CloseReason, Command};
+use radpool_mining::{ChannelGrant, CloseReason, Command, CustomGrant, DECLARED_TEMPLATES};
+use radpool_units::Target;
 
 use crate::{
     argument::{self, Int, code, owner},
@@ -210,6 +211,56 @@ impl Engine {
     ) -> PyResult<u64> {
         let reason = code(reason, 0)?;
         self.command(connection, Command::CloseChannel { channel: channel.0, reason })
+    }
+
+    #[pyo3(signature = (
+        connection, channel, request, *, template_id, account, commitment, rail, epoch, exponent,
+        price, height, target
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    fn accept_custom_job(
+        &self,
+        connection: Int<u64>,
+        channel: Int<u32>,
+        request: Int<u32>,
+        template_id: Int<u64>,
+        account: Int<u64>,
+        commitment: &[u8],
+        rail: Int<u8>,
+        epoch: Int<u32>,
+        exponent: Int<u32>,
+        price: Int<u128>,
+        height: Int<u32>,
+        target: &[u8],
+    ) -> PyResult<u64> {
+        let template_id = template_id.0;
+        if template_id < DECLARED_TEMPLATES {
+            return Err(local_error(format!(
+                "template_id {template_id} may be a source's: give 2^63 or more to a custom job"
+            )));
+        }
+        let grant = CustomGrant {
+            template_id,
+            owner: owner(account.0, commitment, rail.0)?,
+            epoch: epoch.0,
+            exponent: argument::exponent(exponent.0)?,
+            price: price.0,
+            height: height.0,
+            target: Target::from_le_bytes(argument::hash("target", target)?),
+        };
+        let (channel, request, grant) = (channel.0, request.0, Box::new(grant));
+        self.command(connection, Command::AcceptCustomJob { channel, request, grant })
+    }
+
+    fn refuse_custom_job(
+        &self,
+        connection: Int<u64>,
+        channel: Int<u32>,
+        request: Int<u32>,
+        error_code: &str,
+    ) -> PyResult<u64> {
+        let (channel, request, code) = (channel.0, request.0, code(error_code, 1)?);
+        self.command(connection, Command::RefuseCustomJob { channel, request, code })
     }
 
     #[pyo3(signature = (connection, channel, *, account, commitment, rail))]

@@ -93,6 +93,39 @@ event! {
 }
 
 event! {
+    /// A channel that selects its work should get tags of this exponent.
+    ExponentWanted { connection: u64, channel: u32, exponent: u8, }
+}
+
+event! {
+    /// A client wants to mine a job of its own.
+    CustomJobRequested {
+        connection: u64,
+        channel: u32,
+        request: u32,
+        token: Vec<u8>,
+        version: u32,
+        prev_hash: [u8; 32],
+        min_ntime: u32,
+        nbits: u32,
+        coinbase_tx_version: u32,
+        coinbase_prefix: Vec<u8>,
+        coinbase_sequence: u32,
+        coinbase_tx_outputs: Vec<u8>,
+        output_count: u16,
+        coinbase_locktime: u32,
+        merkle_path: Vec<[u8; 32]>,
+        exponent: u8,
+        extranonce_len: u8,
+    }
+}
+
+event! {
+    /// A custom job could not be set although the pool wanted to.
+    CustomJobFailed { connection: u64, channel: u32, request: u32, code: &'static str, }
+}
+
+event! {
     /// What a channel has delivered.
     ChannelReport {
         connection: u64,
@@ -184,6 +217,7 @@ event! {
         version: u32,
         ntime: u32,
         nonce: u32,
+        extranonce: Vec<u8>,
         hash: [u8; 32],
     }
 }
@@ -208,6 +242,9 @@ pub(crate) fn add_union(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "ChannelFailed",
         "ChannelUpdated",
         "ExponentChanged",
+        "ExponentWanted",
+        "CustomJobRequested",
+        "CustomJobFailed",
         "ChannelReport",
         "WorkerNamed",
         "ExtensionFrame",
@@ -278,6 +315,13 @@ fn mining_event(
         }
         Event::ExponentChanged { channel, exponent } => {
             object(py, ExponentChanged { connection, channel, exponent: exponent.get() })
+        }
+        Event::ExponentWanted { channel, exponent } => {
+            object(py, ExponentWanted { connection, channel, exponent: exponent.get() })
+        }
+        Event::CustomJobRequested(job) => custom_job_requested(py, connection, &job),
+        Event::CustomJobFailed { channel, request, code } => {
+            object(py, CustomJobFailed { connection, channel, request, code })
         }
         Event::ChannelReport(report) => channel_report(py, connection, &report),
         Event::WorkerNamed { channel, worker, name } => {
@@ -390,6 +434,36 @@ fn channel_opened(
     )
 }
 
+fn custom_job_requested<'py>(
+    py: Python<'py>,
+    connection: u64,
+    job: &mining::CustomJob,
+) -> PyResult<Bound<'py, PyAny>> {
+    let message = &job.message;
+    object(
+        py,
+        CustomJobRequested {
+            connection,
+            channel: message.channel_id,
+            request: job.request,
+            token: message.token.clone(),
+            version: message.version,
+            prev_hash: message.prev_hash,
+            min_ntime: message.min_ntime,
+            nbits: message.nbits,
+            coinbase_tx_version: message.coinbase_tx_version,
+            coinbase_prefix: message.coinbase_prefix.clone(),
+            coinbase_sequence: message.coinbase_tx_input_n_sequence,
+            coinbase_tx_outputs: message.coinbase_tx_outputs.clone(),
+            output_count: job.output_count,
+            coinbase_locktime: message.coinbase_tx_locktime,
+            merkle_path: message.merkle_path.clone(),
+            exponent: job.exponent.get(),
+            extranonce_len: job.extranonce_len,
+        },
+    )
+}
+
 fn channel_report<'py>(
     py: Python<'py>,
     connection: u64,
@@ -429,6 +503,7 @@ fn block_found(py: Python<'_>, solution: mining::Solution) -> PyResult<Bound<'_,
             version: solution.version,
             ntime: solution.ntime,
             nonce: solution.nonce,
+            extranonce: solution.extranonce,
             hash: solution.hash.0,
         },
     )

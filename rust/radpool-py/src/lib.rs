@@ -14,6 +14,7 @@ mod ipc;
 mod keys;
 mod ledger;
 mod miner;
+mod receipt;
 mod setting;
 mod template;
 mod wire;
@@ -50,10 +51,11 @@ mod _native {
             engine::{Drained, Engine},
             event::{
                 BlockFound, ChannelClosed, ChannelFailed, ChannelOpened, ChannelReport,
-                ChannelRequested, ChannelUpdated, Disconnected, EngineFailed, ExponentChanged,
-                ExtensionFrame, ExtensionsNegotiated, PrefixesLow, RepeatedShare, SetUp,
-                WorkerNamed,
+                ChannelRequested, ChannelUpdated, CustomJobFailed, CustomJobRequested,
+                Disconnected, EngineFailed, ExponentChanged, ExponentWanted, ExtensionFrame,
+                ExtensionsNegotiated, PrefixesLow, RepeatedShare, SetUp, WorkerNamed,
             },
+            receipt::{group_attachments, run_receipts},
             setting::EngineSettings,
             work::{Template, Tip},
         };
@@ -81,7 +83,9 @@ mod _native {
     #[pymodule]
     mod ledger {
         #[pymodule_export]
-        use crate::ledger::{BatchSummary, MspKey, SealedBatch, share_coinbase, verify_batch};
+        use crate::ledger::{
+            BatchSummary, MspKey, SealedBatch, share_coinbase, template_sums, verify_batch,
+        };
     }
 
     #[pymodule]

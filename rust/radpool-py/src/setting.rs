@@ -23,13 +23,16 @@ impl EngineSettings {
     #[pyo3(
         signature = (**settings),
         text_signature = "(*, msp_key, pool_text, shares_per_minute, exponent_min, exponent_max, \
-version_rolling, group_jobs, job_past_ms, job_stale_ms, ntime_slack_s, report_interval_ms, \
+version_rolling, group_jobs, work_selection, rollable_fixed, job_past_ms, job_stale_ms, \
+ntime_slack_s, report_interval_ms, \
 supported_extensions, required_extensions, share_messages, open_messages, \
 setup_deadline_ms, channel_deadline_ms, extension_retry_ms, channels_per_connection_max, \
 workers_per_connection_max, submits_per_second_max, submits_burst_max, \
 requests_per_second_max, requests_burst_max, extension_bytes_pending_max, \
+custom_jobs_pending_max, custom_jobs_kept_max, \
 setup_frame_bytes_max, mining_frame_bytes_max, extension_frame_bytes_max, \
-ignored_frame_bytes_max, seen_tips, seen_shares_expected, seen_shares_max, io_threads, \
+ignored_frame_bytes_max, custom_job_frame_bytes_max, seen_tips, seen_shares_expected, \
+seen_shares_max, io_threads, \
 connections_max, connections_per_address_max, handshakes_per_second_max, \
 handshakes_burst_max, handshakes_per_second_per_address_max, \
 handshakes_burst_per_address_max, handshake_deadline_ms, frame_deadline_ms, \
@@ -81,6 +84,8 @@ fn mining(keys: &mut Keys<'_>) -> PyResult<Settings> {
         exponent_max: keys.exponent("exponent_max")?,
         version_rolling: keys.take("version_rolling")?,
         group_jobs: keys.take("group_jobs")?,
+        work_selection: keys.take("work_selection")?,
+        rollable_fixed: keys.take("rollable_fixed")?,
         job_past_ms: keys.take("job_past_ms")?,
         job_stale_ms: keys.take("job_stale_ms")?,
         ntime_slack_s: keys.take("ntime_slack_s")?,
@@ -123,8 +128,11 @@ fn limits(keys: &mut Keys<'_>) -> PyResult<Limits> {
         requests_per_second: keys.take("requests_per_second_max")?,
         requests_burst: keys.take("requests_burst_max")?,
         extension_bytes_pending: keys.take("extension_bytes_pending_max")?,
+        custom_jobs_pending: keys.take("custom_jobs_pending_max")?,
+        custom_jobs_kept: keys.take("custom_jobs_kept_max")?,
         setup_frame_bytes: keys.take("setup_frame_bytes_max")?,
         mining_frame_bytes: keys.take("mining_frame_bytes_max")?,
+        custom_job_frame_bytes: keys.take("custom_job_frame_bytes_max")?,
         extension_frame_bytes: keys.take("extension_frame_bytes_max")?,
         ignored_frame_bytes: keys.take("ignored_frame_bytes_max")?,
         seen: SeenLimits {

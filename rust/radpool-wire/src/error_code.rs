@@ -52,3 +52,4 @@ pub const INVALID_COINBASE_TX_INPUT_N_SEQUENCE: &str = "invalid-coinbase-tx-inpu
 pub const INVALID_COINBASE_TX_OUTPUTS: &str = "invalid-coinbase-tx-outputs";
 pub const INVALID_COINBASE_TX_LOCKTIME: &str = "invalid-coinbase-tx-locktime";
 pub const INVALID_MERKLE_PATH: &str = "invalid-merkle-path";
+pub const CUSTOM_JOB_CAPACITY_EXHAUSTED: &str = "custom-job-capacity-exhausted";

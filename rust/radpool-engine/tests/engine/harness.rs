@@ -43,6 +43,8 @@ pub(crate) fn settings() -> EngineSettings {
             exponent_max: Exponent::MIN,
             version_rolling: true,
             group_jobs: false,
+            work_selection: true,
+            rollable_fixed: None,
             job_past_ms: 60_000,
             job_stale_ms: 60_000,
             ntime_slack_s: 120,
@@ -62,8 +64,11 @@ pub(crate) fn settings() -> EngineSettings {
                 requests_per_second: 1_000_000,
                 requests_burst: 1_000_000,
                 extension_bytes_pending: 1 << 20,
+                custom_jobs_pending: 4,
+                custom_jobs_kept: 6,
                 setup_frame_bytes: 2048,
                 mining_frame_bytes: 2048,
+                custom_job_frame_bytes: 8_192,
                 extension_frame_bytes: 1 << 16,
                 ignored_frame_bytes: 1 << 20,
                 seen: SeenLimits { tips: 3, shares_expected: 1000, shares_max: 1_000_000 },
@@ -108,6 +113,8 @@ pub(crate) fn template(id: u64) -> Template {
         template_output_count: 1,
         coinbase_locktime: 99,
         merkle_path: vec![[id as u8; 32]; 3],
+        owner_output: None,
+        extranonce_head: vec![],
     }
 }
 
@@ -119,6 +126,7 @@ pub(crate) fn tip(template_id: u64, block: u8) -> Tip {
         min_ntime: unix_s() - 60,
         nbits: 0x207f_ffff,
         target: Target::from_le_bytes([0; 32]),
+        price: 1_000 + u128::from(block),
     }
 }
 

@@ -286,7 +286,7 @@ fn reconnect_and_disconnect_leave_as_commanded() {
 }
 
 #[test]
-fn custom_jobs_are_not_supported() {
+fn custom_jobs_are_for_clients_that_select_their_work() {
     let mut client = Pool::new(settings()).set_up(0);
     let error = SetCustomMiningJobError {
         channel_id: 3,

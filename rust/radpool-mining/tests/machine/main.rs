@@ -5,12 +5,16 @@
 mod harness;
 
 mod channel;
+mod custom;
+mod declarator;
 mod extension;
 mod job;
 mod limit;
 mod open;
 mod oracle;
+mod oracle_custom;
 mod property;
+mod property_custom;
 mod repeat;
 mod setup;
 mod share;

@@ -19,7 +19,7 @@ fn refusal(flags: u32, change: impl FnOnce(&mut SetupConnection)) -> SetupConnec
 
 #[test]
 fn every_supported_flag_is_accepted() {
-    for flags in [0, 1, 4, 5] {
+    for flags in [0, 1, 2, 4, 5, 6] {
         let client = Pool::new(settings()).set_up(flags);
         let [Event::SetUp { flags: told, vendor, .. }] = &client.events[..] else { panic!() };
         assert_eq!((*told, &vendor[..]), (flags, &b"vendor"[..]));
@@ -30,7 +30,7 @@ fn every_supported_flag_is_accepted() {
 #[test]
 fn the_error_names_all_unsupported_flags_undefined_ones_too() {
     for bit in 0..32 {
-        if ![0, 2].contains(&bit) {
+        if ![0, 1, 2].contains(&bit) {
             let error = refusal(1 << bit | 1, |_| ());
             assert_eq!(
                 (error.flags, &error.error_code[..]),
@@ -38,7 +38,26 @@ fn the_error_names_all_unsupported_flags_undefined_ones_too() {
             );
         }
     }
-    assert_eq!(refusal(u32::MAX, |_| ()).flags, !5);
+    // Who selects the work cannot have standard jobs.
+    assert_eq!(refusal(3, |_| ()).flags, 1);
+    assert_eq!(refusal(u32::MAX, |_| ()).flags, !6);
+}
+
+#[test]
+fn work_selection_is_a_setting_and_asks_for_extended_channels() {
+    let success = SetupConnectionSuccess { used_version: 2, flags: 2 };
+    let mut client = Pool::new(settings()).connect(START);
+    assert_eq!(client.send(&setup(6)), [Message::SetupConnectionSuccess(success)]);
+    let replies = client.send(&open_standard(RATE_Z8, [0xff; 32]));
+    let error_code = b"standard-channels-not-supported-for-custom-work".to_vec();
+    let error = OpenMiningChannelError { request_id: 78, error_code };
+    assert_eq!(replies, [Message::OpenMiningChannelError(error)]);
+
+    let without = radpool_mining::Settings { work_selection: false, ..settings() };
+    let mut client = Pool::new(without).connect(START);
+    let error_code = b"unsupported-feature-flags".to_vec();
+    let error = SetupConnectionError { flags: 2, error_code };
+    assert_eq!(client.send(&setup(2)), [Message::SetupConnectionError(error)]);
 }
 
 #[test]

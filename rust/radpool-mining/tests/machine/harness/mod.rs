@@ -43,6 +43,8 @@ pub(crate) fn settings() -> Settings {
         exponent_max: z(60),
         version_rolling: true,
         group_jobs: true,
+        work_selection: true,
+        rollable_fixed: None,
         job_past_ms: 30_000,
         job_stale_ms: 60_000,
         ntime_slack_s: 120,
@@ -71,8 +73,11 @@ pub(crate) fn settings() -> Settings {
             requests_per_second: 10,
             requests_burst: 100,
             extension_bytes_pending: 1_000,
+            custom_jobs_pending: 4,
+            custom_jobs_kept: 6,
             setup_frame_bytes: 2_048,
             mining_frame_bytes: 4_096,
+            custom_job_frame_bytes: 8_192,
             extension_frame_bytes: 512,
             ignored_frame_bytes: 65_536,
             seen: SeenLimits { tips: 4, shares_expected: 1_000, shares_max: 1_000_000 },
@@ -102,6 +107,8 @@ pub(crate) fn template(id: u64) -> Template {
         template_output_count: 1,
         coinbase_locktime: 99,
         merkle_path: (0..3).map(|level| [id as u8 ^ level; 32]).collect(),
+        owner_output: None,
+        extranonce_head: vec![],
     }
 }
 
@@ -113,6 +120,7 @@ pub(crate) fn tip(template_id: u64, block: u8) -> Tip {
         min_ntime: 1_699_999_000,
         nbits: REGTEST_NBITS,
         target: Target::from_le_bytes([0; 32]),
+        price: 1_000 + u128::from(block),
     }
 }
 
@@ -137,7 +145,9 @@ impl Pool {
 
     pub(crate) fn connect(&mut self, now: Now) -> Client {
         self.connections += 1;
-        Client::new(Connection::new(self.connections, Arc::clone(&self.shared), now), now)
+        let connection = Connection::new(self.connections, Arc::clone(&self.shared), now);
+        let own_tags = self.shared.settings.rollable_fixed.is_none();
+        Client { own_tags, ..Client::new(connection, now) }
     }
 
     /// A client that has set up.
@@ -244,6 +254,8 @@ pub(crate) struct Client {
     pub(crate) shares: Vec<ShareRecord>,
     pub(crate) closed: Option<CloseReason>,
     pub(crate) sequence: u32,
+    /// Whether jobs have the tag of the channel's owner and exponent.
+    pub(crate) own_tags: bool,
     /// All frames that came, as extension type and message type.
     pub(crate) order: Vec<(u16, u8)>,
     /// The frames of extensions.
@@ -264,6 +276,7 @@ impl Client {
             shares: vec![],
             closed: None,
             sequence: 0,
+            own_tags: true,
             order: vec![],
             extension_frames: vec![],
             by_extension: vec![],
@@ -485,7 +498,9 @@ impl Client {
                 let (_, tip_ntime, _) = channel.tip.expect("an active job needs a tip");
                 assert!(min_ntime >= tip_ntime);
                 channel.job = Some(job.id);
-                if let JobKind::Coinbase { .. } = job.kind {
+                if let JobKind::Coinbase { .. } = job.kind
+                    && self.own_tags
+                {
                     assert_eq!(u32::from(job.tag().exponent.get()), channel.exponent());
                 }
             }
@@ -504,7 +519,9 @@ impl Client {
             assert!(job.addressee == member || by_group, "the job was sent to this channel");
             channel.tip = Some((new.prev_hash, new.min_ntime, new.nbits));
             channel.job = Some(new.job_id);
-            if let JobKind::Coinbase { .. } = job.kind {
+            if let JobKind::Coinbase { .. } = job.kind
+                && self.own_tags
+            {
                 assert_eq!(u32::from(job.tag().exponent.get()), channel.exponent());
             }
         }
