@@ -11,6 +11,7 @@ and as many transactions, each behind its u32 length, and the SHA-256 of all tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ FILES_MAX: Final = 8
 
 MARK: Final = b"RPTMPL1\n"
 SUFFIX: Final = ".template"
+DRAFT: Final = ".draft"
+"""One process writes, one file at a time: what a crash left is written over."""
 
 _ID_SHIFT: Final = 20
 """A template's number begins with the time in ms: a million of them fit into one."""
@@ -176,7 +179,8 @@ class TemplateShelf:
     def _remove_old(self) -> None:
         assert self._directory is not None
         for old in self._files()[:-FILES_MAX]:
-            (self._directory / f"{old}{SUFFIX}").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next time will do as well
+                (self._directory / f"{old}{SUFFIX}").unlink()
 
     def _read(self, template_id: int) -> _Kept | None:
         if self._directory is None:
@@ -195,7 +199,7 @@ class TemplateShelf:
 
 def _write(directory: Path, template_id: int, kept: _Kept) -> None:
     """Writes a template durably, all of it or nothing."""
-    draft = directory / f".{template_id}.{os.getpid()}"
+    draft = directory / DRAFT
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with draft.open("wb") as stream:
@@ -204,8 +208,9 @@ def _write(directory: Path, template_id: int, kept: _Kept) -> None:
             os.fsync(stream.fileno())
         draft.replace(directory / f"{template_id}{SUFFIX}")
     except OSError as error:
-        draft.unlink(missing_ok=True)
-        log.warning("a template cannot be kept on disk", file=str(draft), reason=error.strerror)
+        log.warning(
+            "a template cannot be kept on disk", directory=str(directory), reason=error.strerror
+        )
 
 
 def _encoded(kept: _Kept) -> bytes:
