@@ -1,4 +1,4 @@
-"""A pool with its ledger, its mint and the ecash extension, on a chain that a test writes."""
+"""A pool with its ledger, its mint and all extensions, on a chain that a test writes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from peer.key import public_key_from_text
 from peer.message import Message
 from radpool_sv2_extensions.ecash import message as m
 from radpool_sv2_extensions.ecash.server import EcashServer
+from radpool_sv2_extensions.share_ownership.server import OwnershipServer
 
 from radpool_sv2.config import Endpoint, MspConfig, load
 from radpool_sv2.ecash.mint import Mint
@@ -20,6 +21,7 @@ from radpool_sv2.installation import install_msp
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
 from radpool_sv2.minting import open_minting
+from radpool_sv2.pool.register import OwnerRegister
 from radpool_sv2.pool.registry import ExtensionRegistry
 from radpool_sv2.pool.role import Pool
 from radpool_sv2.supervision import Role, supervise
@@ -59,6 +61,7 @@ class EcashPool:
         self.sessions: list[EcashSession] = []
         self.ledger: Ledger
         self.mint: Mint
+        self.register: OwnerRegister
         self.pool: Pool
         self.msp_key = b""
 
@@ -156,7 +159,11 @@ async def ecash_pool(directory: Path, chain: ListChain | None = None, **changes:
     try:
         minting = await open_minting(config, keys, scene.ledger)
         scene.mint = minting.mint
-        registry = ExtensionRegistry({"ecash": EcashServer}, [], minting.parts)
+        scene.register = OwnerRegister(
+            scene.ledger, keys.msp, new_per_minute_max=config.ledger.new_accounts_per_minute_max
+        )
+        factories = {"ecash": EcashServer, "share_ownership": OwnershipServer}
+        registry = ExtensionRegistry(factories, [], (scene.register, *minting.parts))
         scene.pool = Pool(config, keys, scene.ledger, chain, registry, listen=LOCAL)
         minting.watch(scene.pool)
         await chain.begin()
