@@ -181,6 +181,23 @@ class Limits:
         "looked at.",
         why="Some hundred frames of the longest kind in use.",
     )
+    custom_jobs_pending_max: int = integer(
+        16,
+        1,
+        10_000,
+        unit="jobs",
+        about="Custom jobs of one connection that wait for a decision; further ones are refused.",
+        why="A job declarator client sends one for each template and waits for the answer.",
+    )
+    custom_jobs_kept_max: int = integer(
+        64,
+        1,
+        10_000,
+        unit="jobs",
+        about="Custom jobs of one connection that are remembered for shares in flight; the oldest "
+        "of more are forgotten.",
+        why="A job each half second for as long as a replaced one counts.",
+    )
     setup_frame_bytes_max: int = integer(
         2_048,
         64,
@@ -196,6 +213,14 @@ class Limits:
         unit="bytes",
         about="Payload of any other mining message.",
         why="The longest is a channel request of some 300 bytes.",
+    )
+    custom_job_frame_bytes_max: int = integer(
+        8_192,
+        512,
+        1 << 17,
+        unit="bytes",
+        about="Payload of a custom job, from a client that selects its work.",
+        why="A path of 32 siblings is 1 KiB; the rest is for outputs. Each job in memory has it.",
     )
     extension_frame_bytes_max: int = integer(
         65_536,

@@ -21,6 +21,7 @@ NBITS = 0x1D00FFFF
 # No share of a test is a block by chance: 2^-64 each.
 NO_BLOCK = work.ladder_target(64)
 WITNESS_COMMITMENT = bytes(8) + b"\x26\x6a\x24\xaa\x21\xa9\xed" + b"\x07" * 32
+REQUIRES_WORK_SELECTION = 2
 POOL_SCRIPT = b"\x00\x14" + b"\x11" * 20
 SUBSIDY = 50 * 10**8
 TEST_EXTENSION = 0x4E45
@@ -35,6 +36,8 @@ SETTINGS: dict[str, object] = {
     "exponent_max": 40,
     "version_rolling": True,
     "group_jobs": False,
+    "work_selection": False,
+    "rollable_fixed": None,
     "job_past_ms": 30_000,
     "job_stale_ms": 30_000,
     "ntime_slack_s": 120,
@@ -53,8 +56,11 @@ SETTINGS: dict[str, object] = {
     "requests_per_second_max": 100_000,
     "requests_burst_max": 100_000,
     "extension_bytes_pending_max": 1 << 18,
+    "custom_jobs_pending_max": 4,
+    "custom_jobs_kept_max": 6,
     "setup_frame_bytes_max": 2_048,
     "mining_frame_bytes_max": 4_096,
+    "custom_job_frame_bytes_max": 8_192,
     "extension_frame_bytes_max": 65_536,
     "ignored_frame_bytes_max": 65_536,
     "seen_tips": 3,
@@ -227,6 +233,7 @@ class EnginePool:
             "min_ntime": int(time.time()) - 600,
             "nbits": NBITS,
             "target": NO_BLOCK,
+            "price": 11,
             **changes,
         }
         return native.Tip(**fields)
@@ -269,7 +276,11 @@ class EnginePool:
         if extensions:
             await client.send(request_extensions(*extensions))
             await client.expect("RequestExtensionsSuccess")
-        return Session(client)
+        return Session(
+            client,
+            selects=bool(flags & REQUIRES_WORK_SELECTION),
+            own_tags=self.settings["rollable_fixed"] is None,
+        )
 
     async def close(self) -> None:
         with trio.CancelScope(shield=True):

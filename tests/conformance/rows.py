@@ -58,10 +58,17 @@ ROWS: dict[str, tuple[str, ...]] = {
         "test_header_only_devices_get_standard_channels_only",
         "test_header_only_devices_get_jobs_per_channel",
     ),
-    "REQUIRES_WORK_SELECTION": ("test_setup_connection_error_names_all_unsupported_flags",),
+    "REQUIRES_WORK_SELECTION": (
+        "test_setup_connection_error_names_all_unsupported_flags",
+        "test_custom_jobs_of_a_pool_without_work_selection",
+        "test_work_selection_gets_no_jobs_of_the_pool",
+    ),
     "REQUIRES_VERSION_ROLLING": ("test_setup_flags_of_the_client_are_taken",),
     "REQUIRES_FIXED_VERSION": ("test_setup_flags_of_a_pool_without_version_rolling",),
-    "REQUIRES_EXTENDED_CHANNELS": ("test_servers_support_both_kinds_on_one_connection",),
+    "REQUIRES_EXTENDED_CHANNELS": (
+        "test_servers_support_both_kinds_on_one_connection",
+        "test_work_selection_asks_for_extended_channels",
+    ),
     "both kinds of channels": ("test_servers_support_both_kinds_on_one_connection",),
     "standard channels without the flag may be grouped": (
         "test_standard_channels_share_a_group_without_the_flag",
@@ -149,6 +156,24 @@ ROWS: dict[str, tuple[str, ...]] = {
     "job ids are not reused": ("test_job_ids_are_unique_on_the_connection",),
     "late joiners": ("test_late_joiner_gets_the_work_of_everyone", "test_late_joiner_of_a_group"),
     "SetCustomMiningJob without job declaration": ("test_custom_jobs_are_refused",),
+    "SetCustomMiningJob": (
+        "test_custom_job_is_handed_up_as_it_came",
+        "test_custom_job_without_exactly_one_tag_is_refused",
+        "test_custom_job_solves_a_block",
+    ),
+    "SetCustomMiningJob.Success": (
+        "test_custom_job_is_mined_and_its_shares_are_provable",
+        "test_set_target_precedes_the_answer_when_the_tag_differs",
+    ),
+    "SetCustomMiningJob.Error": (
+        "test_custom_job_is_refused_by_the_pool",
+        "test_custom_job_of_a_tip_that_went_is_refused",
+    ),
+    "SetTarget with custom jobs": (
+        "test_vardiff_wants_a_tag_and_sends_nothing",
+        "test_smaller_max_target_of_a_work_selecting_channel",
+    ),
+    "a miner's extranonce behind another pool's": ("test_jobs_for_which_another_pool_pays",),
     "past jobs by time": ("test_past_jobs_are_kept_by_time_not_by_number",),
     # Mining: shares.
     "SubmitSharesStandard, SubmitSharesExtended": (

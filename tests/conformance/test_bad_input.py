@@ -41,9 +41,10 @@ def test_each_limit_on_input_has_an_entry():
     """Limits of time, size, number and rate; the rest of the settings are no limits on clients."""
     text = " ".join(entry.text for entry in bad_input.ENTRIES)
     tested = {name for entry in bad_input.ENTRIES for name in entry.settings}
-    # These have tests of their own: see `test_limits.py`.
+    # These have tests of their own: see `test_limits.py` and `test_custom_job.py`.
     elsewhere = {
         "workers_per_connection_max",
+        "custom_jobs_kept_max",
         "ring_records_max",
         "events_max",
         "seen_shares_max",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
-from engine_pool import TEST_EXTENSION
+from engine_pool import REQUIRES_WORK_SELECTION, TEST_EXTENSION
 from peer.client import Client, open_stream
 from peer.session import MiningChannel, Session
 
@@ -59,7 +59,8 @@ class Entry:
         then: Whether the connection lives on.
         reason: The pool's word for the close; None when it counts none.
         stage: raw (TCP alone), fresh (handshake done), set-up, extension (negotiated), channel,
-            ecash (a channel for ecash; see `ecash_bad_input.py`).
+            selecting (a channel of a client that selects its work), ecash (a channel for ecash; see
+            `ecash_bad_input.py`).
         settings: Settings of the pool that differ from those of the tests.
     """
 
@@ -97,8 +98,9 @@ async def bring(pool: EnginePool, stage: str) -> Visit:
         visit.session = Session(await pool.connect())
     else:
         extensions = (2, TEST_EXTENSION) if stage == "extension" else ()
-        visit.session = await pool.session(extensions=extensions)
-        if stage in ("channel", "extension"):
+        flags = REQUIRES_WORK_SELECTION if stage == "selecting" else 0
+        visit.session = await pool.session(flags, extensions)
+        if stage in ("channel", "extension", "selecting"):
             visit.channel = await visit.session.open()
     return visit
 

@@ -1,7 +1,8 @@
-"""Lays out the messages of SV2: common, mining, extensions negotiation.
+"""Lays out the messages of SV2: common, mining, job declaration, templates, negotiation.
 
 A message is a name with fields; LAYOUTS says how each name looks on the wire. Source: sv2-spec,
-sections 3 (data types, framing), 5 (mining protocol) and 3.6 (common); extension 0x0001.
+sections 3 (data types, framing), 3.6 (common), 5 (mining), 6 (job declaration) and 7 (template
+distribution, whose SetNewPrevHash is called TemplateSetNewPrevHash here); extension 0x0001.
 """
 
 from __future__ import annotations
@@ -104,10 +105,67 @@ LAYOUTS: dict[str, Layout] = {
         " coinbase_tx_input_n_sequence:u32 coinbase_tx_outputs:b064k coinbase_tx_locktime:u32"
         " merkle_path:hashes",
     ),
+    "SetCustomMiningJobSuccess": layout(0, 0x23, True, "channel_id:u32 request_id:u32 job_id:u32"),
     "SetCustomMiningJobError": layout(
         0, 0x24, True, "channel_id:u32 request_id:u32 error_code:str"
     ),
     "SetGroupChannel": layout(0, 0x25, False, "group_channel_id:u32 channel_ids:u32s"),
+    "AllocateMiningJobToken": layout(0, 0x50, False, "user_identifier:str request_id:u32"),
+    "AllocateMiningJobTokenSuccess": layout(
+        0, 0x51, False, "request_id:u32 mining_job_token:b0255 coinbase_tx_outputs:b064k"
+    ),
+    "ProvideMissingTransactions": layout(
+        0, 0x55, False, "request_id:u32 unknown_tx_position_list:u16s"
+    ),
+    "ProvideMissingTransactionsSuccess": layout(
+        0, 0x56, False, "request_id:u32 transaction_list:transactions"
+    ),
+    "DeclareMiningJob": layout(
+        0,
+        0x57,
+        False,
+        "request_id:u32 mining_job_token:b0255 version:u32 coinbase_tx_prefix:b064k"
+        " coinbase_tx_suffix:b064k wtxid_list:hashes64k excess_data:b064k",
+    ),
+    "DeclareMiningJobSuccess": layout(0, 0x58, False, "request_id:u32 new_mining_job_token:b0255"),
+    "DeclareMiningJobError": layout(
+        0, 0x59, False, "request_id:u32 error_code:str error_details:b064k"
+    ),
+    "PushSolution": layout(
+        0,
+        0x60,
+        False,
+        "extranonce:b032 prev_hash:u256 nonce:u32 ntime:u32 nbits:u32 version:u32",
+    ),
+    "CoinbaseOutputConstraints": layout(
+        0,
+        0x70,
+        False,
+        "coinbase_output_max_additional_size:u32 coinbase_output_max_additional_sigops:u16",
+    ),
+    "NewTemplate": layout(
+        0,
+        0x71,
+        False,
+        "template_id:u64 future_template:bool version:u32 coinbase_tx_version:u32"
+        " coinbase_prefix:b0255 coinbase_tx_input_sequence:u32 coinbase_tx_value_remaining:u64"
+        " coinbase_tx_outputs_count:u32 coinbase_tx_outputs:b064k coinbase_tx_locktime:u32"
+        " merkle_path:hashes",
+    ),
+    "TemplateSetNewPrevHash": layout(
+        0, 0x72, False, "template_id:u64 prev_hash:u256 header_timestamp:u32 nbits:u32 target:u256"
+    ),
+    "RequestTransactionData": layout(0, 0x73, False, "template_id:u64"),
+    "RequestTransactionDataSuccess": layout(
+        0, 0x74, False, "template_id:u64 excess_data:b064k transaction_list:transactions"
+    ),
+    "RequestTransactionDataError": layout(0, 0x75, False, "template_id:u64 error_code:str"),
+    "SubmitSolution": layout(
+        0,
+        0x76,
+        False,
+        "template_id:u64 version:u32 header_timestamp:u32 header_nonce:u32 coinbase_tx:b064k",
+    ),
     "RequestExtensions": layout(1, 0x00, False, "request_id:u16 requested_extensions:u16s"),
     "RequestExtensionsSuccess": layout(1, 0x01, False, "request_id:u16 supported_extensions:u16s"),
     "RequestExtensionsError": layout(
@@ -210,6 +268,11 @@ def encode(kind: str, value: Any) -> bytes:
             return b"\0" if value is None else b"\1" + struct.pack("<I", value)
         case "hashes":
             return bytes([len(value)]) + b"".join(value)
+        case "hashes64k":
+            return struct.pack("<H", len(value)) + b"".join(value)
+        case "transactions":
+            items = (len(item).to_bytes(3, "little") + item for item in value)
+            return struct.pack("<H", len(value)) + b"".join(items)
         case "u16s" | "u32s":
             return struct.pack(
                 f"<H{len(value)}{'H' if kind == 'u16s' else 'I'}", len(value), *value
@@ -255,11 +318,18 @@ class Reader:
                 return self.number("<I") if self._flag() else None
             case "hashes":
                 return [self.take(32) for _ in range(self.number("<B"))]
+            case "hashes64k":
+                return [self.take(32) for _ in range(self.number("<H"))]
+            case "transactions":
+                return [self._transaction() for _ in range(self.number("<H"))]
             case "u16s":
                 return [self.number("<H") for _ in range(self.number("<H"))]
             case "u32s":
                 return [self.number("<I") for _ in range(self.number("<H"))]
         raise AssertionError(kind)
+
+    def _transaction(self) -> bytes:
+        return self.take(int.from_bytes(self.take(3), "little"))
 
     def _flag(self) -> bool:
         value = self.number("<B")

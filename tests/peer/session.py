@@ -2,7 +2,9 @@
 
 `Session.take` checks each rule of the mining protocol that a client can see, and raises
 AssertionError at the first breach, so that every test that mines is a conformance test too. It
-knows the owner tag: each job's coinbase must bear one, with the exponent of the channel's target.
+knows the owner tag: each job's coinbase must bear one, with the exponent of the channel's target. A
+client that selects its work must get no jobs; what it offers must have the channel's exponent in
+its tag by the time that it is taken.
 """
 
 from __future__ import annotations
@@ -95,8 +97,21 @@ class Share:
 class Session:
     """Is a client with its channels; see the module's head."""
 
-    def __init__(self, client: Client, *, seed: int = 0) -> None:
+    def __init__(
+        self, client: Client, *, seed: int = 0, selects: bool = False, own_tags: bool = True
+    ) -> None:
+        """Follows a client behind its set-up.
+
+        Args:
+            client: The client.
+            seed: Seeds what the miner chooses.
+            selects: Whether it required work selection.
+            own_tags: Whether the server's jobs bear tags of the server's own.
+        """
         self.client = client
+        self.selects = selects
+        self.own_tags = own_tags
+        self.offers: dict[int, Message] = {}
         self.channels: dict[int, MiningChannel] = {}
         self.job_ids: set[int] = set()
         self.ids: set[int] = set()
@@ -185,11 +200,13 @@ class Session:
         self._check_code(message.error_code)
 
     def _on_NewMiningJob(self, message: Message) -> None:
+        assert not self.selects, "who selects the work gets no jobs"
         channel = self.channels[message.channel_id]
         assert channel.kind == "standard", "NewMiningJob is for standard channels"
         self._new_job(message, [channel])
 
     def _on_NewExtendedMiningJob(self, message: Message) -> None:
+        assert not self.selects, "who selects the work gets no jobs"
         members = self.members(message.channel_id)
         if message.channel_id in self.channels:
             assert members[0].kind == "extended", "a standard channel is no addressee of this"
@@ -198,6 +215,8 @@ class Session:
             # The coinbase without witness parses, so it is stripped as BIP141 demands.
             rolled = bytes(channel.rollable)
             coinbase = work.parse_coinbase(channel.coinbase(channel.jobs[message.job_id], rolled))
+            if not self.own_tags:
+                continue
             tag = work.find_owner_tag(coinbase)
             assert (tag.version, tag.z) == (1, channel.z), (
                 f"tag {tag} on a channel of z={channel.z}"
@@ -216,7 +235,45 @@ class Session:
                 channel.active = job.id
             channel.jobs[job.id] = job
 
+    def _on_SetCustomMiningJobSuccess(self, message: Message) -> None:
+        offer = self.offers.pop(message.request_id)
+        assert message.channel_id == offer.channel_id, "an answer to another channel"
+        assert message.job_id not in self.job_ids, "a job id was reused"
+        self.job_ids.add(message.job_id)
+        channel = self.channels[message.channel_id]
+        prefix, suffix = work.custom_coinbase(offer, channel.extranonce_len)
+        job = Job(
+            Message(
+                "NewExtendedMiningJob",
+                channel_id=channel.id,
+                job_id=message.job_id,
+                min_ntime=offer.min_ntime,
+                version=offer.version,
+                version_rolling_allowed=True,
+                merkle_path=offer.merkle_path,
+                coinbase_tx_prefix=prefix,
+                coinbase_tx_suffix=suffix,
+            ),
+            channel.prefix,
+            channel.z,
+            future=False,
+            prev_hash=offer.prev_hash,
+            nbits=offer.nbits,
+            min_ntime=offer.min_ntime,
+        )
+        rolled = bytes(channel.rollable)
+        tag = work.find_owner_tag(work.parse_coinbase(channel.coinbase(job, rolled)))
+        assert tag.z == channel.z, f"tag {tag} on a channel of z={channel.z}"
+        channel.jobs[job.id] = job
+        channel.active = job.id
+
+    def _on_SetCustomMiningJobError(self, message: Message) -> None:
+        self._check_code(message.error_code)
+        offer = self.offers.pop(message.request_id, None)
+        assert offer is None or message.channel_id == offer.channel_id
+
     def _on_SetNewPrevHash(self, message: Message) -> None:
+        assert not self.selects, "who selects the work knows the tip"
         for channel in self.members(message.channel_id):
             job = channel.jobs.get(message.job_id)
             assert job is not None and job.future, "SetNewPrevHash names no future job"
@@ -246,6 +303,7 @@ class Session:
         channel.prefix = message.extranonce_prefix
 
     def _on_SetGroupChannel(self, message: Message) -> None:
+        assert not self.selects, "who selects the work has no groups"
         assert message.group_channel_id not in self.channels
         self.ids.add(message.group_channel_id)
         for id_ in message.channel_ids:
@@ -334,9 +392,14 @@ class Session:
             assert opened.name != "OpenMiningChannelError", f"no channel: {opened.error_code}"
             opened = await self.receive()
         channel = self.channels[opened.channel_id]
-        while channel.active is None:
+        while channel.active is None and not self.selects:
             await self.receive()
         return channel
+
+    async def offer(self, job: Message) -> None:
+        """Offers a job of the client's own."""
+        self.offers[job.request_id] = job
+        await self.client.send(job)
 
     def mine(
         self,

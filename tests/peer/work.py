@@ -8,8 +8,12 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .curve import tagged_hash
+
+if TYPE_CHECKING:
+    from .message import Message
 
 HASH_MAX = 2**256 - 1
 VERSION_MASK = 0x1FFFFFE0  # BIP323
@@ -106,6 +110,23 @@ def parse_coinbase(raw: bytes) -> Coinbase:
     locktime = struct.unpack("<I", reader.take(4))[0]
     assert reader.at == len(raw), "bytes behind the lock time"
     return Coinbase(version, script_sig, sequence, outputs, locktime)
+
+
+def custom_coinbase(offer: Message, extranonce_len: int) -> tuple[bytes, bytes]:
+    """Returns what stands before and behind the extranonce in the coinbase of a custom job."""
+    script_len = len(offer.coinbase_prefix) + extranonce_len
+    prefix = struct.pack("<I", offer.coinbase_tx_version) + b"\1" + bytes(32) + b"\xff" * 4
+    suffix = struct.pack("<I", offer.coinbase_tx_input_n_sequence) + offer.coinbase_tx_outputs
+    return (
+        prefix + bytes([script_len]) + offer.coinbase_prefix,
+        suffix + struct.pack("<I", offer.coinbase_tx_locktime),
+    )
+
+
+def owner_output(msp_key: bytes, commitment: bytes, epoch: int, rail: int, z: int) -> bytes:
+    """Serialises the output that an owner's jobs must have."""
+    binding = owner_binding(msp_key, commitment, epoch, rail, z)
+    return bytes(8) + b"\x28\x6a\x26RADP" + bytes([0x10 | rail, z]) + binding
 
 
 @dataclass(frozen=True)

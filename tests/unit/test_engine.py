@@ -27,6 +27,8 @@ SETTINGS = {
     "exponent_max": 0,
     "version_rolling": True,
     "group_jobs": False,
+    "work_selection": False,
+    "rollable_fixed": None,
     "job_past_ms": 60_000,
     "job_stale_ms": 60_000,
     "ntime_slack_s": 120,
@@ -45,8 +47,11 @@ SETTINGS = {
     "requests_per_second_max": 1_000_000,
     "requests_burst_max": 1_000_000,
     "extension_bytes_pending_max": 65_536,
+    "custom_jobs_pending_max": 4,
+    "custom_jobs_kept_max": 6,
     "setup_frame_bytes_max": 2_048,
     "mining_frame_bytes_max": 2_048,
+    "custom_job_frame_bytes_max": 8_192,
     "extension_frame_bytes_max": 2_048,
     "ignored_frame_bytes_max": 2_048,
     "seen_tips": 3,
@@ -69,6 +74,8 @@ SETTINGS = {
     "solution_log": "/dev/null",
     "solution_socket": None,
 }
+# By value, in whole satoshis, from the easiest exponent on.
+WEIGHT = (1, 0, 0)
 AUTHORITY = keys.AuthoritySecretKey.generate()
 # The layout that the stub of ShareBatch promises.
 RECORD = struct.Struct("<4Q 8I 4B 32s 32s")
@@ -114,6 +121,7 @@ def tip(number=1, target=bytes(32), **parts):
         "min_ntime": int(time.time()) - 60,
         "nbits": 0x207FFFFF,
         "target": target,
+        "price": 7,
     }
     return native.Tip(**(defaults | parts))
 
@@ -215,11 +223,11 @@ async def test_a_share_goes_from_the_socket_to_a_sealed_batch_and_back():
         assert set_up.address.startswith("127.0.0.1:")
         assert batch.connection_of(0) == set_up.connection
 
-        sealed = batch.seal(MSP_KEY, 0, bytes(32), 1_700_000_000_000)
+        sealed = batch.seal(MSP_KEY, 0, bytes(32), 1_700_000_000_000, weight=WEIGHT)
         assert (sealed.count, sealed.work, sealed.header_hashes) == (1, 1, share.hash)
-        assert sealed.sums == [(9, 3, 0, 1, 1)]
+        assert sealed.sums == [(9, 3, 0, 1, 1, 7)]
         assert sealed.channel_sums == [(set_up.connection, channel.id, 1, 1)]
-        bodies = {digest: body for digest, body, _ in sealed.bodies}
+        bodies = {entry[0]: entry[1] for entry in sealed.bodies}
         assert verify_batch(sealed.blob, bodies).hash == sealed.hash
 
 
@@ -252,7 +260,7 @@ async def test_a_batch_is_a_read_only_buffer_of_records():
                 with pytest.raises(LocalProtocolError):
                     look(index)
             with pytest.raises(LocalProtocolError):
-                batch.seal(MSP_KEY, 0, bytes(32), 0, excluding=[index])
+                batch.seal(MSP_KEY, 0, bytes(32), 0, weight=WEIGHT, excluding=[index])
         foreign = MspKey.generate()
         for key, previous, excluding in (
             (foreign, bytes(32), []),
@@ -260,7 +268,7 @@ async def test_a_batch_is_a_read_only_buffer_of_records():
             (MSP_KEY, bytes(32), range(len(batch))),
         ):
             with pytest.raises(LocalProtocolError):
-                batch.seal(key, 0, previous, 0, excluding=excluding)
+                batch.seal(key, 0, previous, 0, weight=WEIGHT, excluding=excluding)
 
 
 async def test_a_batch_outlives_its_engine():
