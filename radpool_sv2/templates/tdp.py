@@ -6,8 +6,8 @@ wait here for it.
 
 The protocol tells neither the fees of single transactions, nor which blocks are on the chain, nor
 what is wrong with a block, and a solution gets no answer. What it does not tell is asked of a node
-beside it (`NodeView`), where there is one. Without one nothing is claimed: no block counts as
-confirmed, no block is judged.
+beside it, another source whose templates are not used, where there is one. Without one nothing is
+claimed: no block counts as confirmed, no block is judged.
 
 Template numbers are ours: a provider may begin anew with 1 when it restarts. The last `KNOWN_MAX`
 of them are remembered with what they stand for. A solution is sent for the provider's number even
@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
@@ -30,6 +30,7 @@ import trio
 from radpool_sv2.errors import ConnectionEnded, LocalProtocolError, NodeError, RemoteProtocolError
 from radpool_sv2.templates.distribution import HALVING_BLOCKS, retold, template_of, tip_of
 from radpool_sv2.templates.source import (
+    ChainEvent,
     SubmitResult,
     SubmitStatus,
     TemplateTransactions,
@@ -56,13 +57,13 @@ if TYPE_CHECKING:
     from radpool_sv2.config import Endpoint
     from radpool_sv2.templates.source import (
         BlockVerdict,
-        ChainEvent,
         Solution,
         Template,
+        TemplateSource,
         Tip,
     )
 
-__all__ = ["NodeView", "TdpSource"]
+__all__ = ["TdpSource"]
 
 log = structlog.get_logger(__name__)
 
@@ -94,25 +95,6 @@ OUTPUT_SIGOPS: Final = 16
 """Room for coinbase outputs until `constrain` says otherwise: twenty of them."""
 
 
-class NodeView(Protocol):
-    """Is what a node beside the provider is asked; every other `TemplateSource` can be one."""
-
-    async def active_blocks(self, hashes: Sequence[bytes]) -> dict[bytes, int | None]:
-        """Returns how deep each block is on the active chain, the tip being 1; else None."""
-
-    async def known_transactions(self, wtxids: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Returns those transactions that the node's mempool has, with their witnesses."""
-
-    async def check_block(self, block: bytes) -> BlockVerdict:
-        """Judges a whole block, with its witnesses, by all rules but the proof of work."""
-
-    async def submit_block(self, block: bytes) -> SubmitResult:
-        """Gives a whole block to the node, waiting for it while it is away; idempotent."""
-
-    def problems(self) -> list[str]:
-        """Tells what is wrong with the node, in plain words; nothing when it is healthy."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Known:
     """Is what a number stands for: the provider's number, and on which connection."""
@@ -131,7 +113,7 @@ class TdpSource:
         endpoint: Endpoint,
         authority_key: AuthorityPublicKey | None,
         *,
-        node: NodeView | None = None,
+        node: TemplateSource | None = None,
         halving_blocks: int = HALVING_BLOCKS,
         first_number: int | None = None,
         silence_s: float = SILENCE_S,
@@ -141,7 +123,7 @@ class TdpSource:
         Args:
             endpoint: Where the provider listens.
             authority_key: Who must have certified it; without it anybody is taken for it.
-            node: A node that is asked what the protocol does not tell.
+            node: A source that is asked what the protocol does not tell; it runs with this one.
             halving_blocks: After how many blocks the subsidy halves on this network.
             first_number: The first template's number; by default microseconds since 1970, so that
                 no number is used again by a later process.
@@ -173,34 +155,39 @@ class TdpSource:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Follows the provider until cancelled; has started once a template is known."""
+        """Follows the provider until cancelled; has started once a template is known.
+
+        Raises:
+            ConfigError: The node beside it cannot be used.
+        """
         started = False
 
-        async def pass_on(update: TemplateUpdate) -> None:
+        async def take(message: NewTemplate | SetNewPrevHash) -> None:
             nonlocal started
+            update = self._taken(message)
+            if update is None:
+                return
             if not started:
                 started = True
                 task_status.started()
             await updates.send(update)
             await self._tell_tip(update, chain_events)
 
-        async def take(message: NewTemplate | SetNewPrevHash) -> None:
-            update = self._taken(message)
-            if update is not None:
-                await pass_on(update)
-
-        pause = PAUSE_MIN_S
-        while True:
-            began = trio.current_time()
-            try:
-                await self._follow(take)
-            except* RemoteProtocolError as errors:
-                self._problem = _first(errors)
-            if trio.current_time() - began > PAUSE_MAX_S:
-                pause = PAUSE_MIN_S
-            log.warning("template provider lost", reason=self._problem, again_in_s=pause)
-            await trio.sleep(pause)
-            pause = min(2 * pause, PAUSE_MAX_S)
+        async with trio.open_nursery() as nursery:
+            if self._node is not None:
+                nursery.start_soon(_run_beside, self._node)
+            pause = PAUSE_MIN_S
+            while True:
+                began = trio.current_time()
+                try:
+                    await self._follow(take)
+                except* RemoteProtocolError as errors:
+                    self._problem = _first(errors)
+                if trio.current_time() - began > PAUSE_MAX_S:
+                    pause = PAUSE_MIN_S
+                log.warning("template provider lost", reason=self._problem, again_in_s=pause)
+                await trio.sleep(pause)
+                pause = min(2 * pause, PAUSE_MAX_S)
 
     async def submit_solution(self, solution: Solution) -> SubmitResult:
         """Sends a block to the provider, waiting for it while it is away; idempotent.
@@ -300,6 +287,7 @@ class TdpSource:
         if room != self._room:
             self._room = room
             self._room_changed.set()
+            self._room_changed = trio.Event()
 
     def problems(self) -> list[str]:
         """Tells what is wrong with the provider and the node, in plain words."""
@@ -325,10 +313,11 @@ class TdpSource:
         self._connection += 1
         self._futures.clear()
         self._tip = None
-        link = ProviderLink(stream, self._room, self._silence_s)
+        room = self._room
+        link = ProviderLink(stream, room, self._silence_s)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_room, link)
+                nursery.start_soon(self._keep_room, link, room)
                 self._link = link
                 self._linked.set()
                 log.info("template provider found", address=str(self._endpoint))
@@ -337,13 +326,13 @@ class TdpSource:
             self._link = None
             self._linked = trio.Event()
 
-    async def _keep_room(self, link: ProviderLink) -> None:
+    async def _keep_room(self, link: ProviderLink, sent: CoinbaseOutputConstraints) -> None:
+        """Tells the provider each time that other room is wanted."""
         while True:
-            self._room_changed = trio.Event()
-            sent = self._room
-            await self._room_changed.wait()
             if self._room != sent:
-                await link.constrain(self._room)
+                sent = self._room
+                await link.constrain(sent)
+            await self._room_changed.wait()
 
     def _taken(self, message: NewTemplate | SetNewPrevHash) -> TemplateUpdate | None:
         """Takes a message; returns what there is to mine on now, when that has changed."""
@@ -415,12 +404,31 @@ class TdpSource:
             raise LocalProtocolError(f"template-id-not-found: {template_id} is not remembered")
         return known
 
-    def _judge(self) -> NodeView:
+    def _judge(self) -> TemplateSource:
         if self._node is None:
             raise NodeError(
                 "a template provider cannot judge blocks: name a node in templates.rpc_urls"
             )
         return self._node
+
+
+async def _run_beside(node: TemplateSource) -> None:
+    """Runs a source whose templates nobody wants."""
+    updates_send, updates = trio.open_memory_channel[TemplateUpdate](1)
+    events_send, events = trio.open_memory_channel[ChainEvent](1)
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        await node.run(updates_send, events_send, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_drop, updates)
+        nursery.start_soon(_drop, events)
+        await nursery.start(run)
+
+
+async def _drop(channel: trio.MemoryReceiveChannel[object]) -> None:
+    async for _item in channel:
+        pass
 
 
 def _chosen(transactions: Sequence[bytes], wtxids: set[bytes]) -> dict[bytes, bytes]:

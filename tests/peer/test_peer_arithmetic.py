@@ -127,6 +127,8 @@ SAMPLES = {
     "b064k": b"\4" * 300,
     "option": 7,
     "hashes": [bytes(32), b"\1" * 32],
+    "hashes64k": [b"\2" * 32],
+    "transactions": [b"\5" * 70, b""],
     "u16s": [2, 0x4123],
     "u32s": [5, 6],
 }
