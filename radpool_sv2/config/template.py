@@ -37,7 +37,8 @@ class Sources:
         about="embedded is a regtest chain inside this node, run by Bitcoin Core's consensus "
         "engine: its coins are worth nothing. bitcoind is any full node, asked by "
         "getblocktemplate; several of them back each other up. tdp is a template provider, such as "
-        "`radpool template-provider` or sv2-tp, with a node of rpc_urls beside it.",
+        "`radpool template-provider` or sv2-tp, with a node of rpc_urls beside it. core_ipc is "
+        "Bitcoin Core on this machine, asked over its unix socket: the fastest of them.",
         why="It needs no set-up.",
     )
     network: str = choice(
@@ -98,6 +99,20 @@ class Sources:
         "answers for it.",
         why="A provider on the same machine needs no proof; one across a network does, as it "
         "decides what is mined.",
+    )
+    ipc_socket: Path = path(
+        "~/.bitcoin/node.sock",
+        about="The unix socket of Bitcoin Core 31 or later, for source = core_ipc: what its "
+        "-ipcbind=unix makes in the directory of the network. Version 31 needs its RPC interface "
+        "in rpc_urls too.",
+        why="Where bitcoin-node makes it on main.",
+    )
+    ipc_user: str = text(
+        "",
+        bytes_max=100,
+        about="The system user that runs the node behind ipc_socket, when it is neither root nor "
+        "the one that runs this. Whoever else listens there is not spoken to.",
+        why="A socket in a directory that others may write to could be anybody's.",
     )
     chain_dir: Path = path(
         "data/chain",
@@ -160,7 +175,16 @@ def check_templates(templates: Sources) -> None:
         )
     if templates.source == "tdp":
         _check_provider(templates)
-    if templates.source == "bitcoind" or (templates.source == "tdp" and templates.rpc_urls):
+    if templates.source == "core_ipc" and len(templates.rpc_urls) > 1:
+        raise ConfigError(
+            'source = "core_ipc" is one node: name no other\'s RPC interface',
+            key="templates.rpc_urls",
+            value=repr(list(templates.rpc_urls)),
+            allowed="the address of the node behind ipc_socket, or none",
+        )
+    if templates.source == "bitcoind" or (
+        templates.source in ("tdp", "core_ipc") and templates.rpc_urls
+    ):
         _check_nodes(templates)
 
 
