@@ -31,15 +31,13 @@ from radpool_sv2.demo.check import (
     check_payments,
     check_report,
 )
+from radpool_sv2.demo.process import leave, run_radpool, tail
 from radpool_sv2.demo.redeemed import check_links, check_redemptions, check_restored, check_tokens
 from radpool_sv2.demo.stage import (
     BLOCK_ZEROS,
     ECASH_ACCOUNT,
     UNIT_EXPONENT,
-    leave,
-    run_radpool,
     stage,
-    tail,
 )
 from radpool_sv2.demo.tokens import (
     read_keysets,

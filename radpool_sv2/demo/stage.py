@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
-import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from radpool_sv2.demo.process import command, kill_all, lines_of, open_process, tail
 from radpool_sv2.errors import RadpoolError
 from radpool_sv2.installation import Installation, install_msp
 from radpool_sv2.wallet import Wallet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 __all__ = [
@@ -32,10 +31,7 @@ __all__ = [
     "Miner",
     "MinerPlan",
     "Pool",
-    "leave",
-    "run_radpool",
     "stage",
-    "tail",
 ]
 
 BLOCK_ZEROS: Final = 23
@@ -68,9 +64,6 @@ SETTINGS: Final = {
 
 START_SECONDS_MAX: Final = 60.0
 """The embedded chain of a new directory makes its first hundred blocks before the pool serves."""
-
-LEAVE_SECONDS_MAX: Final = 5.0
-"""What a process may take to leave in order after SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +117,13 @@ class Miner:
     async def read(self) -> None:
         """Takes what the miner prints until it ends."""
         assert self.process.stdout is not None
-        async for line in _lines(self.process.stdout):
+        async for line in lines_of(self.process.stdout):
             try:
                 message = json.loads(line)
             except ValueError:
                 continue
             if message.get("event") in ("stats", "stopped"):
                 self.figures = message
-
-
-def command(*arguments: str) -> list[str]:
-    """Makes the command line of a radpool process."""
-    return [sys.executable, "-m", "radpool_sv2", *arguments]
 
 
 @asynccontextmanager
@@ -156,23 +144,19 @@ async def stage(directory: Path) -> AsyncIterator[tuple[Pool, list[Miner]]]:
         miners = [await _start_miner(plan, pool, processes) for plan in MINERS]
         yield pool, miners
     finally:
-        with trio.CancelScope(shield=True):
-            for process in reversed(processes):
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+        await kill_all(processes)
 
 
 async def _start_pool(installation: Installation, processes: list[trio.Process]) -> Pool:
     directory = installation.directory
     log = directory / "msp.log"
-    process = await _open(command("msp", "--dir", str(directory), "--json"), log)
+    process = await open_process(command("msp", "--dir", str(directory), "--json"), log)
     processes.append(process)
     assert process.stdout is not None
     line = ""
     try:
         with trio.move_on_after(START_SECONDS_MAX):
-            line = await anext(_lines(process.stdout), "")
+            line = await anext(lines_of(process.stdout), "")
         fields = json.loads(line)
     except ValueError as error:
         raise RadpoolError(f"the pool did not start; the end of {log}:\n{tail(log)}") from error
@@ -191,57 +175,6 @@ async def _start_miner(plan: MinerPlan, pool: Pool, processes: list[trio.Process
         *("--hash-rate-limit", str(plan.hash_rate_limit), "--json"),
     ]
     log = pool.installation.directory / f"{plan.name}.log"
-    process = await _open(command("miner", *arguments), log)
+    process = await open_process(command("miner", *arguments), log)
     processes.append(process)
     return Miner(plan, process, wallet, log)
-
-
-async def _open(line: Sequence[str], log: Path) -> trio.Process:
-    # A group of its own: Ctrl-C reaches the demo alone, which then lets everybody leave in order.
-    with log.open("ab") as errors:
-        return await trio.lowlevel.open_process(
-            line,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        )
-
-
-async def leave(process: trio.Process) -> float:
-    """Lets a process leave in order; returns the seconds it took.
-
-    Raises:
-        RadpoolError: It did not leave in time and was killed, or it says that it failed.
-    """
-    begin = trio.current_time()
-    process.terminate()
-    with trio.move_on_after(LEAVE_SECONDS_MAX):
-        await process.wait()
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
-        raise RadpoolError(f"process {process.pid} did not leave within {LEAVE_SECONDS_MAX:.0f} s")
-    if process.returncode != 0:
-        raise RadpoolError(f"process {process.pid} left with status {process.returncode}")
-    return trio.current_time() - begin
-
-
-async def run_radpool(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Runs a radpool command to its end and returns its status and output."""
-    return await trio.run_process(
-        command(*arguments), capture_stdout=True, capture_stderr=True, check=False
-    )
-
-
-async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[str]:
-    rest = b""
-    async for chunk in stream:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.decode(errors="replace")
-
-
-def tail(file: Path) -> str:
-    """Returns the last lines of a log."""
-    return "\n".join(file.read_text(errors="replace").splitlines()[-8:])
