@@ -30,11 +30,12 @@ LOCK_TRY_SECONDS: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Tells where a node serves; addresses are `HOST:PORT`."""
+    """Tells where a node serves; addresses are `HOST:PORT`, empty for what it does not serve."""
 
     sv2: str
     http: str
     authority_public_key: str
+    declarator: str = ""
 
     def to_json(self) -> str:
         """Returns the line that `radpool msp --json` prints once it serves."""
@@ -118,4 +119,6 @@ def serving_at(data_dir: Path) -> Serving:
         fields = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError("the node is not serving yet: try again", file=file) from error
-    return Serving(fields["sv2"], fields["http"], fields["authority_public_key"])
+    return Serving(
+        fields["sv2"], fields["http"], fields["authority_public_key"], fields["declarator"]
+    )

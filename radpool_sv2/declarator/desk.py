@@ -10,7 +10,7 @@ judge the rest of it any more.
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from radpool_sv2.templates.coinbase import CoinbaseParts
     from radpool_sv2.templates.declared import TipView
 
-__all__ = ["DeclaratorDesk", "JobBlocks", "OwnerTerms", "Selected"]
+__all__ = ["DeclaratorDesk", "Declarer", "JobBlocks", "OwnerTerms", "Selected"]
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class OwnerTerms(Protocol):
     async def owner(self, user_identifier: str) -> Owner:
         """Returns who earns by what a miner calls itself; raises as the pool's terms do."""
 
-    def outputs(self, owner: Owner) -> bytes:
+    def outputs(self, owner: Owner, *, hidden: bool) -> bytes:
         """Serialises the outputs of a token behind their count."""
 
     def check(self, owner: Owner, coinbase: CoinbaseParts) -> None:
@@ -77,6 +77,19 @@ class JobBlocks(Protocol):
 
     async def void(self, job: HiddenJob, reason: str) -> None:
         """Makes the shares of a job worth nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declarer:
+    """Is who declares.
+
+    Attributes:
+        connection: The declarator's number of the connection.
+        host: Where it comes from: verdicts are shared fairly among hosts, as names cost nothing.
+    """
+
+    connection: int
+    host: str
 
 
 class Selected:
@@ -138,7 +151,7 @@ class DeclaratorDesk:
                 " template turns out to be worthless",
                 "missing-declare-tx-data-flag",
             )
-        return owner, self.terms.outputs(owner)
+        return owner, self.terms.outputs(owner, hidden=not whole)
 
     async def select(self, declaration: Declaration) -> Selected:
         """Looks up the transactions of a template.
@@ -157,7 +170,11 @@ class DeclaratorDesk:
         return Selected(assembly, tip)
 
     async def judge(
-        self, selected: Selected, declaration: Declaration, provided: tuple[bytes, ...], number: int
+        self,
+        selected: Selected,
+        declaration: Declaration,
+        provided: tuple[bytes, ...],
+        declarer: Declarer,
     ) -> DeclaredJob | None:
         """Judges a template; the transactions that were missing come with it.
 
@@ -165,7 +182,7 @@ class DeclaratorDesk:
             selected: What `select` returned.
             declaration: The template.
             provided: What the miner sent.
-            number: The connection that declares it.
+            declarer: Who declares it.
 
         Returns:
             The job that may be mined; None when a challenged one was revealed as it should.
@@ -178,7 +195,7 @@ class DeclaratorDesk:
         started = self._clock()
         report = self.quality.of(declaration.owner)
         try:
-            job = await self._judge(selected, declaration, provided, number)
+            job = await self._judge(selected, declaration, provided, declarer)
         except (RemoteProtocolError, NodeError) as error:
             self.refused(declaration, error)
             raise
@@ -279,7 +296,11 @@ class DeclaratorDesk:
         return now
 
     async def _judge(
-        self, selected: Selected, declaration: Declaration, provided: tuple[bytes, ...], number: int
+        self,
+        selected: Selected,
+        declaration: Declaration,
+        provided: tuple[bytes, ...],
+        declarer: Declarer,
     ) -> DeclaredJob | None:
         tip = selected.tip
         if provided:
@@ -291,13 +312,13 @@ class DeclaratorDesk:
         if declaration.challenged:
             self._reveal(declaration, template)
             return None
-        verdict = await self._verdicts.judge(declaration.owner.key, template, tip.min_ntime)
+        verdict = await self._verdicts.judge(declarer.host, template, tip.min_ntime)
         if not verdict.valid:
             code = STALE_CHAIN_TIP if verdict.reason == STALE_PREVBLK else INVALID_JOB
             raise RemoteProtocolError(_told(verdict.reason, verdict.detail), code)
         return DeclaredJob(
             owner=declaration.owner,
-            connection=number,
+            connection=declarer.connection,
             tip=tip,
             version=declaration.version,
             coinbase=declaration.coinbase,

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, assert_never
 import structlog
 import trio
 
+from radpool_sv2.config import Endpoint
+from radpool_sv2.declarator.desk import Declarer
 from radpool_sv2.declarator.effect import (
     Close,
     Effect,
@@ -81,6 +83,7 @@ class Session:
         self.number = number
         self.peer = stream.peer
         self.machine = machine
+        self._declarer = Declarer(number, Endpoint.parse(stream.peer).host)
         self._whole = whole
         self._stream = stream
         self._desk = desk
@@ -223,7 +226,7 @@ class Session:
         selected = self._selected.pop(effect.ticket)
         declaration = effect.declaration
         try:
-            job = await self._desk.judge(selected, declaration, effect.provided, self.number)
+            job = await self._desk.judge(selected, declaration, effect.provided, self._declarer)
         except (RemoteProtocolError, NodeError) as error:
             self._handle(_refused(effect.ticket, error))
             return

@@ -20,8 +20,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
-import trio
 
+from radpool_sv2._native.engine import (
+    ChannelClosed,
+    ChannelOpened,
+    CustomJobFailed,
+    Disconnected,
+    ExponentWanted,
+)
 from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
 from radpool_sv2.templates.coinbase import (
     INVALID_OUTPUTS,
@@ -41,17 +47,13 @@ from radpool_sv2.templates.declared import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from radpool_sv2._native.engine import (
-        ChannelClosed,
-        ChannelOpened,
-        CustomJobFailed,
-        CustomJobRequested,
-        Engine,
-    )
+    from radpool_sv2._native.engine import CustomJobRequested, Engine, Event
     from radpool_sv2.pool.terms import JobPay, JobTerms
+    from radpool_sv2.templates.board import TipBoard
     from radpool_sv2.templates.declared import Unrevealed
+    from radpool_sv2.weight.weighing import Weighing
 
-__all__ = ["ROLLABLE_VERSION_BITS", "CustomJobDesk", "Declarator", "JobPrices", "check_custom_job"]
+__all__ = ["ROLLABLE_VERSION_BITS", "CustomJobDesk", "Declarator", "check_custom_job"]
 
 log = structlog.get_logger(__name__)
 
@@ -90,12 +92,11 @@ class Declarator(Protocol):
     def mined(self, job: HiddenJob) -> None:
         """Takes up a job whose transactions nobody here has seen."""
 
+    def accepted(self, owner: Owner, paid_sats: int, quality_q32: int, *, hidden: bool) -> None:
+        """Learns that a custom job was accepted, and how good it is beside the reference."""
 
-class JobPrices(Protocol):
-    """Is what the pool asks of the weighing."""
-
-    def __call__(self, tip: TipView, paid_sats: int, *, upside: bool) -> int:
-        """Returns the price of a template; without `upside` none above the reference."""
+    def tip_changed(self) -> None:
+        """Learns that the board shows another tip."""
 
 
 class CustomJobDesk:
@@ -105,21 +106,20 @@ class CustomJobDesk:
         self,
         terms: JobTerms,
         declarator: Declarator,
-        prices: JobPrices,
-        tip: Callable[[], TipView | None],
+        weighing: Weighing,
+        board: TipBoard,
         now_unix_s: Callable[[], int] = lambda: int(time.time()),
     ) -> None:
-        """Takes what decides; `tip` tells the block that the pool mines now, if it knows one."""
+        """Takes what decides; `board` tells the block that the pool mines now."""
         self.terms = terms
         self._declarator = declarator
-        self._prices = prices
-        self._tip = tip
+        self._weighing = weighing
+        self._board = board
         self._now_unix_s = now_unix_s
         self._asked: OrderedDict[tuple[int, int], Owner] = OrderedDict()
         self._owners: OrderedDict[tuple[int, int], Owner] = OrderedDict()
         self._kept: OrderedDict[int, DeclaredJob | HiddenJob] = OrderedDict()
         self._deciding: dict[tuple[int, int], int] = {}
-        self._changed = trio.Event()
 
     # What the pool hears.
 
@@ -135,42 +135,33 @@ class CustomJobDesk:
         if len(self._asked) > OWNERS_MAX:
             self._asked.popitem(last=False)
 
-    def opened(self, event: ChannelOpened) -> None:
-        """Learns that a channel is open."""
-        owner = self._asked.pop((event.connection, event.request), None)
-        if owner is not None:
-            self._owners[event.connection, event.channel] = owner
-            self.terms.want(owner.key, event.exponent)
-
-    def closed(self, event: ChannelClosed) -> None:
-        """Learns that a channel is gone."""
-        self._owners.pop((event.connection, event.channel), None)
-
-    def disconnected(self, connection: int) -> None:
-        """Learns that a connection is gone."""
-        for known in (self._asked, self._owners):
-            for key in [each for each in known if each[0] == connection]:
-                del known[key]
-
-    def exponent_wanted(self, connection: int, channel: int, exponent: int) -> None:
-        """Learns at which exponent a channel should mine."""
-        owner = self._owners.get((connection, channel))
-        if owner is not None:
-            self.terms.want(owner.key, exponent)
-
-    def failed(self, event: CustomJobFailed) -> None:
-        """Learns that the engine could not set a job after all; the client was told."""
-        self._kept.pop(self._deciding.pop((event.connection, event.request), 0), None)
+    def hear(self, event: Event) -> None:
+        """Follows channels and what the engine wants of them; other events change nothing."""
+        if isinstance(event, ChannelOpened):
+            owner = self._asked.pop((event.connection, event.request), None)
+            if owner is not None:
+                self._owners[event.connection, event.channel] = owner
+                self.terms.want(owner.key, event.exponent)
+        elif isinstance(event, ChannelClosed):
+            self._owners.pop((event.connection, event.channel), None)
+        elif isinstance(event, Disconnected):
+            for known in (self._asked, self._owners):
+                for key in [each for each in known if each[0] == event.connection]:
+                    del known[key]
+        elif isinstance(event, ExponentWanted):
+            owner = self._owners.get((event.connection, event.channel))
+            if owner is not None:
+                self.terms.want(owner.key, event.exponent)
+        elif isinstance(event, CustomJobFailed):
+            log.warning("custom job not set", connection=event.connection, code=event.code)
+            self._kept.pop(self._deciding.pop((event.connection, event.request), 0), None)
 
     def tip_changed(self) -> None:
-        """Learns that the pool mines on another tip."""
-        self._changed.set()
-        self._changed = trio.Event()
-
-    def keep_tips(self, tips: tuple[bytes, ...]) -> None:
-        """Forgets templates that build on none of these blocks."""
+        """Learns that the board shows another tip: templates of tips long gone are forgotten."""
+        tips = self._board.tips
         for number in [n for n, job in self._kept.items() if job.tip.prev_hash not in tips]:
             del self._kept[number]
+        self._declarator.tip_changed()
 
     # What it decides.
 
@@ -191,13 +182,12 @@ class CustomJobDesk:
             )
 
     async def _wait_for_tip(self, prev_hash: bytes) -> TipView:
-        with trio.move_on_after(TIP_WAIT_SECONDS):
-            while True:
-                tip = self._tip()
-                if tip is not None and tip.prev_hash == prev_hash:
-                    return tip
-                await self._changed.wait()
-        raise RemoteProtocolError("the job builds on another block than the tip", STALE_CHAIN_TIP)
+        tip = await self._board.until(lambda each: each.prev_hash == prev_hash, TIP_WAIT_SECONDS)
+        if tip is None:
+            raise RemoteProtocolError(
+                "the job builds on another block than the tip", STALE_CHAIN_TIP
+            )
+        return tip
 
     def _accept(self, engine: Engine, event: CustomJobRequested, tip: TipView) -> None:
         owner = self._owners.get((event.connection, event.channel))
@@ -206,8 +196,8 @@ class CustomJobDesk:
         right = self._declarator.claim(event.token, owner.key, event.prev_hash)
         declared = right if isinstance(right, DeclaredJob) else None
         coinbase = check_custom_job(event, tip, declared, self._now_unix_s())
-        pay = self.terms.read(owner, coinbase.outputs)
-        price = self._prices(tip, pay.paid_sats, upside=declared is not None)
+        pay = self.terms.read(owner, coinbase.outputs, hidden=declared is None)
+        price = self._weighing.price(tip, tip.height, pay.paid_sats, upside=declared is not None)
         number = DECLARED_ID_MIN | secrets.randbits(63)
         if declared is None:
             hidden = HiddenJob(
@@ -223,6 +213,8 @@ class CustomJobDesk:
             self._keep(number, event, hidden)
         else:
             self._keep(number, event, declared)
+        quality = self._weighing.quality_q32(tip, tip.height, pay.paid_sats)
+        self._declarator.accepted(owner, pay.paid_sats, quality, hidden=declared is None)
         self._command(engine, event, number, owner, pay, price, tip)
 
     def _command(  # noqa: PLR0913, PLR0917 - the parts of one command

@@ -38,6 +38,9 @@ BLOCKS_UNSAVED_MAX: Final = 16
 
 HEADER_LEN: Final = 80
 
+HEAD_LEN: Final = 1 << 18
+"""As much of a file as has its coinbase: two fields of 64 KiB in the protocol, and some."""
+
 
 class DeclaredBlocks:
     """Is the directory of such blocks."""
@@ -77,7 +80,8 @@ class DeclaredBlocks:
     def solutions(self) -> Iterator[tuple[Solution, int]]:
         """Yields what is on disk, the oldest first, with the account that each is due to."""
         for file in self._files():
-            account_text, _, raw = file.read_bytes().partition(b"\n")
+            with file.open("rb") as opened:
+                account_text, _, raw = opened.read(HEAD_LEN).partition(b"\n")
             try:
                 yield _solution(raw), int(account_text)
             except (ValueError, LocalProtocolError):

@@ -1,7 +1,8 @@
 """Says on which terms the pool lets miners make their own jobs: whom for, and with which outputs.
 
 A token's outputs are the pool's script with no value, where the miner puts what the block pays,
-and the owner output of whoever it is for. The exponent in it is what the pool wants of the owner's
+and the owner output of whoever it is for; for a job whose transactions stay hidden also the mark of
+such jobs. The exponent in it is what the pool wants of the owner's
 channels at that moment; the miner may use any of the last few that it was given.
 
 Source: `spec/10-job-declaration.md`, "Tokens" and "The coinbase".
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.pool.account import INVALID_USER_IDENTITY, UserIdentity
+from radpool_sv2.pool.hidden import hidden_script, is_hidden_script
 from radpool_sv2.pool.tag import OwnerTag, is_owner_script, owner_script
 from radpool_sv2.pool.work import payout_output
 from radpool_sv2.templates.coinbase import (
@@ -119,11 +121,18 @@ class JobTerms:
         """Returns the exponent of the tags that an owner is given now."""
         return self._wanted.get(owner, self._exponent_min)
 
-    def outputs(self, owner: Owner) -> bytes:
-        """Serialises the outputs of a token behind their count."""
+    def outputs(self, owner: Owner, *, hidden: bool) -> bytes:
+        """Serialises the outputs of a token behind their count.
+
+        Args:
+            owner: Whom the token is for.
+            hidden: Whether it is for a job whose transactions stay hidden.
+        """
         epoch, exponent = self._current_epoch(), self.wanted(owner.key)
-        tag = owner_script(self._msp_key, owner, epoch, exponent)
-        return b"\x02" + payout_output(0, self._script) + payout_output(0, tag)
+        scripts = [self._script, owner_script(self._msp_key, owner, epoch, exponent)]
+        if hidden:
+            scripts.append(hidden_script(self._msp_key, owner))
+        return bytes([len(scripts)]) + b"".join(payout_output(0, each) for each in scripts)
 
     def check(self, owner: Owner, coinbase: CoinbaseParts) -> None:
         """Looks at a declared coinbase.
@@ -132,12 +141,17 @@ class JobTerms:
             RemoteProtocolError: The error code is `invalid-coinbase-tx`.
         """
         try:
-            self.read(owner, coinbase.outputs)
+            self.read(owner, coinbase.outputs, hidden=False)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(str(error), INVALID_COINBASE) from error
 
-    def read(self, owner: Owner, outputs: tuple[CoinbaseOutput, ...]) -> JobPay:
+    def read(self, owner: Owner, outputs: tuple[CoinbaseOutput, ...], *, hidden: bool) -> JobPay:
         """Reads what the outputs of a coinbase say of its shares.
+
+        Args:
+            owner: Whose job it is.
+            outputs: All outputs.
+            hidden: Whether the job's transactions stay hidden.
 
         Raises:
             RemoteProtocolError: They do not pay the pool, or not for this owner; the error code is
@@ -163,6 +177,14 @@ class JobTerms:
             raise RemoteProtocolError(
                 f"the owner output has exponent {tag.exponent}, where {self._exponent_min} to"
                 f" {self._exponent_max} are mined",
+                INVALID_OUTPUTS,
+            )
+        marks = [each for each in outputs if is_hidden_script(each.script)]
+        mark = CoinbaseOutput(0, hidden_script(self._msp_key, owner))
+        if marks != ([mark] if hidden else []):
+            raise RemoteProtocolError(
+                "a job has the output that marks hidden ones exactly if its transactions are"
+                " hidden: copy the outputs of a token of the same connection",
                 INVALID_OUTPUTS,
             )
         paid = paid_sats(outputs, self._script)

@@ -54,6 +54,10 @@ class CoinbaseOutput:
     value_sats: int
     script: bytes
 
+    def to_bytes(self) -> bytes:
+        """Writes it as it stands in a transaction."""
+        return self.value_sats.to_bytes(8, "little") + _sized(len(self.script)) + self.script
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CoinbaseParts:
@@ -128,7 +132,7 @@ class CoinbaseParts:
     @property
     def written_outputs(self) -> bytes:
         """The outputs as they stand in the transaction, without their count."""
-        return b"".join(_written(each) for each in self.outputs)
+        return b"".join(each.to_bytes() for each in self.outputs)
 
     def transaction(self, extranonce: bytes, *, witness: bool) -> bytes:
         """Writes the whole transaction.
@@ -234,7 +238,3 @@ def _compact_size(reader: Reader) -> int:
 
 def _sized(number: int) -> bytes:
     return bytes([number]) if number < 0xFD else b"\xfd" + number.to_bytes(2, "little")
-
-
-def _written(output: CoinbaseOutput) -> bytes:
-    return output.value_sats.to_bytes(8, "little") + _sized(len(output.script)) + output.script
