@@ -184,7 +184,11 @@ class Kernel:
             return Verdict(Status.REJECTED, reason, detail)
         self._collected = collected = _Collected()
         try:
-            is_new = self._manager.process_block(pbk.Block(raw))
+            block = pbk.Block(raw)
+            if bytes(block) != raw:
+                # The engine would pass over bytes behind the block; the log must not have them.
+                return Verdict(Status.REJECTED, "block-decode-failed", "bytes follow the block")
+            is_new = self._manager.process_block(block)
         except pbk.ProcessBlockException:
             # A refusal has been reported by now; without one, the engine itself has failed.
             is_new = True

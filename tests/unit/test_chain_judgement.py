@@ -13,7 +13,7 @@ from chain_rig import ANYONE, open_node
 
 from radpool_sv2.chain import judgement as judgement_module
 from radpool_sv2.chain import service as service_module
-from radpool_sv2.chain.block import Block, merkle_root
+from radpool_sv2.chain.block import Block, Header, merkle_root
 from radpool_sv2.chain.kernel import Status, Verdict
 from radpool_sv2.chain.node import _coinbase
 from radpool_sv2.chain.service import ChainService
@@ -166,3 +166,20 @@ async def test_verdict_that_takes_too_long_is_given_up(node, monkeypatch, autoju
     assert trio.current_time() - began == service_module.JUDGE_SECONDS_MAX
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_bytes_behind_a_block_are_refused_and_never_logged(node):
+    """The engine passes over them, and the log would then not be read again."""
+    raw = declared(node)
+    assert verdict_on(node, raw + b"\x00").reason == "block-decode-failed"
+    answer = node.submit_block(solved(node, raw) + b"\x00")
+    assert (answer.status, answer.reason) == (Status.REJECTED, "block-decode-failed")
+    assert node.submit_block(solved(node, raw)).active
+
+
+def solved(node, raw):
+    """The block with proof of work."""
+    header = Header.from_bytes(raw[:80])
+    while int.from_bytes(header.hash, "little") > node.target:
+        header = replace(header, nonce=header.nonce + 1)
+    return header.to_bytes() + raw[80:]
