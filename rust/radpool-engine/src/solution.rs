@@ -331,6 +331,31 @@ mod tests {
     }
 
     #[test]
+    fn a_block_of_a_clients_template_is_logged_but_not_sent() {
+        let fixture = Fixture::new();
+        let log = fixture.folder.path("blocks.jsonl");
+        let listener = UnixListener::bind(fixture.folder.path("chain.sock")).unwrap();
+        let (path, thread) = fixture.start(&log);
+        for (template_id, nonce) in [(DECLARED_TEMPLATES, 51), (DECLARED_TEMPLATES - 1, 52)] {
+            path.submit(Solution { template_id, ..solution(nonce) });
+        }
+        // What comes first is the second block, and its source does not know the other.
+        assert_eq!(Fixture::nonce(&listener), 52);
+        drop(path);
+        thread.join().unwrap();
+        assert_eq!(fixture.counters.sent.load(Ordering::Relaxed), 1);
+        let text = fs::read_to_string(&log).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let logged = lines.iter().map(|line| (&line["template_id"], &line["nonce"]));
+        let expected =
+            [(DECLARED_TEMPLATES.into(), 51.into()), ((DECLARED_TEMPLATES - 1).into(), 52.into())];
+        assert!(logged.eq(expected.iter().map(|(id, nonce)| (id, nonce))));
+        let events = fixture.handover.drain(1).events;
+        assert!(matches!(&events[..], [EngineEvent::BlockFound(_), EngineEvent::BlockFound(_)]));
+    }
+
+    #[test]
     fn a_line_that_was_cut_off_does_not_spoil_the_next_one() {
         let fixture = Fixture::new();
         let log = fixture.folder.path("blocks.jsonl");
