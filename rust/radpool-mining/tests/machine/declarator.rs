@@ -75,7 +75,9 @@ fn each_template_brings_its_own_owner_output_and_head() {
     pool.shared.publish_template(foreign(1, &tags[0], &[1; 4]), Some(tip(1, 1))).unwrap();
     let (mut client, id) = open(&mut pool, &open_extended(RATE_Z8, [0xff; 32], 0));
     let two = [payout_output(0), tags[1].clone()].concat();
-    let cases: [(Option<&[u8]>, &[u8], u8); 6] = [
+    /// Owner output, head, outputs in all.
+    type Case<'case> = (Option<&'case [u8]>, &'case [u8], u8);
+    let cases: [Case<'_>; 6] = [
         (Some(&tags[1]), &[2; 20], 3),
         (Some(&[]), &[], 2),
         (Some(&two), &[3; 1], 4),
