@@ -21,12 +21,14 @@ class Part:
         account: The account's name.
         shares: How many shares count.
         work: Their work in hashes.
+        value: What it counts for: their work, each at the price of its template.
         sats: What was paid; 0 until the epoch is settled.
     """
 
     account: str
     shares: int
     work: int
+    value: int
     sats: int
 
 
@@ -59,6 +61,7 @@ class Block:
     height: int
     epoch: int
     value_sats: int
+    finder: str
     confirmations: int | None
 
 
@@ -114,6 +117,7 @@ async def read_epoch(client: httpx.AsyncClient, number: int) -> Epoch:
                 part["account"],
                 shares.get(part["account"], 0),
                 int(part["work"]),
+                int(part["value"]),
                 part.get("sats", 0),
             )
             for part in parts
@@ -137,6 +141,7 @@ def _block(row: dict[str, Any]) -> Block:
         row["height"],
         row["epoch"],
         row["value_sats"],
+        row["finder"],
         row["confirmations"],
     )
 

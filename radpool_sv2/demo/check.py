@@ -88,7 +88,7 @@ def check_payments(epochs: Sequence[Epoch]) -> Iterator[Outcome]:
     work = sum(part.work for epoch in epochs for part in epoch.parts)
     yield Outcome(
         bool(epochs) and not unfair,
-        "every part is the block's value by the miner's share of the work",
+        "every part is the block's value by what the miner's shares are worth",
         f"{work:,} hashes" + (f"; wrong: epochs {unfair}" if unfair else ""),
     )
 
@@ -119,8 +119,8 @@ def _sums_up(epoch: Epoch) -> bool:
 
 def _is_proportional(epoch: Epoch) -> bool:
     to_split = epoch.value_sats + epoch.carry_in_sats
-    total = sum(part.work for part in epoch.parts)
+    total = sum(part.value for part in epoch.parts)
     # Largest remainder gives each part its exact share rounded down, or one satoshi more.
     return total > 0 and all(
-        0 <= part.sats - to_split * part.work // total <= 1 for part in epoch.parts
+        0 <= part.sats - to_split * part.value // total <= 1 for part in epoch.parts
     )

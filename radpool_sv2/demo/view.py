@@ -37,6 +37,9 @@ class View(Protocol):
     def redeemed(self, keyset: Keyset, redemptions: Sequence[Redemption]) -> None:
         """Shows what the tokens of an epoch gave each miner, and why."""
 
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Shows rows of text; all columns but the first two are numbers."""
+
     def outcome(self, outcome: Outcome) -> None:
         """Shows a check."""
 
@@ -74,6 +77,10 @@ class JsonView:
                 for each in redemptions
             ],
         )
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Shows rows of text."""
+        _print("table", title=title, rows=[dict(zip(columns, row, strict=True)) for row in rows])
 
     def outcome(self, outcome: Outcome) -> None:
         """Shows a check."""
@@ -119,6 +126,13 @@ class TextView:
     def redeemed(self, keyset: Keyset, redemptions: Sequence[Redemption]) -> None:
         """Shows what the tokens of an epoch gave each miner, and why."""
         self._console.print(_redeemed(keyset, redemptions))
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Shows rows of text; all columns but the first two are numbers."""
+        drawn = _right(Table(*columns, title=title), 2)
+        for row in rows:
+            drawn.add_row(*(Text(cell) for cell in row))
+        self._console.print(drawn)
 
     def outcome(self, outcome: Outcome) -> None:
         """Shows a check."""

@@ -26,8 +26,8 @@ class Miner:
 
 
 GOOD = {"accepted": 3, "accepted_hashes": 24 << 12, "unanswered": 0, "lost": 0, "mismatches": 0}
-EARNED = Epoch(1, "ab", 100, 0, 0, (Part(ACCOUNT, 3, 24 << 12, 75), Part("bob", 1, 8, 25)))
-EPOCH = Epoch(1, "ab", 100, 0, 0, (Part("alice", 3, 24, 75), Part("bob", 1, 8, 25)))
+EARNED = Epoch(1, "ab", 100, 0, 0, (Part(ACCOUNT, 3, 24 << 12, 24 << 12, 75), Part("bob", 1, 8, 8, 25)))
+EPOCH = Epoch(1, "ab", 100, 0, 0, (Part("alice", 3, 24, 24, 75), Part("bob", 1, 8, 8, 25)))
 
 
 def miners_hold(figures, epochs=(EARNED,)):
@@ -167,7 +167,7 @@ def test_carries_count():
 
 
 def test_blocks():
-    block = Block("ab", 102, 1, 100, 1)
+    block = Block("ab", 102, 1, 100, "alice", 1)
     assert [o.holds for o in check_blocks([block], {"ab": 1})] == [True, True]
     assert [o.holds for o in check_blocks([block], {"ab": None})] == [True, False]
     assert [o.holds for o in check_blocks([block], {})] == [True, False]
