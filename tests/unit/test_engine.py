@@ -74,9 +74,27 @@ SETTINGS = {
     "solution_log": "/dev/null",
     "solution_socket": None,
 }
+CUSTOM = {
+    "template_id": 1 << 63,
+    "account": 1,
+    "commitment": bytes(32),
+    "rail": 0,
+    "epoch": 3,
+    "exponent": 0,
+    "price": (1 << 128) - 1,
+    "height": 100,
+    "target": bytes(32),
+}
 # By value, in whole satoshis, from the easiest exponent on.
 WEIGHT = (1, 0, 0)
 AUTHORITY = keys.AuthoritySecretKey.generate()
+LOOKS = [
+    getattr(native.ShareBatch, f"{name}_of")
+    for name in (
+        *("connection", "channel", "sequence", "account", "hash", "template", "job"),
+        *("version", "ntime", "nonce", "extranonce", "price"),
+    )
+]
 # The layout that the stub of ShareBatch promises.
 RECORD = struct.Struct("<4Q 8I 4B 32s 32s")
 REGTEST_TARGET = bytes(29) + b"\xff\xff\x7f"
@@ -256,11 +274,17 @@ async def test_a_batch_is_a_read_only_buffer_of_records():
             view[0] = 1
         batch = pool.batches[0]
         for index in (-1, len(batch)):
-            for look in (batch.hash_of, batch.channel_of, batch.sequence_of, batch.account_of):
+            for look in LOOKS:
                 with pytest.raises(LocalProtocolError):
-                    look(index)
+                    look(batch, index)
             with pytest.raises(LocalProtocolError):
                 batch.seal(MSP_KEY, 0, bytes(32), 0, weight=WEIGHT, excluding=[index])
+        with pytest.raises(LocalProtocolError):
+            batch.meeting(121)
+        met = {z: batch.meeting(z) for z in (0, 1, 120)}
+        assert met[0] == list(range(len(batch)))
+        assert met[1] == [at for at in met[0] if batch.hash_of(at)[31] < 0x80]
+        assert met[120] == []
         foreign = MspKey.generate()
         for key, previous, excluding in (
             (foreign, bytes(32), []),
@@ -389,10 +413,12 @@ async def test_commands_to_nobody_complete_with_a_reason():
             pool.engine.set_exponent(77, 1, 5),
             pool.engine.set_extranonce_prefix(77, 1),
             pool.engine.set_owner(77, 1, account=1, commitment=bytes(32), rail=1),
+            pool.engine.accept_custom_job(77, 1, 1, **CUSTOM),
+            pool.engine.refuse_custom_job(77, 1, 1, "stale-chain-tip"),
             pool.engine.reconnect(77, "", 0),
             pool.engine.disconnect(77),
         ]
-        await pool.until(lambda: len(pool.completions) == 7)
+        await pool.until(lambda: len(pool.completions) == 9)
         assert pool.completions == dict.fromkeys(tokens, "no-such-connection")
 
 
@@ -452,6 +478,11 @@ async def test_a_renewed_certificate_is_shown_to_new_clients():
         ("supported_extensions", [1 << 16]),
         ("channels_per_connection_max", 0),
         ("seen_tips", 1),
+        ("rollable_fixed", 0),
+        ("rollable_fixed", 29),
+        ("custom_jobs_pending_max", 0),
+        ("custom_jobs_kept_max", 0),
+        ("custom_job_frame_bytes_max", 0),
         ("io_threads", 257),
         ("connections_max", -1),
         ("connections_max", 0),
@@ -492,6 +523,8 @@ def test_work_that_no_job_can_be_made_of_is_refused():
         {"coinbase_prefix": bytes(90)},
         {"pool_output_count": 2},
         {"template_outputs": b"\0", "template_output_count": 1},
+        {"owner_output": b"\0"},
+        {"extranonce_head": bytes(56)},
     ):
         with pytest.raises(LocalProtocolError):
             pool.engine.publish_template(template(2, **parts), None)
@@ -511,6 +544,21 @@ def test_work_that_no_job_can_be_made_of_is_refused():
 def test_wrong_arguments_are_refused_before_anything_happens():
     pool = Desk()
     engine = pool.engine
+    for bad in (
+        {"template_id": (1 << 63) - 1},
+        {"template_id": 1 << 64},
+        {"account": -1},
+        {"commitment": bytes(33)},
+        {"rail": 3},
+        {"epoch": 1 << 32},
+        {"exponent": 121},
+        {"price": -1},
+        {"price": 1 << 128},
+        {"height": -1},
+        {"target": bytes(31)},
+    ):
+        with pytest.raises(LocalProtocolError):
+            engine.accept_custom_job(1, 1, 1, **(CUSTOM | bad))
     good = {"account": 1, "commitment": bytes(32), "rail": 0}
     for bad in ({"commitment": bytes(31)}, {"rail": 3}, {"account": -1}):
         with pytest.raises(LocalProtocolError):
@@ -520,6 +568,8 @@ def test_wrong_arguments_are_refused_before_anything_happens():
         lambda: engine.set_exponent(1, 1, 256),
         lambda: engine.refuse_channel(1, 1, "ä"),
         lambda: engine.refuse_channel(1, 1, ""),
+        lambda: engine.refuse_custom_job(1, 1, 1, ""),
+        lambda: engine.refuse_custom_job(1, 1, 1, "a\nb"),
         lambda: engine.close_channel(1, 1, "x" * 256),
         lambda: engine.send_extension(1, 0x8001, 1, channel_msg=False, payload=b""),
         lambda: engine.send_extension(1, 1, 1, channel_msg=False, payload=bytes(1 << 24)),
