@@ -148,6 +148,9 @@ mod tests {
         cache.add(&held);
         assert_eq!(cache.count(), 5);
         cache.add(&[transaction(9)]);
+        // Whoever adds holds what he adds; it goes with the next turn.
+        assert_eq!(cache.count(), 6);
+        cache.add(&[]);
         assert_eq!(cache.count(), 5);
         drop(held);
         cache.add(&[]);
