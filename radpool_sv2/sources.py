@@ -5,11 +5,19 @@ It stands above the sources and above the embedded chain, which know nothing of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2.chain.supervisor import EmbeddedChain
+from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import ConfigError
+from radpool_sv2.keyfile import read_text
+from radpool_sv2.network import NETWORKS
+from radpool_sv2.node.rpc import NodeSettings
+from radpool_sv2.templates.distribution import halving_blocks
 from radpool_sv2.templates.embedded import EmbeddedSource
+from radpool_sv2.templates.getblocktemplate import GetblocktemplateSource
+from radpool_sv2.templates.tdp import TdpSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,10 +25,13 @@ if TYPE_CHECKING:
     from radpool_sv2.config.template import Sources
     from radpool_sv2.templates.source import TemplateSource
 
-__all__ = ["choose_source"]
+__all__ = ["choose_source", "node_settings"]
+
+BESIDE_S: Final = 3_600.0
+"""How often a node whose templates are not used is asked for one."""
 
 
-def choose_source(templates: Sources, directory: Path) -> TemplateSource:  # noqa: ARG001
+def choose_source(templates: Sources, directory: Path) -> TemplateSource:
     """Makes the source that a configuration's section names; nothing runs yet.
 
     Args:
@@ -32,11 +43,64 @@ def choose_source(templates: Sources, directory: Path) -> TemplateSource:  # noq
     """
     if templates.source == "embedded":
         return _embedded(templates)
+    if templates.source == "bitcoind":
+        return _bitcoind(templates, directory, templates.interval_s)
+    if templates.source == "tdp":
+        return _tdp(templates, directory)
     raise ConfigError(
         "this version has no such source",
         key="templates.source",
         value=repr(templates.source),
-        allowed="embedded",
+        allowed="embedded, bitcoind, tdp",
+    )
+
+
+def node_settings(templates: Sources) -> list[NodeSettings]:
+    """Makes of a configuration's section how each node is reached.
+
+    Raises:
+        ConfigError: The file of the password cannot be read.
+    """
+    password = ""
+    if templates.rpc_user:
+        password = read_text(templates.rpc_password_file, "the RPC password", secret=True)
+    count = len(templates.rpc_urls)
+    return [
+        NodeSettings(
+            url=url.rstrip("/"),
+            deadline_s=templates.rpc_deadline_ms / 1000,
+            cookie_file=cookie_file,
+            user=templates.rpc_user,
+            password=password,
+            zmq_url=zmq_url,
+        )
+        for url, cookie_file, zmq_url in zip(
+            templates.rpc_urls,
+            templates.rpc_cookie_files or (None,) * count,
+            templates.zmq_urls or ("",) * count,
+            strict=True,
+        )
+    ]
+
+
+def _bitcoind(templates: Sources, directory: Path, interval_s: float) -> TemplateSource:
+    return GetblocktemplateSource(
+        node_settings(templates),
+        NETWORKS[templates.network],
+        directory=directory,
+        interval_s=interval_s,
+        block_zeros=templates.block_zeros,
+    )
+
+
+def _tdp(templates: Sources, directory: Path) -> TemplateSource:
+    key = templates.tdp_authority_key
+    beside = _bitcoind(templates, directory, BESIDE_S) if templates.rpc_urls else None
+    return TdpSource(
+        Endpoint.parse(templates.tdp_address),
+        AuthorityPublicKey.from_text(key) if key else None,
+        node=beside,
+        halving_blocks=halving_blocks(templates.network),
     )
 
 

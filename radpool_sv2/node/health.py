@@ -18,10 +18,10 @@ from radpool_sv2.node.template import BLOCK_WEIGHT_MAX, SCALE
 
 if TYPE_CHECKING:
     from radpool_sv2.network import Network
-    from radpool_sv2.node.rpc import NodeRpc
+    from radpool_sv2.node.branch import JsonRpc
     from radpool_sv2.node.template import NodeTemplate
 
-__all__ = ["NodeHealth", "clock_problem", "examine_node", "small_block_problem"]
+__all__ = ["NodeHealth", "clock_problem", "examine_node", "signet_problem", "small_block_problem"]
 
 FOREIGN_DEPLOYMENTS: Final = {
     "blake2b": "proof of work by another hash",
@@ -36,6 +36,9 @@ CLOCK_SKEW_S_MAX: Final = 60
 SMALL_BLOCK_WEIGHT: Final = BLOCK_WEIGHT_MAX * 3 // 4
 KNOTS_WEIGHT: Final = 1_200_000
 """What Knots fills by default."""
+
+ANYBODY: Final = "51"
+"""OP_TRUE: the challenge that every block satisfies."""
 
 METHOD_NOT_FOUND: Final = -32601
 PRUNE_BYTES_MIN: Final = 5 << 30
@@ -99,7 +102,7 @@ class NodeHealth:
         return not self.refusal and not self.absence
 
 
-async def examine_node(rpc: NodeRpc, network: Network) -> NodeHealth:
+async def examine_node(rpc: JsonRpc, network: Network) -> NodeHealth:
     """Asks a node how it fares.
 
     Raises:
@@ -124,7 +127,7 @@ async def examine_node(rpc: NodeRpc, network: Network) -> NodeHealth:
     )
 
 
-async def _links(rpc: NodeRpc) -> _Network:
+async def _links(rpc: JsonRpc) -> _Network:
     try:
         return await rpc.call_for(_Network, "getnetworkinfo")
     except RpcRefusedError as error:
@@ -134,7 +137,7 @@ async def _links(rpc: NodeRpc) -> _Network:
         return _Network(connections=1)
 
 
-async def _foreign_deployments(rpc: NodeRpc) -> list[str]:
+async def _foreign_deployments(rpc: JsonRpc) -> list[str]:
     try:
         told = await rpc.call_for(_Deployments, "getdeploymentinfo")
     except RpcRefusedError as error:
@@ -208,7 +211,17 @@ def clock_problem(name: str, template: NodeTemplate, now: int) -> str:
     )
 
 
-async def small_block_problem(rpc: NodeRpc, template: NodeTemplate, version: str) -> str:
+def signet_problem(name: str, template: NodeTemplate) -> str:
+    """Says that a signet takes no blocks of ours, if it does not."""
+    if template.signet_challenge in ("", ANYBODY):
+        return ""
+    return (
+        f"the node {name} is on a signet whose operators sign each block: it takes none of yours. "
+        f"Make a signet of your own with -signetchallenge={ANYBODY}"
+    )
+
+
+async def small_block_problem(rpc: JsonRpc, template: NodeTemplate, version: str) -> str:
     """Says that a node leaves fees behind because it fills small blocks, if it does.
 
     Raises:

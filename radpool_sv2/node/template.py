@@ -1,4 +1,4 @@
-"""Reads the block templates of `getblocktemplate` and puts blocks together from them.
+"""Reads the block templates of `getblocktemplate`.
 
 The node's transactions stand in an order in which each comes after those it spends from, so that
 the last ones can be left out when the coinbase needs more room than the node has left it.
@@ -8,7 +8,6 @@ Source: BIP 22, BIP 23, BIP 34, BIP 141, BIP 145.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,7 @@ from radpool_sv2.errors import NodeError
 from radpool_sv2.units import HASH_LEN, sha256d
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "COINBASE_SEQUENCE",
@@ -28,12 +27,10 @@ __all__ = [
     "CoinbaseRoom",
     "NodeTemplate",
     "RawTemplate",
-    "block_header",
     "merkle_path",
     "push_height",
     "read_template",
     "root_from_path",
-    "serialise_block",
     "target_of_nbits",
 ]
 
@@ -55,7 +52,6 @@ BARE_WEIGHT: Final = 4 * (HEADER_LEN + 9 + 4 + 1 + 36 + 1 + 100 + 4 + 9 + 47 + 4
 
 _COMMITMENT_HEAD: Final = bytes.fromhex("6a24aa21a9ed")
 _WITNESS_RESERVED: Final = bytes(32)
-_HEADER = struct.Struct("<I32s32sIII")
 
 
 class RawTransaction(msgspec.Struct):
@@ -82,6 +78,7 @@ class RawTemplate(msgspec.Struct):
     mintime: int
     rules: list[str] = []
     longpollid: str = ""
+    signet_challenge: str = ""
     weightlimit: int = BLOCK_WEIGHT_MAX
     sigoplimit: int = BLOCK_SIGOP_COST_MAX
 
@@ -137,6 +134,7 @@ class NodeTemplate:
         weight: With the room for the coinbase.
         left_out: How many transactions of the node's had to make room.
         long_poll_id: What the node knows the template by.
+        signet_challenge: The script that a signet's blocks must satisfy, in hex; else empty.
     """
 
     height: int
@@ -150,6 +148,7 @@ class NodeTemplate:
     weight: int
     left_out: int
     long_poll_id: str
+    signet_challenge: str
 
     @cached_property
     def fees_sats(self) -> int:
@@ -171,13 +170,20 @@ class NodeTemplate:
         return bytes(8) + bytes([len(script)]) + script
 
 
-def read_template(raw: RawTemplate, room: CoinbaseRoom, node: str) -> NodeTemplate:
+def read_template(
+    raw: RawTemplate,
+    room: CoinbaseRoom,
+    node: str,
+    known: Mapping[bytes, BlockTransaction] | None = None,
+) -> NodeTemplate:
     """Reads a template; leaves out what does not fit beside the coinbase.
 
     Args:
         raw: The node's answer.
         room: What the coinbase's outputs need.
         node: The node's name, for errors.
+        known: Transactions of an earlier template by witness id: those are taken as they are, so
+            that templates which share most of their transactions share the memory, too.
 
     Raises:
         NodeError: It is no template that a block can be made of, or one of another chain.
@@ -190,7 +196,7 @@ def read_template(raw: RawTemplate, room: CoinbaseRoom, node: str) -> NodeTempla
             node,
         )
     try:
-        transactions = [_transaction(each) for each in raw.transactions]
+        transactions = [_transaction(each, known or {}) for each in raw.transactions]
         nbits = int(raw.bits, 16)
         target_of_nbits(nbits)
         prev_hash = _hash(raw.previousblockhash)
@@ -212,6 +218,7 @@ def read_template(raw: RawTemplate, room: CoinbaseRoom, node: str) -> NodeTempla
         weight=room.weight + sum(each.weight for each in transactions[:fitting]),
         left_out=len(transactions) - fitting,
         long_poll_id=raw.longpollid,
+        signet_challenge=raw.signet_challenge,
     )
 
 
@@ -225,11 +232,15 @@ def _fitting(transactions: Sequence[BlockTransaction], raw: RawTemplate, room: C
     return len(transactions)
 
 
-def _transaction(raw: RawTransaction) -> BlockTransaction:
+def _transaction(raw: RawTransaction, known: Mapping[bytes, BlockTransaction]) -> BlockTransaction:
+    wtxid = _hash(raw.hash)
+    seen = known.get(wtxid)
+    if seen is not None:
+        return seen
     data = bytes.fromhex(raw.data)
     # Nodes before segregated witness gave no weight; four times the bytes is never too little.
     weight = raw.weight or SCALE * len(data)
-    return BlockTransaction(data, _hash(raw.txid), _hash(raw.hash), raw.fee, raw.sigops, weight)
+    return BlockTransaction(data, _hash(raw.txid), wtxid, raw.fee, raw.sigops, weight)
 
 
 def _hash(shown: str) -> bytes:
@@ -279,17 +290,3 @@ def push_height(height: int) -> bytes:
     # One bit more than the number needs: the highest bit of script numbers is the sign.
     number = height.to_bytes((height.bit_length() + 8) // 8, "little")
     return bytes([len(number)]) + number
-
-
-def block_header(  # noqa: PLR0913, PLR0917 - the fields of a header, in its order
-    version: int, prev_hash: bytes, root: bytes, time: int, nbits: int, nonce: int
-) -> bytes:
-    """Serialises a block's header."""
-    return _HEADER.pack(version, prev_hash, root, time, nbits, nonce)
-
-
-def serialise_block(header: bytes, coinbase_tx: bytes, transactions: Sequence[bytes]) -> bytes:
-    """Serialises a block from its parts, the transactions with their witnesses."""
-    count = 1 + len(transactions)
-    size = bytes([count]) if count < 0xFD else b"\xfd" + count.to_bytes(2, "little")
-    return b"".join((header, size, coinbase_tx, *transactions))

@@ -47,11 +47,15 @@ HELLO: Final = bytes([_COMMAND, len(_READY)]) + _READY + bytes([0, len(_SUBSCRIB
 
 
 class ZmtpReader:
-    """Takes a publisher's bytes apart into messages, each a list of frames."""
+    """Takes a publisher's bytes apart into messages, each a list of frames.
+
+    Attributes:
+        has_greeted: Whether the publisher's greeting is whole.
+    """
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._greeted = False
+        self.has_greeted = False
         self._frames: list[bytes] = []
 
     def feed(self, data: bytes) -> list[list[bytes]]:
@@ -61,7 +65,7 @@ class ZmtpReader:
             RemoteProtocolError: This is no ZeroMQ publisher, or a message is too long.
         """
         self._data += data
-        if not self._greeted and not self._greet():
+        if not self.has_greeted and not self._greet():
             return []
         messages = []
         while (frame := self._take_frame()) is not None:
@@ -85,7 +89,7 @@ class ZmtpReader:
         if head[10] < 3 or head[12:32].rstrip(b"\0") != b"NULL":
             raise RemoteProtocolError("this speaks another ZeroMQ than version 3 without a key")
         del self._data[:_GREETING_LEN]
-        self._greeted = True
+        self.has_greeted = True
         return True
 
     def _take_frame(self) -> tuple[int, bytes] | None:
@@ -126,11 +130,16 @@ async def follow_blocks(url: str, told: Callable[[bytes], None]) -> Never:
     async with stream:
         reader = ZmtpReader()
         try:
-            await stream.send_all(GREETING + HELLO)
+            await stream.send_all(GREETING)
+            is_subscribed = False
             while data := await stream.receive_some(_READ_LEN):
                 for message in reader.feed(data):
                     if message[0] == HASHBLOCK:
                         told(_hash(message))
+                # libzmq closes on who sends more than a greeting before it has sent its own.
+                if reader.has_greeted and not is_subscribed:
+                    is_subscribed = True
+                    await stream.send_all(HELLO)
         except (trio.BrokenResourceError, RemoteProtocolError) as error:
             raise NodeError(f"{url} does not tell of blocks: {error}", url) from error
     raise NodeError(f"{url} closed the connection", url)
