@@ -16,6 +16,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from radpool_sv2.wire.encoding import Reader
 from radpool_sv2.wire.frame import Frame
 from radpool_sv2.wire.message.mining import (
@@ -92,6 +94,7 @@ class Carried:
         self.carrier = carrier
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._news = CarrierNews()
+        self._cleared = trio.Event()
         self._is_open = False
         self._lot = 0
         self._lapsed = False
@@ -117,6 +120,7 @@ class Carried:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._descriptor)
         news, self._news = self._news, CarrierNews(self._news.session)
+        self._cleared.set()
         return news
 
     def give(self, session: int, lot: int, attachments: Sequence[tuple[int, bytes]]) -> bool:
@@ -172,10 +176,11 @@ class Carried:
         self._news.ended = reason
         self._ring()
 
-    @property
-    def is_cleared(self) -> bool:
-        """Whether the end of the last session was taken note of, so that another may begin."""
-        return self._news.ended is None
+    async def wait_cleared(self) -> None:
+        """Waits until the end of the last session was taken note of, so that another may begin."""
+        while self._news.ended is not None:
+            self._cleared = trio.Event()
+            await self._cleared.wait()
 
     @property
     def is_overfull(self) -> bool:

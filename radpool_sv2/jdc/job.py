@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.units import target_of
+from radpool_sv2.wire.message.job_declaration import (
+    DeclareMiningJob,
+    ProvideMissingTransactions,
+    ProvideMissingTransactionsSuccess,
+)
 from radpool_sv2.wire.message.mining import SubmitSharesExtended
 
 if TYPE_CHECKING:
@@ -15,6 +21,8 @@ if TYPE_CHECKING:
     from radpool_sv2.jdc.work import OwnTemplate
 
 __all__ = ["FoundShare", "Job", "JobState"]
+
+REQUEST_MASK = 0xFFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,7 @@ class Job:
         number: The client's number of it: of the template in the engine, of the request upstream.
         own: The template.
         coinbase: The coinbase.
+        token: The token that it became a custom job by.
         pad: What the channel's extranonce has before the part that the engine fills.
         state: How far it is; an own block has no pool and is accepted from the start.
         job_id: The pool's number, once it is accepted.
@@ -75,6 +84,7 @@ class Job:
     own: OwnTemplate
     coinbase: Coinbase
     pad: bytes = b""
+    token: bytes = b""
     state: JobState = JobState.ACCEPTED
     job_id: int = 0
     judged: bool = False
@@ -97,6 +107,42 @@ class Job:
             version=share.version,
             extranonce=self.pad + share.extranonce,
         )
+
+    def declaration(self, token: bytes) -> DeclareMiningJob:
+        """Makes the message that shows its template."""
+        return DeclareMiningJob(
+            request_id=self.request,
+            mining_job_token=token,
+            version=self.own.template.version,
+            coinbase_tx_prefix=self.coinbase.prefix(),
+            coinbase_tx_suffix=self.coinbase.suffix(),
+            wtxid_list=self.own.wtxids,
+            excess_data=b"",
+        )
+
+    def provide(self, asked: ProvideMissingTransactions) -> ProvideMissingTransactionsSuccess:
+        """Makes the message with transactions that a pool lacks.
+
+        Raises:
+            RemoteProtocolError: It asks for one that is not there, or twice for one.
+        """
+        transactions, positions = self.own.transactions, asked.unknown_tx_position_list
+        if any(at >= len(transactions) for at in positions):
+            raise RemoteProtocolError(
+                f"the declarator asked for transaction {max(positions)} of a job that has "
+                f"{len(transactions)}"
+            )
+        if len(set(positions)) != len(positions):
+            raise RemoteProtocolError("the declarator asked for a transaction twice")
+        return ProvideMissingTransactionsSuccess(
+            request_id=asked.request_id,
+            transaction_list=tuple(transactions[at] for at in positions),
+        )
+
+    @property
+    def request(self) -> int:
+        """Its number in requests to a pool."""
+        return self.number & REQUEST_MASK
 
     @property
     def target(self) -> int | None:

@@ -37,6 +37,9 @@ class Totals:
         lost: Went out, and the connection ended before an answer.
         given_up: Never went out: their job was refused or superseded, or too many waited.
         mismatches: Answers that do not fit what went out.
+        jobs_declared: Jobs that the pool was given.
+        jobs_accepted: Those of them that it pays for.
+        jobs_refused: Those of them that it refused.
     """
 
     submitted: int = 0
@@ -46,6 +49,9 @@ class Totals:
     lost: int = 0
     given_up: int = 0
     mismatches: int = 0
+    jobs_declared: int = 0
+    jobs_accepted: int = 0
+    jobs_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

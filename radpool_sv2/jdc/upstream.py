@@ -43,11 +43,9 @@ from radpool_sv2.wire.message.job_declaration import (
     JOB_DECLARATION,
     AllocateMiningJobToken,
     AllocateMiningJobTokenSuccess,
-    DeclareMiningJob,
     DeclareMiningJobError,
     DeclareMiningJobSuccess,
     ProvideMissingTransactions,
-    ProvideMissingTransactionsSuccess,
     PushSolution,
 )
 from radpool_sv2.wire.message.mining import (
@@ -77,6 +75,7 @@ __all__ = [
     "Constrain",
     "Effect",
     "Fails",
+    "Hidden",
     "Phase",
     "Publish",
     "ToDeclarator",
@@ -143,6 +142,13 @@ class Constrain:
 
 
 @dataclass(frozen=True, slots=True)
+class Hidden:
+    """Says that a job was accepted whose transactions the pool has not seen."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
 class Works:
     """Says that the pool has accepted a job: it can be used."""
 
@@ -160,7 +166,7 @@ class Fails:
     elsewhere: tuple[str, int] | None = None
 
 
-Effect: TypeAlias = ToPool | ToDeclarator | Publish | Constrain | Works | Fails
+Effect: TypeAlias = ToPool | ToDeclarator | Publish | Constrain | Hidden | Works | Fails
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,9 +254,23 @@ class Upstream:
         return self._latest
 
     @property
+    def is_failed(self) -> bool:
+        """Whether it is of no use any more."""
+        return self.phase is Phase.FAILED
+
+    @property
+    def declares(self) -> bool:
+        """Whether whole templates are declared."""
+        return self._settings.full_template
+
+    @property
     def accepted_job(self) -> Job | None:
         """The latest job that the pool has accepted."""
         return self._accepted
+
+    def knows(self, job: Job) -> bool:
+        """Tells whether shares of a job are of use."""
+        return not self.is_failed and job.state is not JobState.REFUSED and job.number in self._jobs
 
     def target_of(self, job: Job) -> int:
         """Returns what the hash of a share must not exceed to be sent to the pool."""
@@ -291,7 +311,8 @@ class Upstream:
     def submit(self, share: FoundShare, now_s: float) -> None:
         """Takes a share of one of this pool's jobs; what does not meet the target stays here."""
         job = self._jobs.get(share.number)
-        if self._channel is None or job is None or job.state is JobState.REFUSED:
+        is_void = job is None or job.state is JobState.REFUSED or self.is_failed
+        if job is None or is_void or self._channel is None:
             self.submissions.totals.given_up += 1
         elif not share.meets(self.target_of(job)):
             pass  # it was for this client only
@@ -424,8 +445,9 @@ class Upstream:
             coinbase = Coinbase(own.template, token.outputs, head, whole)
         except LocalProtocolError as error:
             return self.fail(f"no block can have its extranonce: {error}")
-        job = Job(self._numbers(), own, coinbase, pad, JobState.DECLARED)
+        job = Job(self._numbers(), own, coinbase, pad, state=JobState.DECLARED)
         self._remember(job)
+        self.submissions.totals.jobs_declared += 1
         self._plan_s = now_s + self._settings.interval_s
         if self._in_use:
             self._effects.append(Publish(job))
@@ -449,25 +471,16 @@ class Upstream:
 
     def _declare(self, job: Job, token: Token, now_s: float) -> None:
         self._under_way = (job, now_s + self._settings.declare_deadline_s)
-        declaration = DeclareMiningJob(
-            request_id=job.number & 0xFFFF_FFFF,
-            mining_job_token=token.token,
-            version=job.own.template.version,
-            coinbase_tx_prefix=job.coinbase.prefix(),
-            coinbase_tx_suffix=job.coinbase.suffix(),
-            wtxid_list=job.own.wtxids,
-            excess_data=b"",
-        )
-        self._effects.append(ToDeclarator(declaration))
+        self._effects.append(ToDeclarator(job.declaration(token.token)))
 
     def _set_custom(self, job: Job, token: bytes, now_s: float) -> None:
         channel, template, tip = self._channel, job.own.template, job.own.tip
         assert channel is not None, "a job is made of a channel"
-        job.state = JobState.OFFERED
+        job.state, job.token = JobState.OFFERED, token
         self._under_way = (job, now_s + self._settings.custom_job_deadline_s)
         custom_job = SetCustomMiningJob(
             channel_id=channel.number,
-            request_id=job.number & 0xFFFF_FFFF,
+            request_id=job.request,
             token=token,
             version=template.version,
             prev_hash=tip.prev_hash,
@@ -487,11 +500,12 @@ class Upstream:
         if self._under_way is None:
             return None
         job, _ = self._under_way
-        is_it = job.number & 0xFFFF_FFFF == request and job.state is state
+        is_it = job.request == request and job.state is state
         return job if is_it else None
 
     def _refuse(self, job: Job, reason: str, now_s: float) -> None:
         self._drop(job)
+        self.submissions.totals.jobs_refused += 1
         self.refusal = reason
         self._refusals += 1
         if self._refusals >= self._settings.refusals_max:
@@ -563,19 +577,11 @@ class Upstream:
         if job is None:
             return
         job.asked_for += 1
-        transactions, positions = job.own.transactions, message.unknown_tx_position_list
-        if job.asked_for > MISSING_MAX or any(at >= len(transactions) for at in positions):
+        if job.asked_for > MISSING_MAX:
             raise RemoteProtocolError(
-                f"the declarator asked for {len(positions)} transactions of a job that has "
-                f"{len(transactions)}, the time number {job.asked_for}"
+                f"the declarator asked {job.asked_for} times for transactions of one job"
             )
-        if len(set(positions)) != len(positions):
-            raise RemoteProtocolError("the declarator asked for a transaction twice")
-        answer = ProvideMissingTransactionsSuccess(
-            request_id=message.request_id,
-            transaction_list=tuple(transactions[at] for at in positions),
-        )
-        self._effects.append(ToDeclarator(answer))
+        self._effects.append(ToDeclarator(job.provide(message)))
 
     def _hear_reconnect(self, message: Message | None) -> None:
         assert isinstance(message, Reconnect)
@@ -652,6 +658,9 @@ class Upstream:
         if job is None:
             return
         job.state, job.job_id = JobState.ACCEPTED, message.job_id
+        self.submissions.totals.jobs_accepted += 1
+        if not self._settings.full_template:
+            self._effects.append(Hidden(job))
         self._under_way, self._accepted = None, job
         self._refusals = 0
         waiting, job.cached = job.cached, deque()

@@ -10,18 +10,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from radpool_sv2.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from radpool_sv2._native.miner import Carrier, Miner
+    from radpool_sv2._native.miner import Carrier
 
-__all__ = ["ENTRY_POINT_GROUP", "MinerSide", "SideFactory", "SideOptions", "find_side"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "CarriedMiner",
+    "DeclarerSide",
+    "MinerNews",
+    "MinerSide",
+    "SideFactory",
+    "SideOptions",
+    "find_side",
+]
 
 ENTRY_POINT_GROUP = "radpool_sv2.miner_extensions"
 
@@ -45,6 +54,61 @@ class SideOptions:
     mint_url: str | None
 
 
+class MinerNews(Protocol):
+    """Is what has happened in one session; see `radpool_sv2._native.miner.News`."""
+
+    @property
+    def session(self) -> int:
+        """The connection's number, counted from 1."""
+
+    @property
+    def opened(self) -> tuple[int, bytes] | None:
+        """The channel and what the extension said with it, when it was opened."""
+
+    @property
+    def submitted(self) -> list[tuple[int, int | None, int, bytes]]:
+        """Shares that were sent: sequence number, exponent, attachment, hash."""
+
+    @property
+    def refused(self) -> list[tuple[int, str, bool]]:
+        """Refused shares: sequence number, code, whether it goes out again."""
+
+    @property
+    def frames(self) -> list[tuple[int, bool, bytes]]:
+        """The extension's frames: type, channel bit, payload."""
+
+    @property
+    def withdrawn(self) -> list[int]:
+        """Attachments that were given and will not be used."""
+
+    @property
+    def dropped(self) -> int:
+        """Shares that were given up unsent."""
+
+    @property
+    def ended(self) -> str | None:
+        """Why the session is over, when it is."""
+
+
+class CarriedMiner(Protocol):
+    """Is whoever sends shares with attachments: the native miner, or a client of a declarator.
+
+    `radpool_sv2._native.miner.Miner` tells what the methods do.
+    """
+
+    def event_fd(self) -> int:
+        """Returns a descriptor that is readable while there are news."""
+
+    def take(self) -> MinerNews:
+        """Takes the news."""
+
+    def give(self, session: int, lot: int, attachments: Sequence[tuple[int, bytes]]) -> bool:
+        """Gives attachments for the shares of a session."""
+
+    def send(self, session: int, msg_type: int, *, channel_msg: bool, payload: bytes) -> bool:
+        """Sends a frame of the extension."""
+
+
 class MinerSide(Protocol):
     """Is one side of a conversation whose other side is the pool's extension.
 
@@ -58,14 +122,14 @@ class MinerSide(Protocol):
     def carrier(self) -> Carrier:
         """How the miner is to speak the extension."""
 
-    async def run(self, machine: Miner) -> None:
+    async def run(self, machine: CarriedMiner) -> None:
         """Serves a miner that was started, until it is cancelled.
 
         Raises:
             RemoteProtocolError: The pool did what ends all trust in it.
         """
 
-    async def finish(self, machine: Miner) -> None:
+    async def finish(self, machine: CarriedMiner) -> None:
         """Takes in what came last, once the miner has stopped."""
 
     def events(self) -> list[tuple[int, str]]:
@@ -76,6 +140,18 @@ class MinerSide(Protocol):
 
     def rows(self) -> list[tuple[str, str]]:
         """Returns the figures for people: a name and a text each."""
+
+
+@runtime_checkable
+class DeclarerSide(MinerSide, Protocol):
+    """Is a side whose shares may be those of declared jobs."""
+
+    def declarer(self, tail: bytes) -> str:
+        """Says whom a job declarator is to pay.
+
+        Args:
+            tail: What the extension said with the channel.
+        """
 
 
 SideFactory: TypeAlias = "Callable[[SideOptions], AbstractAsyncContextManager[MinerSide]]"

@@ -152,7 +152,7 @@ def test_transactions_of_one_job_are_sent_a_few_times_at_most():
     [declared] = [each for each in peer.told if isinstance(each, jd.DeclareMiningJob)]
     for _ in range(4):
         peer.declarator(jd.ProvideMissingTransactions(declared.request_id, (0,)))
-    with pytest.raises(RemoteProtocolError, match="time number 5"):
+    with pytest.raises(RemoteProtocolError, match="asked 5 times"):
         peer.declarator(jd.ProvideMissingTransactions(declared.request_id, (0,)))
 
 

@@ -60,8 +60,7 @@ from radpool_sv2_extensions.ecash.witness import UnreachableError, Witness
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from radpool_sv2._native.miner import Miner, News
-    from radpool_sv2.miner.side import SideOptions
+    from radpool_sv2.miner.side import CarriedMiner, MinerNews, SideOptions
     from radpool_sv2_extensions.ecash.message import Receipt
 
 __all__ = ["EcashMiner", "open_side"]
@@ -181,7 +180,11 @@ class EcashMiner:
             lapsing_codes=LAPSING,
         )
 
-    async def run(self, machine: Miner) -> None:
+    def declarer(self, tail: bytes) -> str:
+        """Says whom a job declarator is to pay: the ecash of the policy that was granted."""
+        return f"ecash:{Policy(TermsGranted.decode(tail).policy).word}"
+
+    async def run(self, machine: CarriedMiner) -> None:
         """Serves a miner that was started, until it is cancelled.
 
         Raises:
@@ -200,7 +203,7 @@ class EcashMiner:
             if self._session is not None:
                 self._start_lot(machine, self._session)
 
-    async def finish(self, machine: Miner) -> None:
+    async def finish(self, machine: CarriedMiner) -> None:
         """Takes in what came last, once the miner has stopped."""
         await self.handle(machine, machine.take())
         if self.claims.lost:
@@ -223,7 +226,7 @@ class EcashMiner:
 
     # News
 
-    async def handle(self, machine: Miner, news: News) -> None:
+    async def handle(self, machine: CarriedMiner, news: MinerNews) -> None:
         """Takes in what the native miner tells, and gives it what it may have."""
         now_s = trio.current_time()
         if news.opened is not None:
@@ -247,7 +250,7 @@ class EcashMiner:
             self.claims.end()
         await self._go_on(machine, now_s)
 
-    async def _take(self, machine: Miner, message: Message, now_s: float) -> None:
+    async def _take(self, machine: CarriedMiner, message: Message, now_s: float) -> None:
         match message:
             case EcashKeysetAnnounce():
                 await self._hear_announcement(machine, message)
@@ -264,7 +267,7 @@ class EcashMiner:
 
     # Terms and keysets
 
-    async def _open(self, machine: Miner, number: int, channel: int, tail: bytes) -> None:
+    async def _open(self, machine: CarriedMiner, number: int, channel: int, tail: bytes) -> None:
         terms = TermsGranted.decode(tail)
         if not self._policies >> terms.policy & 1 or terms.sign_mode != self._sign_mode:
             raise RemoteProtocolError(
@@ -286,7 +289,7 @@ class EcashMiner:
         if announced is not None:
             await self._adopt(machine, self._session, announced)
 
-    async def _hear_announcement(self, machine: Miner, message: EcashKeysetAnnounce) -> None:
+    async def _hear_announcement(self, machine: CarriedMiner, message: EcashKeysetAnnounce) -> None:
         payload = message.encode()
         session = self._session
         if session is None:
@@ -304,7 +307,7 @@ class EcashMiner:
                 f"and it does not supersede {wanted.hex()}"
             )
 
-    async def _adopt(self, machine: Miner, session: _Session, payload: bytes) -> None:
+    async def _adopt(self, machine: CarriedMiner, session: _Session, payload: bytes) -> None:
         """Checks a keyset and uses it from now on."""
         found = Announcement.read(payload, self._mint)
         current = session.keyset
@@ -385,11 +388,11 @@ class EcashMiner:
 
     # Claims
 
-    def _start_lot(self, machine: Miner, session: _Session) -> None:
+    def _start_lot(self, machine: CarriedMiner, session: _Session) -> None:
         session.lot += 1
         machine.give(session.number, session.lot, [])
 
-    async def _go_on(self, machine: Miner, now_s: float) -> None:
+    async def _go_on(self, machine: CarriedMiner, now_s: float) -> None:
         session = self._session
         if session is None:
             return
@@ -412,7 +415,7 @@ class EcashMiner:
             self._stock.put_back(number for number, _ in attachments)
 
     async def _refuse(
-        self, machine: Miner, sequence: int, code: str, *, again: bool, now_s: float
+        self, machine: CarriedMiner, sequence: int, code: str, *, again: bool, now_s: float
     ) -> None:
         stands = code in RENEWING or code in LAPSING
         claim = self.claims.refuse(
@@ -533,7 +536,7 @@ class EcashMiner:
                 self.claims.forget(claim)
         session.fetching.put_off(now_s, float(message.retry_after_s))
 
-    def _send(self, machine: Miner, session: _Session, message: Message) -> bool:
+    def _send(self, machine: CarriedMiner, session: _Session, message: Message) -> bool:
         return machine.send(
             session.number,
             message.msg_type,

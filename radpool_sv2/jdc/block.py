@@ -1,0 +1,150 @@
+"""Sees blocks through that were found on own templates: to disk, to the own node, to the pool.
+
+A block is on disk before anything else, whole, so that no restart of anything loses it; a file that
+is there at the start goes to the node again. It is taken away when the node has it, or will never
+take it; the last few of these are kept beside.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from radpool_sv2.errors import NodeError, RadpoolError
+from radpool_sv2.pool.block import shown
+from radpool_sv2.templates.source import SubmitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from radpool_sv2.templates.source import SubmitResult, TemplateSource
+
+__all__ = ["BlockDesk"]
+
+log = structlog.get_logger(__name__)
+
+RETRY_S: Final = 1.0
+WAITING_MAX: Final = 256
+"""Blocks are rare where they cost work."""
+
+KEPT_MAX: Final = 16
+"""Blocks that the node has; some MiB each."""
+
+PENDING: Final = "found"
+DONE: Final = "submitted"
+
+
+class BlockDesk:
+    """Is where blocks are seen through. `found` takes them; `run` does the rest.
+
+    Args:
+        source: The own node.
+        directory: Where blocks are kept.
+        note: Takes what people want to know.
+
+    Attributes:
+        found_count: Blocks that were found since the start.
+        accepted_count: Those of them that the node took.
+    """
+
+    def __init__(
+        self, source: TemplateSource, directory: Path, note: Callable[[str], None]
+    ) -> None:
+        self._source = source
+        self._pending = directory / PENDING
+        self._done = directory / DONE
+        self._note = note
+        self._send, self._receive = trio.open_memory_channel[tuple[bytes, bytes]](WAITING_MAX)
+        self.found_count = 0
+        self.accepted_count = 0
+
+    def found(self, block_hash: bytes, block: bytes) -> None:
+        """Takes a block, whole."""
+        self.found_count += 1
+        try:
+            self._send.send_nowait((block_hash, block))
+        except trio.WouldBlock:
+            log.error("too many blocks wait for the disk", hash=shown(block_hash))  # noqa: TRY400
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Sees to the blocks of an earlier run and to all that follow, until cancelled."""
+        await trio.to_thread.run_sync(self._prepare)
+        async with trio.open_nursery() as nursery:
+            for file in sorted(self._pending.glob("*.block")):
+                log.warning("a block of an earlier run goes to the node again", file=file.name)
+                nursery.start_soon(self._submit, file)
+            task_status.started()
+            async for block_hash, block in self._receive:
+                nursery.start_soon(self._see_through, block_hash, block)
+
+    async def _see_through(self, block_hash: bytes, block: bytes) -> None:
+        file = self._pending / f"{shown(block_hash)}.block"
+        try:
+            await trio.to_thread.run_sync(_write, file, block)
+        except OSError as error:
+            log.error(  # noqa: TRY400 - the message tells the cause
+                "a block cannot be written to disk; it goes to the node all the same",
+                file=str(file),
+                reason=str(error),
+            )
+            await self._give(block, shown(block_hash))
+            return
+        await self._submit(file)
+
+    async def _submit(self, file: Path) -> None:
+        block = await trio.to_thread.run_sync(file.read_bytes)
+        await self._give(block, file.stem)
+        await trio.to_thread.run_sync(self._put_away, file)
+
+    async def _give(self, block: bytes, name: str) -> None:
+        """Gives a block to the node until it has an opinion of it."""
+        while True:
+            try:
+                result = await self._source.submit_block(block)
+            except NodeError as error:
+                log.warning("a block waits for the node", hash=name, reason=str(error))
+                await trio.sleep(RETRY_S)
+            except RadpoolError as error:
+                log.error("the node cannot take a block", hash=name, reason=str(error))  # noqa: TRY400
+                self._note(f"block {name} was not taken: {error}")
+                return None
+            else:
+                return self._tell(result, name)
+
+    def _tell(self, result: SubmitResult, name: str) -> None:
+        if result.status is SubmitStatus.REJECTED:
+            log.error("the node rejected a block", hash=name, reason=result.reason)
+            self._note(f"the node rejected block {name}: {result.reason}")
+            return
+        self.accepted_count += 1
+        log.info("the node accepted a block", hash=name, on_active_chain=result.active)
+        self._note(f"block {name} is on the node's chain")
+
+    def _prepare(self) -> None:
+        for each in (self._pending, self._done):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _put_away(self, file: Path) -> None:
+        file.replace(self._done / file.name)
+        kept = sorted(self._done.glob("*.block"), key=lambda each: each.stat().st_mtime_ns)
+        for old in kept[:-KEPT_MAX]:
+            old.unlink(missing_ok=True)
+
+
+def _write(file: Path, block: bytes) -> None:
+    """Writes a block durably, all of it or nothing."""
+    draft = file.with_suffix(".draft")
+    with draft.open("wb") as stream:
+        stream.write(block)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(file)
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

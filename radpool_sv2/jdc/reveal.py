@@ -1,0 +1,140 @@
+"""Shows a pool the templates that it has not seen, when lot falls on them.
+
+In coinbase-only mode a pool sees no transactions. It may ask afterwards for some of the templates:
+the hash of the next block and the job's token say which, so nobody chooses and both sides compute
+the same. Such a template is declared late, with the job's token, on a connection of whole
+templates. A pool that does not play this game refuses the token, and nothing is lost by it.
+
+Bounds: JOBS_MAX templates are kept, and a revelation is tried for as long as the pool waits.
+
+Source: `spec/10-job-declaration.md`, "Challenges".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from radpool_sv2.declarator.challenge import is_challenged
+from radpool_sv2.errors import RemoteProtocolError
+from radpool_sv2.wire.message.base import decode
+from radpool_sv2.wire.message.connection import Protocol as Purpose
+from radpool_sv2.wire.message.job_declaration import (
+    DECLARE_TX_DATA,
+    JOB_DECLARATION,
+    DeclareMiningJobError,
+    DeclareMiningJobSuccess,
+    ProvideMissingTransactions,
+)
+from radpool_sv2.wire.setup import set_up
+from radpool_sv2.wire.stream import Sv2Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from radpool_sv2.jdc.job import Job
+    from radpool_sv2.jdc.link import PoolPlace
+
+__all__ = ["RevealDesk"]
+
+log = structlog.get_logger(__name__)
+
+JOBS_MAX: Final = 64
+"""Templates on one tip: one every 15 s for a quarter of an hour; transactions are shared."""
+
+PATIENCE_S: Final = 540.0
+"""A pool waits for ten slots of a minute; less one that clocks may differ by."""
+
+CONNECT_S: Final = 10.0
+ANSWER_S: Final = 30.0
+RETRY_S: Final = 10.0
+QUEUE_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    place: PoolPlace
+    job: Job
+
+
+class RevealDesk:
+    """Keeps hidden templates and reveals those that must be; `run` does that."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._hidden: deque[_Hidden] = deque(maxlen=JOBS_MAX)
+        self._send, self._receive = trio.open_memory_channel[_Hidden](QUEUE_MAX)
+        self.revealed = 0
+
+    def keep(self, place: PoolPlace, job: Job) -> None:
+        """Keeps a template that a pool has accepted unseen."""
+        self._hidden.append(_Hidden(place, job))
+
+    def tip_changed(self, block_hash: bytes, replaced: bytes) -> int:
+        """Draws lots over the templates on the last tip; returns how many must be shown.
+
+        Args:
+            block_hash: The block that has followed, 32 bytes, internal order.
+            replaced: The block that it builds on.
+        """
+        due = [each for each in self._hidden if each.job.prev_hash == replaced]
+        for each in due:
+            self._hidden.remove(each)
+        drawn = [each for each in due if is_challenged(block_hash, each.job.token)]
+        for each in drawn:
+            try:
+                self._send.send_nowait(each)
+            except trio.WouldBlock:
+                log.warning("a template cannot be revealed: too many are", pool=each.place.name)
+        return len(drawn)
+
+    async def run(self) -> None:
+        """Reveals one template after the other, until cancelled."""
+        async for each in self._receive:
+            with trio.move_on_after(PATIENCE_S) as scope:
+                await self._reveal(each)
+            if scope.cancelled_caught:
+                self._note(f"{each.place.name} could not be shown a template that it may ask for")
+
+    async def _reveal(self, hidden: _Hidden) -> None:
+        while True:
+            try:
+                answer = await self._declare(hidden)
+            except (RemoteProtocolError, trio.TooSlowError) as error:
+                log.warning(
+                    "a template cannot be revealed yet",
+                    pool=hidden.place.name,
+                    reason=str(error) or f"no answer within {ANSWER_S:g} s",
+                )
+                await trio.sleep(RETRY_S)
+            else:
+                self.revealed += isinstance(answer, DeclareMiningJobSuccess)
+                if isinstance(answer, DeclareMiningJobError):
+                    self._note(
+                        f"{hidden.place.name} refused a template that it was shown late: "
+                        f"{answer.error_code}"
+                    )
+                return
+
+    @staticmethod
+    async def _declare(hidden: _Hidden) -> DeclareMiningJobSuccess | DeclareMiningJobError:
+        place, job = hidden.place, hidden.job
+        stream = await Sv2Stream.connect(place.declarator, place.declarator_key, CONNECT_S)
+        try:
+            await set_up(
+                stream, Purpose.JOB_DECLARATION, flags=DECLARE_TX_DATA, endpoint=place.declarator
+            )
+            with trio.fail_after(ANSWER_S):
+                await stream.send(job.declaration(job.token))
+                while True:
+                    message = decode(await stream.receive(), JOB_DECLARATION)
+                    if isinstance(message, (DeclareMiningJobSuccess, DeclareMiningJobError)):
+                        return message
+                    if isinstance(message, ProvideMissingTransactions):
+                        await stream.send(job.provide(message))
+        finally:
+            await trio.aclose_forcefully(stream)
