@@ -5,6 +5,8 @@ It stands above the sources and above the embedded chain, which know nothing of 
 
 from __future__ import annotations
 
+import os
+import pwd
 from typing import TYPE_CHECKING, Final
 
 from radpool_sv2._native.keys import AuthorityPublicKey
@@ -13,7 +15,8 @@ from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.keyfile import read_text
 from radpool_sv2.network import NETWORKS
-from radpool_sv2.node.rpc import NodeSettings
+from radpool_sv2.node.rpc import NodeRpc, NodeSettings
+from radpool_sv2.templates.core_ipc import CoreIpcSource
 from radpool_sv2.templates.distribution import halving_blocks
 from radpool_sv2.templates.embedded import EmbeddedSource
 from radpool_sv2.templates.getblocktemplate import GetblocktemplateSource
@@ -47,12 +50,8 @@ def choose_source(templates: Sources, directory: Path) -> TemplateSource:
         return _bitcoind(templates, directory, templates.interval_s)
     if templates.source == "tdp":
         return _tdp(templates, directory)
-    raise ConfigError(
-        "this version has no such source",
-        key="templates.source",
-        value=repr(templates.source),
-        allowed="embedded, bitcoind, tdp",
-    )
+    assert templates.source == "core_ipc"
+    return _core_ipc(templates, directory)
 
 
 def node_settings(templates: Sources) -> list[NodeSettings]:
@@ -102,6 +101,36 @@ def _tdp(templates: Sources, directory: Path) -> TemplateSource:
         node=beside,
         halving_blocks=halving_blocks(templates.network),
     )
+
+
+def _core_ipc(templates: Sources, directory: Path) -> TemplateSource:
+    """Makes the source in front of Bitcoin Core's socket."""
+    nodes = node_settings(templates)
+    return CoreIpcSource(
+        templates.ipc_socket,
+        NETWORKS[templates.network],
+        trusted_uids=_trusted_uids(templates.ipc_user),
+        directory=directory,
+        interval_s=templates.interval_s,
+        rpc=NodeRpc(nodes[0]) if nodes else None,
+        block_zeros=templates.block_zeros,
+    )
+
+
+def _trusted_uids(user: str) -> list[int]:
+    """Returns the system users that may run the node: root, ourselves, and who was named."""
+    trusted = {0, os.getuid()}
+    if user:
+        try:
+            trusted.add(pwd.getpwnam(user).pw_uid)
+        except KeyError:
+            raise ConfigError(
+                "this machine has no such user",
+                key="templates.ipc_user",
+                value=repr(user),
+                allowed="the user that runs the node behind templates.ipc_socket",
+            ) from None
+    return sorted(trusted)
 
 
 def _embedded(templates: Sources) -> TemplateSource:
