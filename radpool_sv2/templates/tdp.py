@@ -138,14 +138,13 @@ class TdpSource:
         self._room = CoinbaseOutputConstraints(OUTPUT_SIZE, OUTPUT_SIGOPS)
         self._room_changed = trio.Event()
         self._link: ProviderLink | None = None
-        self._linked = trio.Event()
         self._connection = 0
         self._futures: OrderedDict[int, Template] = OrderedDict()
         self._tip: Tip | None = None
         self._known: OrderedDict[int, _Known] = OrderedDict()
         self._kept: OrderedDict[int, TemplateTransactions] = OrderedDict()
         self._tips: list[tuple[int, bytes]] = []
-        self._tip_changed = trio.Event()
+        self._changed = trio.Event()
         self._problem = f"the template provider at {endpoint} has not answered yet"
 
     async def run(
@@ -170,6 +169,7 @@ class TdpSource:
             if not started:
                 started = True
                 task_status.started()
+            self._problem = ""
             await updates.send(update)
             await self._tell_tip(update, chain_events)
 
@@ -208,15 +208,20 @@ class TdpSource:
         while True:
             link = self._link
             if link is None:
-                await self._linked.wait()
+                await self._changed.wait()
                 continue
             try:
                 await link.submit(message)
-                break
             except ConnectionEnded:
                 # Whoever reads the connection notices as well, and lets go of it.
                 await trio.sleep(PAUSE_MIN_S)
-        return await self._fate(solution.hash)
+                continue
+            with trio.move_on_after(TAKEN_S):
+                if await self._is_taken(solution.hash, link):
+                    return SubmitResult(SubmitStatus.ACCEPTED, active=True)
+                # The connection has ended, perhaps before the block was through.
+                continue
+            return await self._fate(solution.hash)
 
     def solution_socket(self) -> Path | None:
         """Returns None: solutions take the way through Python."""
@@ -319,12 +324,12 @@ class TdpSource:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_room, link, room)
                 self._link = link
-                self._linked.set()
+                self._notify()
                 log.info("template provider found", address=str(self._endpoint))
                 await link.run(take)
         finally:
             self._link = None
-            self._linked = trio.Event()
+            self._notify()
 
     async def _keep_room(self, link: ProviderLink, sent: CoinbaseOutputConstraints) -> None:
         """Tells the provider each time that other room is wanted."""
@@ -369,7 +374,6 @@ class TdpSource:
     async def _tell_tip(
         self, update: TemplateUpdate, chain_events: trio.MemorySendChannel[ChainEvent]
     ) -> None:
-        self._problem = ""
         assert update.tip is not None
         height, tip = update.template.height - 1, update.tip.prev_hash
         if self._tips and self._tips[-1] == (height, tip):
@@ -378,16 +382,19 @@ class TdpSource:
         connected = (tip,) if self._tips else ()
         self._tips = [each for each in self._tips if each[0] < height][1 - TIPS_MAX :]
         self._tips.append((height, tip))
-        self._tip_changed.set()
-        self._tip_changed = trio.Event()
+        self._notify()
         await chain_events.send(TipChanged(height, tip, connected, undone))
 
+    async def _is_taken(self, block_hash: bytes, link: ProviderLink) -> bool:
+        """Waits until a block is the provider's tip, or its connection has ended."""
+        while self._link is link:
+            if any(each == block_hash for _height, each in self._tips):
+                return True
+            await self._changed.wait()
+        return False
+
     async def _fate(self, block_hash: bytes) -> SubmitResult:
-        """Waits whether a block that was sent becomes the tip; asks the node when it does not."""
-        with trio.move_on_after(TAKEN_S):
-            while all(each != block_hash for _height, each in self._tips):
-                await self._tip_changed.wait()
-            return SubmitResult(SubmitStatus.ACCEPTED, active=True)
+        """Says what has become of a block that the provider did not build on."""
         if self._node is not None:
             depths = await self._node.active_blocks([block_hash])
             if depths.get(block_hash) is not None:
@@ -397,6 +404,10 @@ class TdpSource:
             "not-connected",
             f"the template provider was given the block and did not build on it in {TAKEN_S:.0f} s",
         )
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     def _known_template(self, template_id: int) -> _Known:
         known = self._known.get(template_id)
