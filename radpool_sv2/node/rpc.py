@@ -190,10 +190,14 @@ class NodeRpc:
             "POST", self.settings.url, content=body, auth=auth, headers=headers
         ) as response:
             content = bytearray()
-            async for part in response.aiter_bytes():
-                content += part
-                if len(content) > ANSWER_BYTES_MAX:
-                    raise self._error(method, f"answers with more than {ANSWER_BYTES_MAX} bytes")
+            # Leaving the loop by an exception would leave httpx's generators behind unfinished.
+            with trio.CancelScope() as reading:
+                async for part in response.aiter_bytes():
+                    content += part
+                    if len(content) > ANSWER_BYTES_MAX:
+                        reading.cancel()
+            if len(content) > ANSWER_BYTES_MAX:
+                raise self._error(method, f"answers with more than {ANSWER_BYTES_MAX} bytes")
             return response.status_code, bytes(content)
 
     def _credentials(self) -> tuple[str, str]:
