@@ -124,18 +124,6 @@ class Failure:
     def text(self) -> str:
         """What happened and what to do about it."""
 
-Answer = (
-    Capabilities
-    | CoreTemplate
-    | Verdict
-    | Failure
-    | list[bytes]
-    | tuple[int, bytes]
-    | str
-    | bool
-    | None
-)
-
 @final
 class CoreNode:
     """Is one connection. Question 0 is asked by making it: its answer tells how connecting went.
@@ -237,7 +225,22 @@ class CoreNode:
     def forget(self, template: int) -> None:
         """Lets the node forget a template."""
 
-    def take(self) -> list[tuple[int, Answer]]:
+    def take(
+        self,
+    ) -> list[
+        tuple[
+            int,
+            Capabilities
+            | CoreTemplate
+            | Verdict
+            | Failure
+            | list[bytes]
+            | tuple[int, bytes]
+            | str
+            | bool
+            | None,
+        ]
+    ]:
         """Takes the answers that have come, with their numbers."""
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from radpool_sv2._native.ipc import Answer, Capabilities, CoreTemplate, Verdict
+    from radpool_sv2._native.ipc import Capabilities, CoreTemplate, Verdict
 
 __all__ = ["CoreNode", "IpcError", "serve_core_node"]
 
@@ -74,7 +74,7 @@ class _Question:
 
     def __init__(self) -> None:
         self.answered = trio.Event()
-        self.answer: Answer = None
+        self.answer: object = None
 
 
 async def serve_core_node(
@@ -246,7 +246,7 @@ class CoreNode:
         """Lets the node forget a template."""
         self._connection.forget(template)
 
-    async def _ask(self, send: Callable[[int], None]) -> Answer:
+    async def _ask(self, send: Callable[[int], None]) -> object:
         await self._room.acquire()
         self._numbers += 1
         token, question = self._numbers, _Question()
@@ -258,7 +258,7 @@ class CoreNode:
         self._questions[token] = question
         return await self._answer_of(question)
 
-    async def _answer_of(self, question: _Question) -> Answer:
+    async def _answer_of(self, question: _Question) -> object:
         await question.answered.wait()
         answer = question.answer
         if isinstance(answer, native.Failure):
