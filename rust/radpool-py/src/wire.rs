@@ -41,6 +41,7 @@ impl Frame {
 
 /// The client's side of the handshake.
 #[pyclass(frozen, module = "radpool_sv2._native.wire")]
+#[derive(Debug)]
 pub struct Initiator {
     act1: [u8; ACT1_LEN],
     authority: Option<wire_keys::AuthorityPublicKey>,
@@ -81,6 +82,7 @@ impl Initiator {
 
 /// The server's side of the handshake.
 #[pyclass(frozen, module = "radpool_sv2._native.wire")]
+#[derive(Debug)]
 pub struct Responder(noise::ServerIdentity);
 
 #[pymethods]
@@ -105,6 +107,7 @@ impl Responder {
 }
 
 /// What has been received of the frame that comes.
+#[derive(Debug)]
 struct Incoming {
     opener: Opener,
     reader: FrameReader,
@@ -141,6 +144,7 @@ impl Incoming {
 
 /// Both directions of a connection. They do not wait for each other.
 #[pyclass(frozen, module = "radpool_sv2._native.wire")]
+#[derive(Debug)]
 pub struct Transport {
     sealer: Mutex<Sealer>,
     incoming: Mutex<Incoming>,
