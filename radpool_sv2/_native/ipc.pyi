@@ -117,8 +117,11 @@ class Failure:
 
     @property
     def kind(self) -> str:
-        """One of unreachable, foreign, disconnected, late, refused, unsupported, nonsense,
-        no-template and busy."""
+        """One word for it, by which a program decides.
+
+        It is one of unreachable, foreign, disconnected, late, refused, unsupported, nonsense,
+        no-template and busy.
+        """
 
     @property
     def text(self) -> str:
