@@ -228,4 +228,52 @@ ROWS: dict[str, tuple[str, ...]] = {
         "test_frames_of_the_extension_go_up_and_down",
         "test_large_frames_are_chunked",
     ),
+    # Job declaration.
+    "AllocateMiningJobToken, AllocateMiningJobToken.Success": (
+        "test_token_comes_with_payout_script_and_tag",
+        "test_token_for_nobody_closes",
+        "test_tokens_beyond_the_rate_come_later",
+    ),
+    "the first output is the pool's payout": ("test_token_comes_with_payout_script_and_tag",),
+    "DECLARE_TX_DATA": (
+        "test_declaration_flag_may_be_required",
+        "test_hiding_connection_declares_nothing",
+    ),
+    "job declaration set-up": (
+        "test_declaration_set_up_is_answered",
+        "test_declaration_set_up_errors",
+        "test_declaration_extensions_are_negotiated",
+    ),
+    "DeclareMiningJob, DeclareMiningJob.Success": (
+        "test_template_is_judged_and_its_token_given",
+        "test_template_without_transactions",
+        "test_miner_may_pay_itself_too",
+    ),
+    "DeclareMiningJob.Error": (
+        "test_verdict_is_told",
+        "test_coinbase_that_is_not_on_the_pools_terms",
+        "test_coinbase_that_pays_the_pool_nothing",
+        "test_template_for_another_height",
+    ),
+    "ProvideMissingTransactions": (
+        "test_only_unknown_transactions_are_asked_for",
+        "test_another_declaration_costs_what_changed",
+    ),
+    "ProvideMissingTransactions.Success: in the order of the request": (
+        "test_transactions_that_are_others",
+        "test_transactions_that_are_not_what_was_asked_for",
+        "test_transactions_that_never_come",
+        "test_transactions_that_nobody_asked_for",
+    ),
+    "PushSolution: of the last DeclareMiningJob.Success on the connection": (
+        "test_pushed_block_goes_out_whole",
+        "test_pushed_block_of_another_connection",
+        "test_pushed_block_without_proof_of_work",
+    ),
+    "tokens are unique and rate-limited": (
+        "test_token_pays_for_one_declaration",
+        "test_token_of_another_connection",
+        "test_tokens_end_with_their_connection",
+        "test_tokens_beyond_the_rate_come_later",
+    ),
 }
