@@ -34,6 +34,7 @@ app.command(
     name="template-provider",
     help="Offers templates to pools and job declarator clients.",
 )
+app.command("radpool_sv2.cli.jdc:app", name="jdc", help="Declares own templates to pools.")
 app.command("radpool_sv2.cli.miner:app", name="miner", help="Mines on a pool with this CPU.")
 app.command("radpool_sv2.cli.wallet:app", name="wallet", help="Keeps what a miner earns.")
 app.command("radpool_sv2.cli.status:app", name="status", help="Shows how a running node fares.")

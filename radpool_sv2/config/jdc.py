@@ -342,14 +342,14 @@ class Downstream:
         why="Every interface, on the port that SRI's job declarator client uses.",
     )
     shares_per_minute: int = integer(
-        60,
+        20,
         1,
         1_000_000,
         unit="shares a minute and channel",
         about="The rate to which each miner's difficulty is steered. The pool sees only those that "
         "meet its own, harder target.",
-        why="More than pools ask for, so that no share the pool would take is missed; a second "
-        "without a share shows a dead device.",
+        why="More than pools ask for, so that no share that the pool would take is missed; half a "
+        "minute without a share shows a dead device.",
     )
     exponent_min: int = integer(
         32,

@@ -27,6 +27,8 @@ from radpool_sv2.keyfile import DAY_S, sign_certificate
 from radpool_sv2.pool.account import UserIdentity
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from radpool_sv2._native.keys import AuthoritySecretKey
     from radpool_sv2.config.jdc import JdcConfig
     from radpool_sv2.jdc.job import Job
@@ -238,30 +240,37 @@ class Front:
         more = True
         while more:
             drained = engine.drain(BATCH_SHARES)
+            blocks = [each for each in drained.events if isinstance(each, native.BlockFound)]
             for event in drained.events:
                 self._handle(engine, event)
             if drained.batch is not None:
-                self._hand_on(drained.batch)
+                solving = {each.hash for each in blocks}
+                self._hand_on(drained.batch, solving)
                 engine.acknowledge(drained.batch)
+            # Behind its share, which is of no worth any more once the pool knows the new tip.
+            for each in blocks:
+                self._listener.block(_found(each), each.header, each.coinbase_tx)
             if drained.stopped and not self._finishing:
                 raise InternalError("the engine stopped although nobody had told it to")
             more = drained.more
 
-    def _hand_on(self, batch: native.ShareBatch) -> None:
+    def _hand_on(self, batch: native.ShareBatch, solving: Collection[bytes]) -> None:
         exponent = self._listener.wanted_exponent()
         if exponent is None:
             return
-        for index in batch.meeting(exponent):
-            self._listener.share(
-                FoundShare(
-                    batch.template_of(index),
-                    batch.version_of(index),
-                    batch.ntime_of(index),
-                    batch.nonce_of(index),
-                    batch.extranonce_of(index),
-                    batch.hash_of(index),
-                )
+        found = [
+            FoundShare(
+                batch.template_of(index),
+                batch.version_of(index),
+                batch.ntime_of(index),
+                batch.nonce_of(index),
+                batch.extranonce_of(index),
+                batch.hash_of(index),
             )
+            for index in batch.meeting(exponent)
+        ]
+        for each in sorted(found, key=lambda each: each.hash not in solving):
+            self._listener.share(each)
 
     def _handle(self, engine: native.Engine, event: native.Event) -> None:
         match event:
@@ -275,8 +284,6 @@ class Front:
                 self._ease(event.connection, event.channel, event.exponent)
             case native.ExponentChanged():
                 self._ease(event.connection, event.channel, event.exponent)
-            case native.BlockFound():
-                self._listener.block(_found(event), event.header, event.coinbase_tx)
             case native.PrefixesLow():
                 self._lease(engine)
             case native.EngineFailed():
