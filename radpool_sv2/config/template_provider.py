@@ -43,6 +43,13 @@ class ProviderSection:
         why="SRI's pool_sv2 0.7.0 ends when a client connects while such a template waits. Other "
         "clients lose some milliseconds of work on an old tip without it.",
     )
+    repeat_on_tip: bool = flag(
+        False,
+        about="Whether the template that comes with a new tip is sent once more, as one for the "
+        "present tip.",
+        why="SRI's jd_client_sv2 0.6.0 in the mode COINBASEONLY makes no job of a template that came "
+        "with its tip: set it for that client. All others would give their miners a second job.",
+    )
     room_size_max: int = integer(
         20_000,
         100,

@@ -25,13 +25,16 @@ from radpool_sv2.templates.distribution import retold, subsidy_sats
 if TYPE_CHECKING:
     from radpool_sv2.templates.source import Template, TemplateUpdate, Tip
 
-__all__ = ["AHEAD_BIT", "Offer", "Offers"]
+__all__ = ["AHEAD_BIT", "REPEAT_BIT", "Offer", "Offers"]
 
 OFFERS_MAX: Final = 512
 """A template each second for some minutes."""
 
 AHEAD_BIT: Final = 1 << 62
 """Marks the numbers of templates that are made here; those of sources are smaller."""
+
+REPEAT_BIT: Final = 1 << 61
+"""Marks the number of a template that is sent a second time."""
 
 ROOM_SIZE: Final = 1_700
 """Bytes of outputs for which every source leaves room: as Bitcoin Core, they reserve 8,000 weight
@@ -112,7 +115,7 @@ class Offers:
 
     def find(self, number: int) -> Offer | None:
         """Returns an offer of the present tip or of the one before."""
-        return self._known.get(number)
+        return self._known.get(number & ~REPEAT_BIT)
 
     def _arrive(self, offer: Offer) -> None:
         """Gives the template made ahead its tip, when it is the one that it was made for."""

@@ -60,12 +60,14 @@ class ProviderSettings:
         limits: Bounds of the listener.
         room_size_max: Bytes of coinbase outputs that a client may ask room for.
         is_ahead: Whether a template without transactions is sent for the tip to come.
+        is_repeated: Whether a template that came with its tip is sent again as a present one.
         halving_blocks: After how many blocks the subsidy halves on this network.
     """
 
     limits: ListenerLimits = field(default_factory=ListenerLimits)
     room_size_max: int = 20_000
     is_ahead: bool = False
+    is_repeated: bool = False
     halving_blocks: int = HALVING_BLOCKS
 
 
@@ -74,6 +76,7 @@ class TemplateProvider:
 
     Attributes:
         offers: What clients are offered.
+        is_repeated: Whether a template that came with its tip is sent again as a present one.
         listener: Where they come.
     """
 
@@ -85,6 +88,7 @@ class TemplateProvider:
         settings: ProviderSettings,
     ) -> None:
         self.offers = Offers(is_ahead=settings.is_ahead, halving_blocks=settings.halving_blocks)
+        self.is_repeated = settings.is_repeated
         self.listener = Listener(endpoint, identity, settings.limits, self._serve)
         self._source = source
         self._settings = settings

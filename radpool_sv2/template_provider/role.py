@@ -102,6 +102,7 @@ def _settings(config: TemplateProviderConfig) -> ProviderSettings:
         limits=limits,
         room_size_max=section.room_size_max,
         is_ahead=section.future_ahead,
+        is_repeated=section.repeat_on_tip,
         halving_blocks=halving_blocks(config.templates.network),
     )
 

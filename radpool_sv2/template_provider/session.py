@@ -4,7 +4,9 @@ Theory of operation. A client says first how much room its coinbase outputs need
 hears of the newest template as soon as its connection takes it: what is newest is looked up when a
 message can be sent, so a slow client misses templates and never a tip, and nothing is queued for
 it. A new tip is told by a future template and, in the same breath, SetNewPrevHash; where the client
-has the template that was made ahead, SetNewPrevHash names that and the full template follows.
+has the template that was made ahead, SetNewPrevHash names that and the full template follows. With
+`is_repeated`, a template that came with its tip is sent once more as a present one, for clients
+that take nothing else.
 
 Requests for transactions are answered one after the other, beside everything else; solutions go to
 the provider at once.
@@ -14,12 +16,14 @@ Source: sv2-spec, section 7.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 import trio
 
 from radpool_sv2.errors import ConnectionEnded, LocalProtocolError, NodeError, RemoteProtocolError
+from radpool_sv2.template_provider.offer import REPEAT_BIT
 from radpool_sv2.template_provider.solution import is_block, solution_of
 from radpool_sv2.templates.distribution import new_template, retold, set_new_prev_hash
 from radpool_sv2.wire.frame import NEGOTIATION
@@ -70,6 +74,10 @@ class Desk(Protocol):
     @property
     def offers(self) -> Offers:
         """What is offered."""
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a template that came with its tip is sent again as a present one."""
 
     def ask_room(self, client: object, size: int, sigops: int) -> None:
         """Takes how much room a client's coinbase outputs need.
@@ -211,6 +219,9 @@ class ClientSession:
         else:
             tip = set_new_prev_hash(newest.tip)
             news = [new_template(newest.template, future=True), tip]
+            if self._desk.is_repeated:
+                again = dataclasses.replace(newest.template, id=newest.template.id | REPEAT_BIT)
+                news.append(new_template(again, future=False))
         if self._ahead is not None:
             news.append(new_template(self._ahead, future=True))
         return news

@@ -16,7 +16,7 @@ from radpool_sv2.chain.block import Block, merkle_path
 from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import LocalProtocolError, NodeError
 from radpool_sv2.template_provider.identity import ProviderIdentity
-from radpool_sv2.template_provider.offer import AHEAD_BIT, OFFERS_MAX, Offers
+from radpool_sv2.template_provider.offer import AHEAD_BIT, OFFERS_MAX, REPEAT_BIT, Offers
 from radpool_sv2.template_provider.provider import ProviderSettings, TemplateProvider
 from radpool_sv2.templates.source import (
     SubmitResult,
@@ -294,6 +294,27 @@ async def test_a_template_ahead_becomes_work_the_moment_its_tip_comes():
         await client.send(Message("RequestTransactionData", template_id=ahead.template_id))
         answer = await client.expect("RequestTransactionDataSuccess")
         assert answer.transaction_list == []
+
+
+async def test_a_template_is_sent_again_for_clients_that_take_no_other():
+    async with serving(is_repeated=True) as rig:
+        rig.offer(update(7))
+        client = await rig.connect()
+        await skip_news(client)
+        again = await client.expect("NewTemplate")
+        assert (again.template_id, again.future_template) == (7 | REPEAT_BIT, False)
+        await client.send(Message("RequestTransactionData", template_id=again.template_id))
+        answer = await client.expect("RequestTransactionDataSuccess")
+        assert answer.template_id == again.template_id
+        await client.send(solve(template(7), A, number=again.template_id)[0])
+        with trio.fail_after(PATIENCE_S):
+            await rig.source.came.wait()
+        assert rig.source.solutions[0].template_id == 7
+        rig.offer(update(8))
+        assert (await client.expect("NewTemplate")).template_id == 8
+        rig.offer(update(9, B, 103))
+        await skip_news(client)
+        assert (await client.expect("NewTemplate")).template_id == 9 | REPEAT_BIT
 
 
 async def test_a_template_ahead_of_another_height_is_dropped():
