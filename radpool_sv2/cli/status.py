@@ -66,7 +66,7 @@ def _look(client: httpx.Client) -> dict[str, Any]:
     """
     try:
         seen = {"status": client.get("/api/v1/status").raise_for_status().json()}
-        for name in ("clients", "accounts", "blocks"):
+        for name in ("clients", "accounts", "blocks", "declarers"):
             answer = client.get(f"/api/v1/{name}", params={"limit": ROWS}).raise_for_status()
             seen[name] = answer.json()
         for row in seen["clients"]["items"]:
@@ -97,7 +97,8 @@ def _picture(seen: dict[str, Any]) -> RenderableType:
         lines.append(_mint(mint))
     if template.get("rule"):
         lines.append(Text(template["rule"], style="yellow"))
-    return Group(*lines, _miners(seen), _accounts(seen), _blocks(seen))
+    declarers = [_declarers(seen)] if seen["declarers"]["items"] else []
+    return Group(*lines, _miners(seen), *declarers, _accounts(seen), _blocks(seen))
 
 
 def _mint(figures: dict[str, Any]) -> Text:
@@ -134,6 +135,28 @@ def _miners(seen: dict[str, Any]) -> Table:
                 f"{channel['shares_rejected']:,}",
                 f"{channel['share_work_sum']:,}",
             )
+    return table
+
+
+def _declarers(seen: dict[str, Any]) -> Table:
+    """Shows who makes templates, and what they are worth beside the pool's own."""
+    table = Table(
+        "account", "accepted", "refused", "jobs", "pays", "quality", "blocks", title="Own templates"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in seen["declarers"]["items"]:
+        quality = row["quality_permille"]
+        refused = ", ".join(f"{count} {reason}" for reason, count in row["refused"].items())
+        table.add_row(
+            Text(row["account"]),
+            f"{row['accepted']:,}",
+            Text(refused or "none"),
+            f"{row['jobs']:,}",
+            f"{row['paid_sats']:,} sat",
+            "" if quality is None else f"{quality / 10:.1f} %",
+            f"{row['blocks']:,}",
+        )
     return table
 
 

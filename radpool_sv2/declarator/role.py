@@ -8,7 +8,7 @@ writes hidden jobs off that nobody has revealed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import trio
@@ -101,6 +101,10 @@ class Declarator:
         for name, value in self.desk.quality.totals().items():
             found[f"declarer_{name}_total"] = value
         return found
+
+    def page(self, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
+        """Returns how many declarers there are, and some of them, JSON-ready."""
+        return self.desk.quality.page(offset, limit)
 
     def set_identity(self, identity: ServerIdentity) -> None:
         """Shows another certificate to clients that connect from now on."""

@@ -129,6 +129,10 @@ class Api:
             "/api/v1/epochs/{epoch:int}": (self._epoch, "who worked in an epoch and what it paid"),
             "/api/v1/blocks": (self._rows(books.blocks), "blocks found (offset, limit)"),
             "/api/v1/accounts": (self._rows(books.accounts), "accounts (offset, limit)"),
+            "/api/v1/declarers": (
+                self._rows(self._pool.declarers),
+                "miners with templates of their own, and how good these are (offset, limit)",
+            ),
         }
         self._endpoints = {path: text for path, (_, text) in routes.items()}
         gets: list[BaseRoute] = [

@@ -40,6 +40,7 @@ class Snapshot:
     blocks_found: int
     engine: Mapping[str, int]
     mint: Mapping[str, Any]
+    declarator: Mapping[str, int]
 
     @classmethod
     def of(cls, pool: PoolView, now_unix_ms: int, mint: Mapping[str, Any]) -> "Snapshot":
@@ -50,6 +51,7 @@ class Snapshot:
             pool.blocks_found(),
             pool.engine_metrics(),
             mint,
+            pool.declarator_metrics(),
         )
 
 
@@ -75,6 +77,8 @@ class SnapshotCollector(Collector):
         )
         for name, value in sorted(seen.engine.items()):
             yield _engine_metric(name, value)
+        for name, value in sorted(seen.declarator.items()):
+            yield _declarator_metric(name, value)
         yield from _mint_metrics(seen.mint)
 
 
@@ -97,6 +101,15 @@ def _engine_metric(name: str, value: int) -> Metric:
         plain = name.removesuffix("_total")
         return CounterMetricFamily(f"radpool_engine_{plain}", f"Engine: {plain}.", value)
     return GaugeMetricFamily(f"radpool_engine_{name}", f"Engine: {name}.", value)
+
+
+def _declarator_metric(name: str, value: int) -> Metric:
+    """Makes a metric of one of the declarator's numbers, likewise."""
+    words = name.removesuffix("_total").replace("_", " ")
+    if name.endswith("_total"):
+        plain = name.removesuffix("_total")
+        return CounterMetricFamily(f"radpool_{plain}", f"Job declaration: {words}.", value)
+    return GaugeMetricFamily(f"radpool_{name}", f"Job declaration: {words}.", value)
 
 
 def _channel_sums(clients: Iterable[ClientView]) -> Iterable[Metric]:

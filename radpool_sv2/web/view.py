@@ -78,6 +78,12 @@ class PoolView(Protocol):
     def engine_metrics(self) -> Mapping[str, int]:
         """Returns the native engine's counters and gauges by name."""
 
+    def declarator_metrics(self) -> Mapping[str, int]:
+        """Returns the job declarator's counters and gauges by name; none without one."""
+
+    async def declarers(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many miners declare templates, and some of them, JSON-ready."""
+
     def status(self) -> Mapping[str, Any]:
         """Returns tip, template, epoch and addresses, JSON-ready, for `radpool status`."""
 

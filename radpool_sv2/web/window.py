@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from radpool_sv2.pool.roster import Channel, Client
     from radpool_sv2.web.view import LedgerView
 
-__all__ = ["Troubled", "Window"]
+__all__ = ["DeclaratorView", "Troubled", "Window"]
 
 
 class Troubled(Protocol):
@@ -24,17 +24,38 @@ class Troubled(Protocol):
         """In plain words; empty when nothing does."""
 
 
+class DeclaratorView(Protocol):
+    """Is the node's job declarator, seen from outside."""
+
+    def metrics(self) -> Mapping[str, int]:
+        """Returns counters and gauges by name."""
+
+    def problems(self) -> Sequence[str]:
+        """Tells what keeps it from working, in plain words."""
+
+    def page(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many declarers there are, and some of them, JSON-ready."""
+
+
 class Window:
     """Is the `PoolView` of a pool."""
 
-    def __init__(self, pool: Pool, shares_per_minute: int, beside: Sequence[Troubled] = ()) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        shares_per_minute: int,
+        beside: Sequence[Troubled] = (),
+        declarator: DeclaratorView | None = None,
+    ) -> None:
         """Takes what is shown.
 
         Args:
             pool: The pool.
             shares_per_minute: What vardiff aims at.
             beside: What else the node cannot do without.
+            declarator: The job declarator, if there is one.
         """
+        self._declarator = declarator
         self._pool = pool
         self._shares_per_minute = shares_per_minute
         self._beside = tuple(beside)
@@ -66,7 +87,16 @@ class Window:
     def problems(self) -> Sequence[str]:
         """Returns what keeps the pool from working, in plain words; empty when healthy."""
         beside = [part.problem for part in self._beside if part.problem]
-        return [*self._pool.problems(), *beside]
+        declarator = [] if self._declarator is None else self._declarator.problems()
+        return [*self._pool.problems(), *beside, *declarator]
+
+    def declarator_metrics(self) -> Mapping[str, int]:
+        """Returns the job declarator's counters and gauges by name; none without one."""
+        return {} if self._declarator is None else self._declarator.metrics()
+
+    async def declarers(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many miners declare templates, and some of them, JSON-ready."""
+        return (0, []) if self._declarator is None else self._declarator.page(offset, limit)
 
     def blocks_found(self) -> int:
         """Returns how many blocks the pool has found since it keeps books."""

@@ -96,12 +96,14 @@ class Running:
     def __init__(self, node, process):
         self.node = node
         self.process = process
-        self.sv2 = self.http = self.authority_key = ""
+        self.sv2 = self.http = self.authority_key = self.declarator = ""
+        self.told = {}
 
     def serve(self, seconds=60.0):
         """Waits until the node serves, and takes its addresses."""
-        told = self.process.message("serving", seconds)
+        told = self.told = self.process.message("serving", seconds)
         self.sv2, self.http = told["sv2"], told["http"]
+        self.declarator = told["declarator"]
         self.authority_key = told["authority_public_key"]
 
     def get(self, path):

@@ -69,6 +69,12 @@ class Pool:
     def engine_metrics(self):
         return {"reads_paused": 2}
 
+    def declarator_metrics(self):
+        return {"declarer_connections": 3, "declarer_jobs_total": 5}
+
+    async def declarers(self, offset, limit):
+        return 1, [{"account": "alice", "accepted": 2}]
+
     def status(self):
         return {"height": 7}
 
