@@ -47,7 +47,7 @@ class ProviderSection:
         False,
         about="Whether the template that comes with a new tip is sent once more, as one for the "
         "present tip.",
-        why="SRI's jd_client_sv2 0.6.0 in the mode COINBASEONLY makes no job of a template that came "
+        why="SRI's jd_client_sv2 0.6.0 in COINBASEONLY mode makes no job of a template that came "
         "with its tip: set it for that client. All others would give their miners a second job.",
     )
     room_size_max: int = integer(

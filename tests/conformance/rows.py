@@ -276,4 +276,33 @@ ROWS: dict[str, tuple[str, ...]] = {
         "test_tokens_end_with_their_connection",
         "test_tokens_beyond_the_rate_come_later",
     ),
+    # Template distribution.
+    "CoinbaseOutputConstraints come first": (
+        "test_a_client_hears_nothing_before_it_has_said_how_much_room_it_needs",
+    ),
+    "CoinbaseOutputConstraints are honoured": (
+        "test_the_greediest_client_counts_until_it_leaves",
+        "test_a_full_block_waits_for_the_room_that_a_client_needs",
+        "test_room_that_nobody_gets_ends_the_connection",
+    ),
+    "NewTemplate, then TemplateSetNewPrevHash for a new tip": (
+        "test_a_tip_is_told_by_a_future_template_and_its_activation",
+        "test_a_slow_client_misses_templates_and_no_tip",
+    ),
+    "NewTemplate ahead of its tip": (
+        "test_a_template_ahead_becomes_work_the_moment_its_tip_comes",
+        "test_a_template_ahead_of_another_height_is_dropped",
+    ),
+    "RequestTransactionData, RequestTransactionData.Success": (
+        "test_transactions_are_sent_in_their_order",
+    ),
+    "RequestTransactionData.Error": (
+        "test_transactions_that_cannot_be_had_are_refused_in_words",
+        "test_a_client_that_asks_and_does_not_listen_is_left",
+    ),
+    "SubmitSolution": (
+        "test_a_solution_reaches_the_node_even_when_its_client_has_gone",
+        "test_a_solution_of_the_tip_before_is_taken_and_an_older_one_is_not",
+        "test_solutions_that_are_none_are_counted_and_then_end_the_connection",
+    ),
 }
