@@ -4,6 +4,7 @@ Only batches cross this border; nothing here is called once per share.
 """
 
 from . import engine as engine
+from . import event as event
 from . import keys as keys
 from . import ledger as ledger
 from . import miner as miner

@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "bad-input.md"
 sys.path.insert(0, str(ROOT / "tests"))
 
+import custom_bad_input  # noqa: E402
 import ecash_bad_input  # noqa: E402
-from engine_pool import NBITS, SHARE_MESSAGE, TEST_EXTENSION, request_extensions  # noqa: E402
+from engine_pool import SHARE_MESSAGE, TEST_EXTENSION, request_extensions  # noqa: E402
 from peer.client import Client, open_stream, setup_message  # noqa: E402
 from peer.curve import EllSwiftKey  # noqa: E402
 from peer.message import Message, frame, tlv  # noqa: E402
@@ -582,121 +583,9 @@ async def channel_after_another(visit):
     visit.answers.append("OpenExtendedMiningChannelSuccess")
 
 
-# --- jobs of the client's own
+# --- jobs of the client's own: `custom_bad_input.py`
 
-CUSTOM_JOBS = "Jobs of the client's own"
-SELECTING = {"work_selection": True}
-FORMED = CUSTOM.replace(
-    nbits=NBITS, coinbase_prefix=b"\x02\xe9\x03\x0c", coinbase_tx_outputs=b"\1" + bytes(9)
-)
-
-
-def custom(text: str, job: Message, *answers: str, **more: object) -> None:
-    more = {"settings": SELECTING, **more}
-    add(CUSTOM_JOBS, text, send(job.frame()), *answers, stage="selecting", **more)
-
-
-def refused(code: str) -> str:
-    return f"SetCustomMiningJobError `{code}`"
-
-
-add(
-    CUSTOM_JOBS,
-    "has not required work selection",
-    send(FORMED.frame()),
-    refused("jd-not-supported"),
-    settings=SELECTING,
-)
-custom(
-    "offers a job to a channel that it does not have",
-    FORMED.replace(channel_id=9),
-    refused("invalid-channel-id"),
-)
-
-
-@entry(
-    CUSTOM_JOBS,
-    "offers a job to a group",
-    refused("invalid-channel-id"),
-    stage="selecting",
-    settings=SELECTING,
-)
-async def custom_job_of_a_group(visit):
-    await visit.client.send(FORMED.replace(channel_id=visit.channel.group))
-
-
-for text, outputs in (
-    ("without any outputs, not even their number", b""),
-    ("with fewer outputs than it says", b"\2" + bytes(9)),
-    ("with more outputs than it says", b"\1" + bytes(18)),
-    ("whose last output is cut off", b"\1" + bytes(8)),
-    ("that says the number of outputs in a longer form", b"\xfd\1\0" + bytes(9)),
-    ("with 2^64 - 1 outputs", b"\xff" * 9),
-):
-    custom(
-        f"offers a job {text}",
-        FORMED.replace(coinbase_tx_outputs=outputs),
-        refused("invalid-coinbase-tx-outputs"),
-    )
-custom(
-    "offers a job whose input script would have 101 bytes",
-    FORMED.replace(coinbase_prefix=bytes(89)),
-    refused("invalid-coinbase-prefix"),
-)
-custom(
-    "offers a job with 33 siblings on its path",
-    FORMED.replace(merkle_path=[bytes(32)] * 33),
-    refused("invalid-merkle-path"),
-)
-custom(
-    "offers a job whose nBits are no target",
-    FORMED.replace(nbits=0x1D800000),
-    refused("invalid-nbits"),
-)
-custom(
-    "offers a job of more than `custom_job_frame_bytes_max`",
-    FORMED.replace(coinbase_tx_outputs=bytes(8_192)),
-    then=CLOSED,
-    reason="frame-too-large",
-)
-
-
-@entry(
-    CUSTOM_JOBS,
-    "offers more jobs at once than `custom_jobs_pending_max`",
-    *[refused("custom-job-capacity-exhausted")] * 3,
-    stage="selecting",
-    settings=SELECTING | {"custom_jobs_pending_max": 2},
-)
-async def too_many_custom_jobs(visit):
-    await visit.client.send(*[FORMED] * 5)
-
-
-@entry(
-    CUSTOM_JOBS,
-    "offers jobs above `requests_per_second_max` and `requests_burst_max`",
-    then=CLOSED,
-    reason="request-rate-exceeded",
-    stage="selecting",
-    settings=SELECTING
-    | {"requests_per_second_max": 1, "requests_burst_max": 10, "custom_jobs_pending_max": 100},
-)
-async def flood_of_custom_jobs(visit):
-    await visit.client.send(*[FORMED] * 20)
-
-
-@entry(
-    CUSTOM_JOBS,
-    "offers a job and leaves before it is decided about",
-    then=CLOSED,
-    reason="peer-closed",
-    stage="selecting",
-    settings=SELECTING,
-)
-async def gone_before_the_decision(visit):
-    await visit.client.send(FORMED)
-    await visit.client.stream.send_eof()
-
+ENTRIES += custom_bad_input.ENTRIES
 
 # --- shares
 

@@ -10,7 +10,7 @@ use radpool_mining as mining;
 macro_rules! event {
     ($(#[$docs:meta])* $name:ident { $($field:ident: $kind:ty,)* }) => {
         $(#[$docs])*
-        #[pyclass(frozen, get_all, module = "radpool_sv2._native.engine")]
+        #[pyclass(frozen, get_all, module = "radpool_sv2._native.event")]
         #[derive(Debug)]
         pub struct $name { $(pub(crate) $field: $kind,)* }
 
@@ -154,7 +154,7 @@ event! {
 }
 
 /// A share came again, with something for an extension.
-#[pyclass(frozen, module = "radpool_sv2._native.engine")]
+#[pyclass(frozen, module = "radpool_sv2._native.event")]
 #[derive(Debug)]
 pub struct RepeatedShare {
     #[pyo3(get)]

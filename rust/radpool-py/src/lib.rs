@@ -23,8 +23,8 @@ mod work;
 use pyo3::prelude::*;
 
 /// Submodules by name, as `register_submodules` makes them importable.
-const SUBMODULES: [&str; 8] =
-    ["ecash", "engine", "ipc", "keys", "ledger", "miner", "template", "wire"];
+const SUBMODULES: [&str; 9] =
+    ["ecash", "engine", "event", "ipc", "keys", "ledger", "miner", "template", "wire"];
 
 #[pymodule]
 mod _native {
@@ -70,6 +70,22 @@ mod _native {
     mod ipc {
         #[pymodule_export]
         use crate::ipc::{Capabilities, CoreNode, CoreTemplate, Failure, Verdict};
+    }
+
+    #[pymodule]
+    mod event {
+        #[pymodule_export]
+        use crate::event::{
+            BlockFound, ChannelClosed, ChannelFailed, ChannelOpened, ChannelReport,
+            ChannelRequested, ChannelUpdated, CustomJobFailed, CustomJobRequested, Disconnected,
+            EngineFailed, ExponentChanged, ExponentWanted, ExtensionFrame, ExtensionsNegotiated,
+            PrefixesLow, RepeatedShare, SetUp, WorkerNamed,
+        };
+
+        #[pymodule_init]
+        fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+            crate::event::add_union(module)
+        }
     }
 
     #[pymodule]
