@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import claims, measure, peer, tokens
+from benchmarks import claims, declaration, measure, peer, tokens
 from benchmarks.process import LOAD, ROOT, BenchmarkError, processors
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Size:
         claims: Shares with a claim each of one closed loop.
         requests: Requests of each kind to a mint in a round.
         nutshell_requests: The same to nutshell's, which takes longer.
+        declared: Transactions of a declared template.
     """
 
     shares: int
@@ -58,6 +59,7 @@ class Size:
     claims: int
     requests: int
     nutshell_requests: int
+    declared: int
 
 
 SIZES = {
@@ -75,6 +77,7 @@ SIZES = {
         claims=40_000,
         requests=20,
         nutshell_requests=2,
+        declared=4_000,
     ),
     "smoke": Size(
         shares=20_000,
@@ -90,6 +93,7 @@ SIZES = {
         claims=4_000,
         requests=2,
         nutshell_requests=1,
+        declared=200,
     ),
 }
 """What `make bench` runs, and what only shows that it works."""
@@ -149,6 +153,7 @@ def parts(size: Size) -> dict[str, Callable[[], list[Row]]]:
         "peer": peer.measure_peer,
         "claims": lambda: claims.measure_claims(size.claims, size.rounds),
         "tokens": lambda: tokens.measure_tokens(size.requests, size.nutshell_requests, size.rounds),
+        "declaration": lambda: declaration.measure_declaration(size.declared, size.rounds),
     }
 
 
