@@ -22,6 +22,7 @@ COMMANDS = [
     "miner",
     "msp",
     "status",
+    "template-provider",
     "verify",
     "wallet",
 ]
