@@ -360,7 +360,7 @@ class BlockFound:
 
     @property
     def coinbase_tx(self) -> bytes:
-        """The coinbase as it stands in the block, with its witness."""
+        """The coinbase as it stands in the block, with its witness if the block commits to any."""
 
     @property
     def version(self) -> int: ...

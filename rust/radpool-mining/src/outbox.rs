@@ -100,7 +100,7 @@ pub struct Solution {
     pub channel: u32,
     pub account: u64,
     pub header: [u8; 80],
-    /// The coinbase as it stands in the block, with its witness.
+    /// The coinbase as it stands in the block, with its witness if the block commits to any.
     pub coinbase_tx: Vec<u8>,
     pub version: u32,
     pub ntime: u32,

@@ -14,7 +14,7 @@ use crate::{
     extension::{Attached, Tail},
     job::Job,
     repeat::Repeat,
-    validate::{Attempt, Proof, check_state, coinbase_with_witness, prove},
+    validate::{Attempt, Proof, check_state, coinbase_in_block, prove},
 };
 
 /// The fields that both kinds of shares have.
@@ -256,7 +256,7 @@ impl Connection {
             channel: share.channel,
             account: job.tag.account,
             header: proof.header,
-            coinbase_tx: coinbase_with_witness(body, extranonce, &job.tag.output),
+            coinbase_tx: coinbase_in_block(body, extranonce, &job.tag.output),
             version: share.version,
             ntime: share.ntime,
             nonce: share.nonce,

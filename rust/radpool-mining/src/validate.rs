@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Reject, Settings,
     job::{Job, JobState},
+    output::{Outputs, read_compact_size},
     settings::VERSION_ROLLING_MASK,
 };
 
@@ -134,12 +135,17 @@ pub(crate) fn coinbase_txid(
 }
 
 /// Writes a coinbase as it stands in a block: with the one witness item of 32 zero bytes that the
-/// witness commitment was made with.
-pub(crate) fn coinbase_with_witness(
+/// witness commitment was made with. Without a commitment consensus wants no witness.
+pub(crate) fn coinbase_in_block(
     body: &TemplateBody,
     extranonce: &[u8],
     owner_output: &[u8],
 ) -> Vec<u8> {
+    if !commits_to_witness(body, owner_output) {
+        let mut plain = Vec::new();
+        body.write_coinbase(extranonce, owner_output, &mut plain);
+        return plain;
+    }
     let (version, prefix) = body.coinbase_prefix.split_at(4);
     let locktime_at = body.coinbase_after_tag.len() - 4;
     let (outputs, locktime) = body.coinbase_after_tag.split_at(locktime_at);
@@ -156,6 +162,27 @@ pub(crate) fn coinbase_with_witness(
         locktime,
     ]
     .concat()
+}
+
+/// Whether an output of the coinbase is a witness commitment.
+///
+/// Source: BIP141, "Commitment structure".
+fn commits_to_witness(body: &TemplateBody, owner_output: &[u8]) -> bool {
+    const COMMITMENT_START: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+    const COMMITMENT_LEN_MIN: usize = 38;
+    // Behind the sequence stands the count of outputs, in front of the lock time the last of them.
+    let before = body.coinbase_before_tag.get(4..).and_then(read_compact_size);
+    let after_len = body.coinbase_after_tag.len().saturating_sub(4);
+    [
+        before.map_or(&[][..], |(_, outputs)| outputs),
+        owner_output,
+        &body.coinbase_after_tag[..after_len],
+    ]
+    .into_iter()
+    .flat_map(Outputs::new)
+    .flatten()
+    .filter_map(|output| read_compact_size(output.get(8..)?))
+    .any(|(len, script)| len >= COMMITMENT_LEN_MIN as u64 && script.starts_with(&COMMITMENT_START))
 }
 
 #[cfg(test)]

@@ -462,6 +462,42 @@ fn a_block_of_a_custom_job_leaves_with_its_template_and_whole_coinbase() {
 }
 
 #[test]
+fn a_block_that_commits_to_no_witness_has_none() {
+    let (mut client, id) = select(&mut Pool::new(settings()));
+    let (pay, tag) = (payout_output(5_000_000_000), tag_output(owner(1), 3, z(4)));
+    let short = [&[0; 8][..], &[0x25, 0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed], &[0; 31]].concat();
+    let long = [&[0; 8][..], &[0x28, 0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed], &[0; 34]].concat();
+    let cases = [
+        (vec![pay.clone(), tag.clone()], false),
+        (vec![pay.clone(), tag.clone(), short], false),
+        (vec![pay.clone(), tag.clone(), long.clone()], true),
+        (vec![long, tag.clone(), pay.clone()], true),
+        (vec![commitment_output(), pay, tag], true),
+    ];
+    for (outputs, commits) in cases {
+        let outputs = counted(&outputs);
+        let job =
+            SetCustomMiningJob { coinbase_tx_outputs: outputs, ..custom(id, owner(1), z(4), 1) };
+        let asked = client.ask(&job).unwrap();
+        let easy = CustomGrant { target: z(4).target(), ..grant(owner(1), z(4)) };
+        client.accept(&job, &asked, easy);
+        let share = client.mine(id);
+        assert_eq!(client.verdict(&share), None);
+        let coinbase = client.out.solutions.pop().unwrap().coinbase_tx;
+        assert_eq!(coinbase[4..6] == [0, 1], commits);
+        let JobKind::Coinbase { prefix, suffix, .. } = &client.jobs[&share.job].kind else {
+            panic!()
+        };
+        let plain = [prefix, &client.channels[&id].prefix[..], &share.extranonce, suffix].concat();
+        if commits {
+            assert_eq!(coinbase.len(), plain.len() + 2 + 34);
+        } else {
+            assert_eq!(coinbase, plain);
+        }
+    }
+}
+
+#[test]
 fn vardiff_asks_for_tags_and_moves_nothing_itself() {
     let (mut client, id) = select(&mut Pool::new(settings()));
     // Without a job nobody can be slow.
