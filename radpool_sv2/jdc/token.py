@@ -48,6 +48,11 @@ class TokenStock:
             numbers.append(self._requests)
         return numbers
 
+    def renew(self) -> None:
+        """Throws away what is ready or under way, so that tokens of now are asked for."""
+        self._ready.clear()
+        self._asked.clear()
+
     def take_in(self, request: int, token: bytes, outputs: JobOutputs, now_s: float) -> bool:
         """Keeps a token; tells whether it was asked for."""
         if self._asked.pop(request, None) is None:

@@ -12,6 +12,10 @@ supersedes whatever is under way:
     declared ── DeclareMiningJob.Success ──> offered ── SetCustomMiningJob.Success ──> accepted
         └── .Error, or superseded ──> refused <── .Error, or superseded ──┘
 
+A token says in which epoch and at which target shares count, and may be older than the tip. So the
+first job on a tip is made with a token at hand; once it is accepted, tokens are renewed, and if
+they ask for other outputs, the next job follows at once.
+
 In coinbase-only mode a job begins as offered, with the allocated token itself. While the pool is in
 use, a job goes to the miners at once (optimistic mining): its shares are kept until it is accepted
 and then go out in order, or are given up with it.
@@ -240,6 +244,8 @@ class Upstream:
         self._refusals = 0
         self._rejected_row = 0
         self._opened_by_s: float | None = None
+        self._renewed_on = b""
+        self._renewing = False
         self._rate = 0.0
         self._rate_told = (0.0, 0.0)
         self._in_use = False
@@ -561,12 +567,32 @@ class Upstream:
     def _hear_token(self, message: AllocateMiningJobTokenSuccess, now_s: float) -> None:
         outputs = JobOutputs.read(message.coinbase_tx_outputs)
         if not self._tokens.take_in(message.request_id, message.mining_job_token, outputs, now_s):
-            return
+            return None
         room = (outputs.size, outputs.sigops)
         if room != self._constraints:
             self._constraints = room
             self._effects.append(Constrain(*room))
-        self._advance(now_s)
+        if self._renewing:
+            self._renewing = False
+            latest = self._latest
+            if latest is not None and latest.coinbase.asked != outputs and not self._under_way:
+                return self._plan_again(now_s)
+        return self._advance(now_s)
+
+    def _plan_again(self, now_s: float) -> None:
+        """Makes a job of the newest template with a token of now."""
+        token = self._tokens.draw(now_s)
+        self._ask_for_tokens(now_s)
+        if token is not None and self._newest is not None:
+            self._plan(self._newest, token, now_s)
+
+    def _renew(self, job: Job, now_s: float) -> None:
+        """Asks for tokens of now when the first job on a tip was accepted."""
+        previous, self._renewed_on = self._renewed_on, job.prev_hash
+        if previous not in {b"", job.prev_hash}:
+            self._tokens.renew()
+            self._renewing = True
+            self._ask_for_tokens(now_s)
 
     def _ask_for_tokens(self, now_s: float) -> None:
         for request in self._tokens.ask(now_s):
@@ -669,6 +695,7 @@ class Upstream:
         if self.phase is Phase.READY:
             self.phase = Phase.WORKING
             self._effects.append(Works())
+        self._renew(job, now_s)
         self._advance(now_s)
 
     def _hear_rejected(self, message: SubmitSharesError) -> None:

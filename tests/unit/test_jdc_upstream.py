@@ -295,6 +295,7 @@ def test_one_declaration_is_under_way_for_a_tip():
     assert not peer.taken(jd.DeclareMiningJob)
     peer.declarator(jd.DeclareMiningJobSuccess(declared.request_id, b"x"))
     peer.accept()
+    peer.give()
     assert peer.one(jd.DeclareMiningJob)
 
 
@@ -602,3 +603,40 @@ def test_jobs_are_forgotten_beyond_a_few():
     assert len(peer.machine._jobs) == 8
     peer.submit(share(first))
     assert peer.totals.given_up == 1
+
+
+# --- tokens of now ---
+
+
+def test_tokens_are_renewed_on_a_new_tip_and_another_tag_makes_the_next_job():
+    """A pool counts shares in the epoch of the tag; its own block has begun another."""
+    peer = Peer()
+    peer.work(OWN)
+    peer.give().offer(own(2, on=2))
+    asked = peer.taken(jd.AllocateMiningJobToken)
+    peer.judge()
+    peer.accept()
+    renewed = peer.taken(jd.AllocateMiningJobToken)
+    assert len(renewed) == 2
+    declared = len(peer.published)
+    fresh = outputs(tag(Z + 1))
+    old, new = asked[0].request_id, renewed[0].request_id
+    peer.declarator(jd.AllocateMiningJobTokenSuccess(old, b"old", fresh))
+    assert len(peer.published) == declared, "it was asked for before the pool knew the tip"
+    peer.declarator(jd.AllocateMiningJobTokenSuccess(new, b"fresh", fresh))
+    assert len(peer.published) == declared + 1
+    assert peer.published[-1].coinbase.asked.exponent == Z + 1
+    assert peer.published[-1].own.template.id == 2
+    assert peer.one(jd.DeclareMiningJob).mining_job_token == b"fresh"
+
+
+def test_tokens_of_the_same_tag_make_no_further_job():
+    peer = Peer()
+    peer.work(OWN)
+    peer.give().offer(own(2, on=2))
+    peer.judge()
+    peer.accept()
+    declared = len(peer.published)
+    peer.give()
+    peer.give()
+    assert len(peer.published) == declared
