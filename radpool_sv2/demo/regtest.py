@@ -135,7 +135,7 @@ class RegtestNode:
         command = [
             *(str(self.program), f"-datadir={self.directory}", "-regtest", "-server"),
             *(f"-rpcport={self.rpc_port}", "-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1"),
-            *(f"-bind=127.0.0.1:{self.p2p_port}", "-dnsseed=0", "-fixedseeds=0"),
+            *("-dnsseed=0", "-fixedseeds=0"),
             *("-listenonion=0", "-natpmp=0", "-discover=0", "-printtoconsole=0"),
             *(f"-blockmaxweight={BLOCK_WEIGHT_MAX}", *policy, *arguments),
         ]
