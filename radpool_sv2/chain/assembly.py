@@ -55,6 +55,10 @@ class Room:
     size: int = 0
     sigops: int = 0
 
+    def joined(self, other: Room) -> Room:
+        """Returns what is enough for either."""
+        return Room(max(self.size, other.size), max(self.sigops, other.sigops))
+
     @property
     def weight(self) -> int:
         """The weight to leave, with the header, the counts and the rest of the coinbase."""

@@ -228,7 +228,7 @@ def _joined(transactions: Iterable[Transaction]) -> dict[str, Any]:
 def _constrain(service: ChainService, params: Mapping[str, Any]) -> dict[str, Any]:
     size = _number(params, "size", 0, ROOM_SIZE_MAX)
     sigops = _number(params, "sigops", 0, ROOM_SIGOPS_MAX)
-    service.set_room(Room(size, sigops))
+    service.widen_room(Room(size, sigops))
     return {"template_id": service.template().id}
 
 

@@ -91,10 +91,14 @@ class ChainService:
         if self.template().previous != self.node.chain.tip.hash:
             self._announce(self.node.renew_template())
 
-    def set_room(self, room: Room) -> None:
-        """Changes what templates leave for the coinbase's outputs; announces one that does."""
-        self.node.room = room
-        if self.node.template_is_stale():
+    def widen_room(self, room: Room) -> None:
+        """Makes templates leave this much for the coinbase's outputs; announces one that does.
+
+        What was asked for before still holds: several pools may take templates of one chain.
+        """
+        widest = self.node.room.joined(room)
+        if widest != self.node.room:
+            self.node.room = widest
             self._announce(self.node.renew_template())
 
     async def judge(self, raw: bytes) -> Verdict:

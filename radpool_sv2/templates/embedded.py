@@ -75,7 +75,7 @@ class EmbeddedSource:
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self._tip: bytes | None = None
-        self._room: tuple[int, int] | None = None
+        self._room = (0, 0)
         self._room_changed = trio.Event()
 
     async def run(
@@ -93,7 +93,7 @@ class EmbeddedSource:
             task_status.started()
             while True:
                 # A chain that was started again has forgotten what was asked of it.
-                if self._room not in (None, (newest["room_size"], newest["room_sigops"])):
+                if newest["room_size"] < self._room[0] or newest["room_sigops"] < self._room[1]:
                     self._room_changed.set()
                 await updates.send(_update(newest))
                 await self._tell_changes(newest, chain_events)
@@ -183,9 +183,8 @@ class EmbeddedSource:
         while True:
             await self._room_changed.wait()
             self._room_changed = trio.Event()
-            if self._room is not None:
-                size, sigops = self._room
-                await self._chain.request("constrain", {"size": size, "sigops": sigops})
+            size, sigops = self._room
+            await self._chain.request("constrain", {"size": size, "sigops": sigops})
 
     async def _run_chain(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self._chain.run(task_status=task_status)

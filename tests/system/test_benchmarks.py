@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("shares", "storm", "claims", "tokens")
+PARTS = ("shares", "storm", "claims", "tokens", "declaration")
 SECONDS_MAX = 240
 
 
@@ -40,5 +40,7 @@ def test_smoke_size_answers_every_question():
         "radpool: blind signatures over HTTP",
         "radpool: tokens spent over HTTP",
         "nutshell: tokens spent over HTTP",
+        "structural verdict, 200 transactions at hand",
+        "full verdict, 200 signed payments, embedded chain",
     ):
         assert any(question.startswith(words) for question in figures), (words, list(figures))

@@ -351,8 +351,12 @@ async def test_room_for_the_pools_outputs_is_left_in_the_next_template(tmp_path)
         assert after["id"] == made["template_id"] > before["id"]
         assert (after["room_size"], after["room_sigops"]) == (10_000, 200)
         assert after["weight"] == 1_168 + 4 * 10_000
-        again = await client.request("constrain", {"size": 10_000, "sigops": 200})
-        assert again == made
+        # Somebody else asks for less of one and for more of the other: both find enough.
+        less = await client.request("constrain", {"size": 9_000, "sigops": 200})
+        assert less == made
+        await client.request("constrain", {"size": 0, "sigops": 300})
+        widest = await client.request("template")
+        assert (widest["room_size"], widest["room_sigops"]) == (10_000, 300)
         for size, sigops in ((-1, 0), (500_001, 0), (0, 10_001), (None, 0)):
             with pytest.raises(LocalProtocolError, match="allowed"):
                 await client.request("constrain", {"size": size, "sigops": sigops})

@@ -239,7 +239,7 @@ async def test_room_is_asked_for_and_again_when_the_chain_has_forgotten(playing)
     await trio.testing.wait_all_tasks_blocked()
     asked = ("constrain", {"size": 1_000, "sigops": 3})
     assert chain.asked[-1] == asked
-    chain.announce(template(2, A, room_size=1_000, room_sigops=3), A)
+    chain.announce(template(2, A, room_size=1_000, room_sigops=9), A)
     await trio.testing.wait_all_tasks_blocked()
     assert chain.asked.count(asked) == 1
     chain.announce(template(3, A), A)
