@@ -1,5 +1,7 @@
 """The job declaration protocol, against an independent peer. Rows: `rows.py`."""
 
+import dataclasses
+
 import pytest
 import trio
 from declaring_pool import (
@@ -14,9 +16,11 @@ from peer.client import ConnectionClosed, setup_message
 from peer.curve import tagged_hash
 from peer.declarer import JOB_DECLARATION
 from peer.message import Message, frame
-from peer.template import serialised
+from peer.template import is_challenged, serialised
 
 from radpool_sv2.errors import RemoteProtocolError
+from radpool_sv2.templates.coinbase import CoinbaseParts, read_outputs
+from radpool_sv2.templates.declared import HiddenJob
 from radpool_sv2.templates.source import BlockVerdict
 
 
@@ -525,8 +529,6 @@ async def test_each_byte_of_the_outputs_matters(pool):
     outputs = [work.Output(SUBSIDY, POOL_SCRIPT), work.Output(0, pool.tag("alice"))]
     written = b"".join(map(serialised, outputs))
     owner = await pool.terms.owner("alice")
-    from radpool_sv2.templates.coinbase import read_outputs  # noqa: PLC0415
-
     pays = {}
     for at in range(len(written)):
         raw = written[:at] + bytes([written[at] ^ 1]) + written[at + 1 :]
@@ -728,3 +730,103 @@ async def test_quality_is_counted_by_declarer(pool):
     assert (report["account"], report["declared"], report["accepted"]) == ("alice", 2, 1)
     assert report["refused"] == {"bad-cb-amount": 1}
     assert report["transactions_provided"] == 2
+
+
+# --- hidden jobs that are drawn
+
+
+async def hidden_job(pool, declarer, *, drawn=True):
+    """Has a hidden job mined and its lot drawn; returns its template and token."""
+    while True:
+        token, outputs = await declarer.token("alice")
+        template = pool.template(outputs, transactions=transactions(3))
+        right = pool.desk.claim(token, (1, 0), template.prev_hash)
+        parts = CoinbaseParts.declared(template.prefix, template.suffix)
+        pool.desk.mined(
+            HiddenJob(
+                owner=right.owner,
+                token=token,
+                template_id=1 << 63,
+                tip=pool.board.now,
+                version=template.version,
+                coinbase=dataclasses.replace(parts, reserved=None),
+                merkle_path=tuple(template.path),
+            )
+        )
+        following = bytes([pool.tips + 1]) * 32
+        if is_challenged(following, token) == drawn:
+            pool.new_tip()
+            return template, token
+
+
+async def test_hidden_template_is_revealed(start):
+    """spec: JD-26, JD-27"""
+    pool = await start(tokens_per_minute_max=6_000)
+    hiding, whole = await pool.declarer(whole=False), await pool.declarer()
+    template, token = await hidden_job(pool, hiding)
+    assert pool.desk.challenges.due >= 1
+    due = pool.desk.challenges.due
+    whole.requests += 1
+    await whole.client.send(template.declare(token, whole.requests))
+    answer = await whole.answer(template)
+    assert answer.name == "DeclareMiningJobSuccess", answer
+    assert answer.new_mining_job_token == token
+    assert pool.desk.challenges.due == due - 1
+    assert pool.node.blocks == [], "its tip is gone: no node can judge it"
+    refused = await whole.declare(template, token)
+    assert refused[1] == "invalid-mining-job-token"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"transactions": transactions(3)[::-1]},
+        {"transactions": transactions(2)},
+        {"value": SUBSIDY - 1},
+        {"version": 0x20000001},
+        {"text": b"\x05other"},
+        {"locktime": 1},
+        {"sequence": 0},
+        {"coinbase_version": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+async def test_another_template_reveals_nothing(start, change):
+    """spec: JD-27"""
+    pool = await start(tokens_per_minute_max=6_000)
+    hiding, whole = await pool.declarer(whole=False), await pool.declarer()
+    template, token = await hidden_job(pool, hiding)
+    other = dataclasses.replace(template, **change)
+    assert (await whole.declare(other, token))[1] == "invalid-job"
+    assert pool.desk.challenges.job(token), "it may be tried again"
+    whole.requests += 1
+    await whole.client.send(template.declare(token, whole.requests))
+    assert (await whole.answer(template)).name == "DeclareMiningJobSuccess"
+
+
+async def test_hidden_template_that_is_not_revealed(start):
+    """spec: JD-28"""
+    pool = await start(tokens_per_minute_max=6_000, reveal_s=0.2)
+    hiding = await pool.declarer(whole=False)
+    _, token = await hidden_job(pool, hiding)
+    await trio.sleep_until(pool.desk.challenges.next_deadline())
+    await pool.desk.write_off()
+    assert token in [job.token for job, _ in pool.blocks.voided]
+    fresh, _ = await hiding.token("alice")
+    with pytest.raises(RemoteProtocolError) as caught:
+        pool.desk.claim(fresh, (1, 0), pool.board.now.prev_hash)
+    assert caught.value.error_code == "invalid-mining-job-token"
+    other, _ = await hiding.token("bob")
+    assert pool.desk.claim(other, (2, 0), pool.board.now.prev_hash).token == other
+
+
+async def test_ecash_owner_is_given_no_hidden_job(pool):
+    """Not even with a token that was never due to it.
+
+    spec: JD-25
+    """
+    owner = pool.policy("window")
+    pool.desk.tokens.allocate(bytes(32), 1, owner, whole=False, now=trio.current_time())
+    with pytest.raises(RemoteProtocolError) as caught:
+        pool.desk.claim(bytes(32), owner.key, pool.board.now.prev_hash)
+    assert caught.value.error_code == "invalid-mining-job-token"

@@ -71,6 +71,8 @@ def test_there_are_pages_and_vectors():
         "06",
         "07",
         "08",
+        "10",
+        "11",
     ]
 
 
