@@ -108,6 +108,7 @@ class Share:
     extranonce: bytes = bytes(12)
     connection: int = 1
     channel: int = 1
+    price: int = 1_000
 
     def coinbase(self, msp_key: bytes) -> bytes:
         prefix, before, after = self.template.parts()
@@ -143,20 +144,33 @@ class Sealed:
     root: bytes
     count: int
     work: int
-    sums: list[tuple[int, int, int, int, int]]
+    value: int
+    sums: list[tuple[int, int, int, int, int, int]]
     header_hashes: bytes
     share_keys: bytes
-    bodies: list[tuple[bytes, bytes, int]]
+    bodies: list[tuple[bytes, bytes, int, int]]
+
+
+def packed(sums: tuple[int, ...]) -> bytes:
+    return b"".join(part.to_bytes(16, "little") for part in sums)
 
 
 def merkle_root(leaves: list[tuple[bytes, int]]) -> tuple[bytes, int]:
+    """Computes the root of a tree that sums up one number."""
+    root, (total,) = sums_root([(digest, (number,)) for digest, number in leaves])
+    return root, total
+
+
+def sums_root(leaves: list[tuple[bytes, tuple[int, ...]]]) -> tuple[bytes, tuple[int, ...]]:
     if len(leaves) == 1:
         return leaves[0]
     above = []
+    tag = "radpool/node/2" if len(leaves[0][1]) > 1 else "radpool/node"
     for left, right in zip(leaves[::2], leaves[1::2], strict=False):
-        sums = left[1].to_bytes(16, "little") + right[1].to_bytes(16, "little")
-        above.append((tagged_hash("radpool/node", left[0], right[0], sums), left[1] + right[1]))
-    return merkle_root(above + leaves[2 * len(above) :])
+        both = packed(left[1]) + packed(right[1])
+        total = tuple(a + b for a, b in zip(left[1], right[1], strict=True))
+        above.append((tagged_hash(tag, left[0], right[0], both), total))
+    return sums_root(above + leaves[2 * len(above) :])
 
 
 def seal(
@@ -166,37 +180,55 @@ def seal(
     previous: bytes = NO_BATCH,
     time_ms: int = 1_700_000_000_000,
     *,
+    weight: tuple[int, int, int] = (1, 32, 0),
     epoch_min: int = 0,
     **overrides: Any,
 ) -> Sealed:
-    """Seals shares; `overrides` put wrong claims into the head, for vectors of what is refused."""
-    templates: list[Template] = []
+    """Seals shares; `overrides` put wrong claims into the head, for vectors of what is refused.
+
+    A weight of mode 0 makes a batch of version 1.
+    """
+    is_priced = weight[0] > 0
+    templates: list[tuple[Template, int]] = []
     owners: list[Owner] = []
     records, leaves, hashes = [], [], []
-    sums: dict[tuple[int, int, int], tuple[int, int]] = {}
+    sums: dict[tuple[int, int, int], tuple[int, int, int]] = {}
     for share in shares:
-        if share.template not in templates:
-            templates.append(share.template)
+        entry = share.template, share.price if is_priced else 0
+        if entry not in templates:
+            templates.append(entry)
         if share.owner not in owners:
             owners.append(share.owner)
-        indices = templates.index(share.template), owners.index(share.owner)
+        indices = templates.index(entry), owners.index(share.owner)
         fixed = (share.z, len(share.extranonce), share.version, share.ntime, share.nonce)
         record = struct.pack("<HHBBIII", *indices, *fixed) + share.extranonce
         records.append(record)
-        work = 1 << share.z
-        leaves.append((tagged_hash("radpool/leaf", record, work.to_bytes(16, "little")), work))
+        earned = (1 << share.z, entry[1] << share.z - weight[2])
+        parts = earned if is_priced else earned[:1]
+        tag = "radpool/leaf/2" if is_priced else "radpool/leaf"
+        leaves.append((tagged_hash(tag, record, packed(parts)), parts))
         hashes.append(share.hash(key.public))
         place = (share.owner.account, max(share.owner.epoch, epoch_min), share.owner.rail)
-        count, total = sums.get(place, (0, 0))
-        sums[place] = (count + 1, total + work)
-    root, work = merkle_root(leaves)
-    head = b"RPSB\x01" + key.public + struct.pack("<Q", sequence) + previous
-    head += struct.pack("<QI", time_ms, epoch_min)
-    head += struct.pack("<H", len(templates)) + b"".join(t.digest() for t in templates)
+        count, work, value = sums.get(place, (0, 0, 0))
+        sums[place] = (count + 1, work + earned[0], value + earned[1])
+    root, (work, *rest) = sums_root(leaves)
+    value = rest[0] if rest else 0
+    head = (
+        b"RPSB"
+        + bytes([2 if is_priced else 1])
+        + key.public
+        + struct.pack("<Q", sequence)
+        + previous
+    )
+    head += struct.pack("<QI", time_ms, epoch_min) + (bytes(weight) if is_priced else b"")
+    head += struct.pack("<H", len(templates))
+    for template, price in templates:
+        head += template.digest() + (packed((price,)) if is_priced else b"")
     head += struct.pack("<H", len(owners))
     head += b"".join(o.commitment + struct.pack("<IB", o.epoch, o.rail) for o in owners)
     head += struct.pack("<I", overrides.get("count", len(shares)))
     head += int(overrides.get("work", work)).to_bytes(16, "little")
+    head += packed((int(overrides.get("value", value)),)) if is_priced else b""
     head += bytes(overrides.get("root", root))
     batch_hash = tagged_hash("radpool/batch", head)
     return Sealed(
@@ -205,13 +237,14 @@ def seal(
         root=root,
         count=len(shares),
         work=work,
+        value=value,
         sums=[(*place, *total) for place, total in sorted(sums.items())],
         header_hashes=b"".join(hashes),
         share_keys=b"".join(
             struct.pack(">I", share.ntime) + value[:16]
             for share, value in zip(shares, hashes, strict=True)
         ),
-        bodies=[(t.digest(), t.encode(), t.height) for t in templates],
+        bodies=[(t.digest(), t.encode(), t.height, price) for t, price in templates],
     )
 
 
@@ -232,9 +265,10 @@ class ShareBatch:
         previous: bytes,
         time_ms: int,
         *,
+        weight: tuple[int, int, int] = (1, 32, 0),
         epoch_min: int = 0,
         excluding: Sequence[int] = (),
     ) -> Sealed:
         self.sealed += 1
         kept = [share for index, share in enumerate(self.shares) if index not in excluding]
-        return seal(kept, key, sequence, previous, time_ms, epoch_min=epoch_min)
+        return seal(kept, key, sequence, previous, time_ms, weight=weight, epoch_min=epoch_min)

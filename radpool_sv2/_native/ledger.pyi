@@ -61,8 +61,12 @@ class SealedBatch:
         """The sum of their work in expected hashes, exact."""
 
     @property
-    def sums(self) -> list[tuple[int, int, int, int, int]]:
-        """Per account, epoch and rail: `(account, epoch, rail, count, work)`."""
+    def value(self) -> int:
+        """The sum of what they are worth, in the unit of the rule of weight."""
+
+    @property
+    def sums(self) -> list[tuple[int, int, int, int, int, int]]:
+        """Per account, epoch and rail: `(account, epoch, rail, count, work, value)`."""
 
     @property
     def header_hashes(self) -> bytes:
@@ -77,8 +81,8 @@ class SealedBatch:
         """
 
     @property
-    def bodies(self) -> list[tuple[bytes, bytes, int]]:
-        """The template bodies that its shares refer to: `(digest, body, height)`."""
+    def bodies(self) -> list[tuple[bytes, bytes, int, int]]:
+        """The template bodies that its shares refer to: `(digest, body, height, price)`."""
 
     @property
     def channel_sums(self) -> list[tuple[int, int, int, int]]:
@@ -121,6 +125,14 @@ class BatchSummary:
         """The sum of their work in expected hashes."""
 
     @property
+    def value(self) -> int:
+        """The sum of what they are worth; 0 in a batch without prices."""
+
+    @property
+    def weight(self) -> tuple[int, int, int] | None:
+        """The rule that they are weighed by: mode, scale, base; None in a batch without prices."""
+
+    @property
     def root(self) -> bytes:
         """The 32-byte root of the Merkle-sum tree."""
 
@@ -137,6 +149,17 @@ def verify_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> BatchSummary:
 
     Raises:
         FaultyMSPError: If a share, a sum, the root or the signature is not as claimed.
+    """
+
+def template_sums(blob: bytes) -> list[tuple[bytes, int, bytes, int, int, int, int, int]]:
+    """Sums a batch up by template and owner; nothing is verified.
+
+    Returns:
+        `(digest, price, commitment, epoch, rail, count, work, value)`; the epoch is the one that
+        the shares count in.
+
+    Raises:
+        LocalProtocolError: If the bytes are no batch.
     """
 
 def share_coinbase(blob: bytes, bodies: Mapping[bytes, bytes], index: int) -> bytes:

@@ -25,6 +25,7 @@ from radpool_sv2.config.setting import (
     text,
 )
 from radpool_sv2.config.template import Templates, check_templates
+from radpool_sv2.config.weight import WeightSection  # noqa: TC001 - as above
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.units import EXPONENT_MAX
 
@@ -331,6 +332,7 @@ class MspConfig:
     limits: Limits
     ledger: LedgerSection
     templates: Templates
+    weight: WeightSection
     http: Http
     extensions: Extensions
     ecash: EcashSection

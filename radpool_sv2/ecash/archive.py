@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from radpool_sv2._native.ledger import share_coinbase, verify_batch
 from radpool_sv2.errors import StoreError
+from radpool_sv2.store.batch import template_entries
 from radpool_sv2.units import HASH_LEN, sha256d
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ BATCHES_AT_ONCE = 256
 
 SOLVED_BATCHES_MAX = 16_384
 """How far back from the end of its epoch a block's share is looked for: it comes just before."""
-
-DIGESTS_AT = 4 + 1 + 32 + 8 + 32 + 8 + 4
-"""Where a batch's table of template digests begins, its length first."""
 
 
 class Archive(Protocol):
@@ -75,10 +73,8 @@ class ShareArchive:
                 yield sequence, verify_batch(blob, self._bodies(blob)).header_hashes
 
     def _bodies(self, blob: bytes) -> Mapping[bytes, bytes]:
-        count = int.from_bytes(blob[DIGESTS_AT : DIGESTS_AT + 2], "little")
         bodies = {}
-        for at in range(DIGESTS_AT + 2, DIGESTS_AT + 2 + HASH_LEN * count, HASH_LEN):
-            digest = blob[at : at + HASH_LEN]
+        for digest, _ in template_entries(blob):
             body = self._store.body(digest)
             if body is None:
                 raise StoreError(f"the ledger lost the template body {digest.hex()}")

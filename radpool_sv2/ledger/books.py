@@ -15,22 +15,26 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from radpool_sv2.errors import InternalError, StoreError
+from radpool_sv2.errors import InternalError, LocalProtocolError, StoreError
 from radpool_sv2.ledger.account import SALT_LEN, Account, commitment_of
+from radpool_sv2.ledger.division import Division, sums_of_template, void_sums
 from radpool_sv2.ledger.settlement import pay, reverse
-from radpool_sv2.store import BatchRow, BlockRow, SettlementRow, SumRow
+from radpool_sv2.store import BatchRow, BlockRow, SettlementRow, SumRow, VoidRow, WeightRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from radpool_sv2.store import Enclosure, Store
+    from radpool_sv2.store import Enclosure, QuoteRow, Store
 
-__all__ = ["BatchKey", "Books", "Reconciled", "Sealable", "Sealed"]
+__all__ = ["BatchKey", "Books", "Reconciled", "Sealable", "Sealed", "Weigher"]
 
 DUPLICATE_SHARE = "duplicate-share"
 
 NO_BATCH = bytes(32)
 """What the first batch names as the one before it."""
+
+QUOTED_MAX = 65_536
+"""How many prices are known to be explained in the store, so that they are not looked up again."""
 
 WATCHED_BLOCKS_MAX = 1_000
 """How many of the newest blocks are asked about: a reorg of that depth is no longer one."""
@@ -63,8 +67,8 @@ class Sealed(Protocol):
         """Its shares."""
 
     @property
-    def sums(self) -> Sequence[tuple[int, int, int, int, int]]:
-        """`(account, epoch, rail, count, work)`."""
+    def sums(self) -> Sequence[tuple[int, int, int, int, int, int]]:
+        """`(account, epoch, rail, count, work, value)`."""
 
     @property
     def header_hashes(self) -> bytes:
@@ -75,8 +79,8 @@ class Sealed(Protocol):
         """20 bytes per share, in order."""
 
     @property
-    def bodies(self) -> Sequence[tuple[bytes, bytes, int]]:
-        """`(digest, body, height)` of the template bodies it names."""
+    def bodies(self) -> Sequence[tuple[bytes, bytes, int, int]]:
+        """`(digest, body, height, price)` of the template bodies it names."""
 
 
 class Sealable(Protocol):
@@ -87,6 +91,31 @@ class Sealable(Protocol):
     @property
     def seal(self) -> Callable[..., Sealed]:
         """Builds and signs; see the native class."""
+
+
+class Weigher(Protocol):
+    """Is who prices templates, as `radpool_sv2.weight.Weighing`."""
+
+    @property
+    def rule(self) -> WeightRow:
+        """What prices stand for."""
+
+    @property
+    def script(self) -> bytes:
+        """The pool's output script."""
+
+    def quote_of(self, body: bytes, price: int) -> QuoteRow | None:
+        """Returns how the price of a template body came about; None when it is forgotten."""
+
+
+class _Unexplained:
+    """Stands in until somebody weighs: prices as on regtest, of which nothing is known."""
+
+    rule = WeightRow(1, 32, 0)
+    script = b""
+
+    def quote_of(self, body: bytes, price: int) -> None:
+        """Knows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +154,9 @@ class Books:
         self.key = key
         self._maturity_blocks = maturity_blocks
         self._unix_ms = unix_ms
+        self._weigher: Weigher = _Unexplained()
+        self._quoted: dict[tuple[bytes, int], None] = {}
+        self._voided = {void.digest for void in store.voids()}
         self._attempt: _Attempt | None = None
         self._sequence, self._head = store.head() or (-1, NO_BATCH)
         epoch = store.current_epoch()
@@ -145,6 +177,15 @@ class Books:
             offset += len(epochs)
             if offset >= total:
                 return first
+
+    def weigh_by(self, weigher: Weigher) -> None:
+        """Takes who has priced the shares that are committed from now on."""
+        self._weigher = weigher
+
+    @property
+    def script(self) -> bytes:
+        """The pool's output script; empty until somebody weighs."""
+        return self._weigher.script
 
     def commit(
         self, batch: Sealable, enclosures: Sequence[Enclosure] = ()
@@ -176,9 +217,11 @@ class Books:
                 sequence,
                 self._head,
                 time_ms,
+                weight=self._weigher.rule,
                 epoch_min=self._epoch_min,
                 excluding=refused,
             )
+            quotes = self._quotes(sealed)
             row = BatchRow(
                 sequence=sequence,
                 hash=sealed.hash,
@@ -188,8 +231,11 @@ class Books:
                 blob=sealed.blob,
                 header_hashes=sealed.header_hashes,
                 share_keys=sealed.share_keys,
+                weight=self._weigher.rule,
                 bodies=sealed.bodies,
+                quotes=quotes,
                 sums=[SumRow(*fields) for fields in sealed.sums],
+                voided=self._voided_in(sealed),
             )
             try:
                 duplicates = self.store.append_batch(row, enclosures, refused)
@@ -198,9 +244,31 @@ class Books:
                 raise
             if not duplicates:
                 self._sequence, self._head = sequence, sealed.hash
+                self._note_quoted(quotes)
                 break
             refused = _with_excluded(duplicates, refused, len(batch))
         return refused
+
+    def _quotes(self, sealed: Sealed) -> list[tuple[bytes, QuoteRow]]:
+        """Looks up how the prices came about that the store cannot explain yet."""
+        quotes = []
+        for digest, body, _, price in sealed.bodies:
+            if (digest, price) not in self._quoted:
+                quote = self._weigher.quote_of(body, price)
+                if quote is not None:
+                    quotes.append((digest, quote))
+        return quotes
+
+    def _voided_in(self, sealed: Sealed) -> list[tuple[bytes, SumRow]]:
+        """Finds shares that came after their template was voided."""
+        late = self._voided.intersection(digest for digest, *_ in sealed.bodies)
+        return [row for digest in late for row in sums_of_template(self.store, sealed.blob, digest)]
+
+    def _note_quoted(self, quotes: Sequence[tuple[bytes, QuoteRow]]) -> None:
+        if len(self._quoted) > QUOTED_MAX:
+            # The store passes over those that it has.
+            self._quoted.clear()
+        self._quoted.update(((digest, quote.price), None) for digest, quote in quotes)
 
     def find_account(self, name: str) -> Account | None:
         """Returns the account of a name, or None when there is none."""
@@ -268,13 +336,10 @@ class Books:
 
     def _pay(self, block: BlockRow) -> SettlementRow:
         epochs = self.store.unpaid_epochs(block.epoch) or (block.epoch,)
-        work = self.store.work_of_epochs(epochs)
-        _, accounts = self.store.accounts(0, -1)
         settlement = pay(
             block,
             epochs=epochs,
-            work=work,
-            commitments={account.id: account.commitment for account in accounts},
+            divide=Division(self.store, epochs).parts,
             carry=self.store.carry(),
             sequence=self._durable_sequence(),
             time_ms=self._unix_ms(),
@@ -282,6 +347,23 @@ class Books:
         number = self.store.settle(settlement)
         self._epoch_min = max(self._epoch_min, epochs[-1] + 1)
         return self.store.settlement(number)
+
+    def void(self, digest: bytes, reason: str) -> VoidRow:
+        """Makes the shares on a template earn nothing; what was settled before stays."""
+        if self.store.body(digest) is None:
+            raise LocalProtocolError(f"no share on a template {digest.hex()} is in the ledger")
+        void = VoidRow(
+            digest=digest,
+            settlement=self.store.last_settlement(),
+            epoch_min=self._epoch_min,
+            reason=reason,
+            time_ms=self._unix_ms(),
+            sums=void_sums(self.store, digest, range(self._epoch_min, self.current_epoch + 1)),
+        )
+        self.store.add_void(void)
+        self._voided.add(digest)
+        [known] = [each for each in self.store.voids() if each.digest == digest]
+        return known
 
     def _durable_sequence(self) -> int:
         head = self.store.head()

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from radpool_sv2.errors import LocalProtocolError, StoreError
-from radpool_sv2.units import HASH_LEN, tagged_hash
+from radpool_sv2.store.batch import template_entries
+from radpool_sv2.units import tagged_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,13 +30,13 @@ __all__ = ["Export", "Reach", "export_epoch"]
 Reach = Callable[["Sequence[int]"], tuple[int, int] | None]
 """Says which batches an export of some epochs is to cover besides: the first and the last."""
 
-FORMAT = "radpool-epoch/1"
+FORMAT = "radpool-epoch/2"
+
+_Template = tuple[bytes, int | None]
+"""Digest and price; None in batches without prices."""
 
 BATCHES_AT_ONCE = 64
 """How many batches are in memory together: some MiB at most."""
-
-DIGESTS_AT = 4 + 1 + 32 + 8 + 32 + 8 + 4
-"""Where a batch's table of template digests begins, its length first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ def export_epoch(
         first, last = min(first, also[0]), max(last, also[1])
     try:
         _make_empty(directory)
-        batches, digests = _write_batches(store, directory, first, last)
-        for digest in digests:
+        batches, templates = _write_batches(store, directory, first, last)
+        for digest in {digest for digest, _ in templates}:
             body = store.body(digest)
             if body is None:
                 raise StoreError(f"the ledger lost the template body {digest.hex()}")
@@ -88,7 +89,13 @@ def export_epoch(
             "epoch": epoch,
             "state": _state(row, settlements),
             "batches": batches,
-            "templates": [digest.hex() for digest in digests],
+            "templates": _templates(store, templates),
+            "scripts": [script.hex() for script in store.scripts()],
+            "weights": [
+                {"epoch": number, "mode": rule.mode, "scale": rule.scale, "base": rule.base}
+                for number, rule in store.weights_of_epochs(scope)
+            ],
+            "voids": _voids(store, templates),
             "sums": _sums(store, scope),
             "blocks": _blocks(store, settlements, row),
             "settlements": [_settlement(store, settlement) for settlement in settlements],
@@ -113,22 +120,56 @@ def _make_empty(directory: Path) -> None:
 
 def _write_batches(
     store: Store, directory: Path, first: int, last: int
-) -> tuple[list[Mapping[str, Any]], list[bytes]]:
+) -> tuple[list[Mapping[str, Any]], list[_Template]]:
     rows: list[Mapping[str, Any]] = []
-    digests: set[bytes] = set()
+    templates: set[_Template] = set()
     for start in range(first, last + 1, BATCHES_AT_ONCE):
         end = min(start + BATCHES_AT_ONCE - 1, last)
         for sequence, batch_hash, blob in store.batches(start, end):
             (directory / "batches" / f"{sequence:010d}.bin").write_bytes(blob)
             rows.append({"sequence": sequence, "hash": batch_hash.hex()})
-            digests.update(_digests(blob))
-    return rows, sorted(digests)
+            templates.update(template_entries(blob))
+    # Batches without prices may name a body that others name with one.
+    return rows, sorted(
+        templates, key=lambda entry: (entry[0], -1 if entry[1] is None else entry[1])
+    )
 
 
-def _digests(blob: bytes) -> list[bytes]:
-    count = int.from_bytes(blob[DIGESTS_AT : DIGESTS_AT + 2], "little")
-    starts = range(DIGESTS_AT + 2, DIGESTS_AT + 2 + HASH_LEN * count, HASH_LEN)
-    return [blob[start : start + HASH_LEN] for start in starts]
+def _templates(store: Store, templates: Sequence[_Template]) -> list[Mapping[str, Any]]:
+    """Explains each price."""
+    quotes = {
+        (digest, quote.price): quote
+        for digest in {digest for digest, _ in templates}
+        for quote in store.quotes(digest)
+    }
+    rows: list[Mapping[str, Any]] = []
+    for digest, price in templates:
+        quote = None if price is None else quotes.get((digest, price))
+        rows.append(
+            {
+                "digest": digest.hex(),
+                "price": None if price is None else str(price),
+                "paid_sats": None if quote is None else quote.paid_sats,
+                "cap_sats": None if quote is None else quote.cap_sats,
+                "reference_sats": None if quote is None else quote.reference_sats,
+                "target": None if quote is None else quote.target[::-1].hex(),
+            }
+        )
+    return rows
+
+
+def _voids(store: Store, templates: Sequence[_Template]) -> list[Mapping[str, Any]]:
+    named = {digest for digest, _ in templates}
+    return [
+        {
+            "template": void.digest.hex(),
+            "settlement": void.settlement,
+            "epoch_min": void.epoch_min,
+            "reason": void.reason,
+        }
+        for void in sorted(store.voids(), key=lambda void: void.digest)
+        if void.digest in named
+    ]
 
 
 def _state(row: EpochRow, settlements: Sequence[SettlementRow]) -> str:
@@ -153,6 +194,7 @@ def _sums(store: Store, scope: Sequence[int]) -> list[Mapping[str, Any]]:
             "count": row.count,
             # Work exceeds what JSON readers take for a number.
             "work": str(row.work),
+            "value": str(row.value),
         }
         for row in store.sums(scope)
     ]

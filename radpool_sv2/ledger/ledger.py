@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from radpool_sv2.ledger.books import BatchKey, Books, Reconciled, Sealable
+from radpool_sv2.ledger.books import BatchKey, Books, Reconciled, Sealable, Weigher
 from radpool_sv2.ledger.export import Export, Reach, export_epoch
 from radpool_sv2.ledger.page import epoch_page
 from radpool_sv2.store import SqliteStore
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radpool_sv2.ledger.account import Account
-    from radpool_sv2.store import BlockRow, Enclosure, EpochRow, Store, SumRow
+    from radpool_sv2.store import BlockRow, Enclosure, EpochRow, Store, SumRow, VoidRow
 
 __all__ = ["Ledger"]
 
@@ -97,6 +97,15 @@ class Ledger:
     def blocks_found(self) -> int:
         """How many blocks the pool has found since it keeps books."""
         return self._books.blocks_found
+
+    def weigh_by(self, weigher: Weigher) -> None:
+        """Takes who prices templates; call it before the first commit."""
+        self._books.weigh_by(weigher)
+
+    @property
+    def script(self) -> bytes:
+        """The pool's script that templates pay to now; empty until somebody weighs."""
+        return self._books.script
 
     # What the pool changes.
 
@@ -178,7 +187,35 @@ class Ledger:
         """
         return await self._write(self._books.reconcile, active)
 
+    async def void(self, digest: bytes, reason: str) -> VoidRow:
+        """Makes the shares on a template earn nothing in all payments to come.
+
+        Args:
+            digest: The digest of the template body; `templates_at` finds it.
+            reason: Why, in words for whoever reads an export.
+
+        Returns:
+            The void with what the shares had earned, which is the first one if there are two.
+
+        Raises:
+            LocalProtocolError: No share on such a template is in the ledger.
+            StoreError: It is not durable.
+        """
+        return await self._write(self._books.void, digest, reason)
+
     # What is read.
+
+    async def templates_at(self, height: int) -> Sequence[tuple[bytes, bytes]]:
+        """Returns digest and body of the templates of a height that shares were found on."""
+        return await self._read(self._store.templates_at, height)
+
+    async def scripts(self) -> Sequence[bytes]:
+        """Returns the scripts that templates have paid as the pool's, each once."""
+        return await self._read(self._store.scripts)
+
+    async def voids(self) -> Sequence[VoidRow]:
+        """Returns all voids, the oldest first."""
+        return await self._read(self._store.voids)
 
     async def recent_hashes(self, limit: int) -> bytes:
         """Returns the header hashes of up to `limit` recent shares, 32 bytes each."""
@@ -261,6 +298,7 @@ def _epochs(store: Store, offset: int, limit: int) -> tuple[int, list[Mapping[st
                 "shares": sum(row.count for row in own),
                 # Work exceeds what JSON readers take for a number.
                 "work": str(sum(row.work for row in own)),
+                "value": str(sum(row.value for row in own)),
             }
         )
     return total, rows

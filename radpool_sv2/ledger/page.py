@@ -1,6 +1,6 @@
 """Lays an epoch open: who worked in it, and what the block that pays it gave to whom.
 
-Works are written as text: they exceed what readers of JSON take for a number.
+Works and values are written as text: they exceed what readers of JSON take for a number.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from radpool_sv2.store import SettlementRow, Store
+    from radpool_sv2.store import SettlementRow, Store, WeightRow
 
-__all__ = ["epoch_page"]
+__all__ = ["MODE_NAMES", "epoch_page"]
+
+MODE_NAMES = ("work", "value", "difficulty", "slice")
+"""What shares of an epoch are weighed by, by the number in its batches."""
 
 
 def epoch_page(store: Store, number: int) -> Mapping[str, Any] | None:
@@ -39,15 +42,29 @@ def epoch_page(store: Store, number: int) -> Mapping[str, Any] | None:
                 "rail": row.rail,
                 "shares": row.count,
                 "work": str(row.work),
+                "value": str(row.value),
             }
             for row in store.sums([number])
+        ],
+        "weights": [_rule(rule) for _, rule in store.weights_of_epochs([number])],
+        "voids": [
+            {
+                "template": void.digest.hex(),
+                "reason": void.reason,
+                "account": names[row.account],
+                "shares": row.count,
+                "value": str(row.value),
+            }
+            for void in store.voids()
+            for row in void.sums
+            if row.epoch == number
         ],
         "payment": None if payment is None else _payment(store, payment, names),
     }
 
 
 def _payment(store: Store, payment: SettlementRow, names: Mapping[int, str]) -> dict[str, Any]:
-    work = store.work_of_epochs(payment.epochs)
+    earned = store.earned_in_epochs(payment.epochs)
     paid = {
         (entry.account, entry.rail): entry.sats
         for entry in payment.entries
@@ -63,9 +80,14 @@ def _payment(store: Store, payment: SettlementRow, names: Mapping[int, str]) -> 
             {
                 "account": names[account],
                 "rail": rail,
-                "work": str(work[account, rail]),
+                "work": str(work),
+                "value": str(value),
                 "sats": paid.get((account, rail), 0),
             }
-            for account, rail in sorted(work)
+            for (account, rail), (work, value) in sorted(earned.items())
         ],
     }
+
+
+def _rule(rule: WeightRow) -> dict[str, Any]:
+    return {"mode": MODE_NAMES[rule.mode], "scale": rule.scale, "base": rule.base}

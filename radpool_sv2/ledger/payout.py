@@ -1,4 +1,4 @@
-"""Splits a reward by work: largest remainder, exact to the satoshi.
+"""Splits a reward by weight: largest remainder, exact to the satoshi.
 
 Source: `spec/04-epoch-accounting.md`.
 """
@@ -18,21 +18,21 @@ __all__ = ["Claim", "split_reward"]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Is whom a part of a reward goes to, and for how much work.
+    """Is whom a part of a reward goes to, and for how much.
 
     Attributes:
         commitment: The owner's commitment, 32 bytes.
         rail: How the owner is paid.
-        work: The owner's work in the epochs that are paid, expected hashes.
+        weight: The owner's value, or work, in the epochs that are paid.
     """
 
     commitment: bytes
     rail: int
-    work: int
+    weight: int
 
 
 def split_reward(sats: int, claims: Sequence[Claim], block_hash: bytes) -> list[int] | None:
-    """Splits an amount in proportion to work.
+    """Splits an amount in proportion to weight.
 
     Equal remainders go by a hash over block, owner and rail: nobody can aim at it, and no name is
     favoured for long.
@@ -43,12 +43,12 @@ def split_reward(sats: int, claims: Sequence[Claim], block_hash: bytes) -> list[
         block_hash: The block that pays, internal byte order.
 
     Returns:
-        The parts in the order of the claims, which sum to the amount; None when no claim has work.
+        The parts in the order of the claims, which sum to the amount; None when none has weight.
     """
-    total = sum(claim.work for claim in claims)
+    total = sum(claim.weight for claim in claims)
     if total == 0:
         return None
-    divided = [divmod(sats * claim.work, total) for claim in claims]
+    divided = [divmod(sats * claim.weight, total) for claim in claims]
     parts = [part for part, _ in divided]
 
     def place(index: int) -> tuple[int, bytes]:

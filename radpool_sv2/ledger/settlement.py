@@ -2,8 +2,8 @@
 
 Theory of operation. A block closes the epoch in which it is found. Once confirmed, it pays all
 closed epochs up to its own that no other block pays: its own, and those whose block was orphaned.
-What it brings and what is carried is split by the work of these epochs. If none of them has work,
-all of it is carried to the next settlement.
+What it brings and what is carried is split over who worked in these epochs. If nobody did, all of
+it is carried to the next settlement.
 
 When the block is orphaned after all, a settlement with the opposite entries is posted. Its epochs
 are unpaid then, so the next block pays them too; and should the orphan return to the active chain,
@@ -19,11 +19,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from radpool_sv2.ledger.payout import Claim, split_reward
 from radpool_sv2.store import BlockRow, EntryRow, SettlementRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["pay", "reverse"]
 
@@ -36,8 +35,7 @@ def pay(  # noqa: PLR0913 - each is a separate input of the formula
     block: BlockRow,
     *,
     epochs: Sequence[int],
-    work: Mapping[tuple[int, int], int],
-    commitments: Mapping[int, bytes],
+    divide: Callable[[int, BlockRow], Mapping[tuple[int, int], int] | None],
     carry: int,
     sequence: int,
     time_ms: int,
@@ -47,23 +45,20 @@ def pay(  # noqa: PLR0913 - each is a separate input of the formula
     Args:
         block: The block.
         epochs: The unpaid epochs up to the block's own; its own alone when there are none.
-        work: The work of these epochs together, by account and rail.
-        commitments: The owner commitment of each account in `work`.
+        divide: Splits an amount above 0 by account and rail; None when there is nobody.
         carry: What is carried, sats; negative if more was paid than blocks have brought.
         sequence: The last durable batch, whose shares are the last that count in these epochs.
         time_ms: Milliseconds since 1970.
     """
-    owners = sorted(work, key=lambda owner: (commitments[owner[0]], owner[1]))
-    claims = [Claim(commitments[account], rail, work[account, rail]) for account, rail in owners]
     amount = block.value_sats + carry
-    parts = split_reward(amount, claims, block.hash) if amount > 0 else None
+    parts = divide(amount, block) if amount > 0 else None
     carry_out = amount if parts is None else 0
     entries = [
         EntryRow(REWARD, 0, 0, -block.value_sats),
         EntryRow(CARRY, 0, 0, carry_out - carry),
         *(
             EntryRow(MINER, account, rail, sats)
-            for (account, rail), sats in zip(owners, parts or (), strict=False)
+            for (account, rail), sats in sorted((parts or {}).items())
             if sats
         ),
     ]

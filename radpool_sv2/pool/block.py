@@ -163,10 +163,14 @@ class BlockDesk:
         coinbase = Transaction.from_bytes(solution.coinbase_tx)
         while True:
             try:
+                # The pool's address may have changed since the share's template was published.
+                own = {self._ledger.script, *await self._ledger.scripts()}
                 await self._ledger.record_block(
                     hash=solution.hash,
                     height=coinbase_height(coinbase),
-                    value_sats=sum(output.value_sats for output in coinbase.outputs),
+                    value_sats=sum(
+                        output.value_sats for output in coinbase.outputs if output.script in own
+                    ),
                     finder=account,
                 )
             except StoreError as error:

@@ -52,7 +52,7 @@ from radpool_sv2.pool.desk import ExtensionDesk
 from radpool_sv2.pool.extension import ChannelGrant
 from radpool_sv2.pool.intake import Intake
 from radpool_sv2.pool.roster import Roster
-from radpool_sv2.pool.setting import SOLUTION_LOG, engine_settings, payout_script
+from radpool_sv2.pool.setting import SOLUTION_LOG, engine_settings, payout_script, weighing_of
 from radpool_sv2.pool.work import to_native_template, to_native_tip
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Pool:
         roster: The connections and channels of now.
         address: Where miners connect, once it serves.
         work: The latest template and its tip, and the epoch that it was published for.
+        weighing: Prices templates.
         tip: The latest change of the chain; None before the template source has told any.
         changed: Are called on trio's thread when the chain has another tip, when a block was
             recorded and when settlements were brought in line with the chain; must not wait.
@@ -117,6 +118,8 @@ class Pool:
         self._source = source
         self._extensions = extensions
         self._script = payout_script(config.templates.payout_address, config.templates.network)
+        self.weighing, self._reference = weighing_of(config, self._script)
+        ledger.weigh_by(self.weighing)
         socket = source.solution_socket()
         self._settings = engine_settings(
             config, keys.msp.public, extensions, None if socket is None else str(socket)
@@ -231,7 +234,11 @@ class Pool:
     def _publish(self, engine: Engine, *, activate: bool) -> None:
         assert self.work is not None
         template, tip = self.work.template, self.work.tip
-        native_tip = None if tip is None else to_native_tip(tip)
+        native_tip = None
+        if tip is not None:
+            self._reference.offered(tip.prev_hash, template.fees_sats)
+            price = self.weighing.price(tip, template.height, template.value_sats)
+            native_tip = to_native_tip(tip, price)
         if activate and native_tip is not None:
             engine.activate_template(native_tip)
             return

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 from radpool_sv2._native.engine import EngineSettings
 from radpool_sv2.errors import ConfigError, LocalProtocolError
 from radpool_sv2.network import NETWORKS, script_from_address
+from radpool_sv2.weight import OwnReference, Weighing, WeightMode, scale_of
 
 if TYPE_CHECKING:
     from radpool_sv2.config import MspConfig
     from radpool_sv2.pool.registry import ExtensionRegistry
 
-__all__ = ["SOLUTION_LOG", "engine_settings", "payout_script"]
+__all__ = ["SOLUTION_LOG", "engine_settings", "payout_script", "weighing_of"]
 
 SOLUTION_LOG: Final = "blocks.jsonl"
 
@@ -30,6 +31,25 @@ def payout_script(address: str, network: str) -> bytes:
         raise ConfigError(
             str(error), key="templates.payout_address", value=repr(address)
         ) from error
+
+
+def weighing_of(config: MspConfig, script: bytes) -> tuple[Weighing, OwnReference]:
+    """Makes what prices templates, and the reference that follows the pool's own node.
+
+    Raises:
+        ConfigError: Channels could be given shares that are too easy to be weighed.
+    """
+    scale = scale_of(config.templates.network)
+    if config.mining.exponent_min < scale.base:
+        raise ConfigError(
+            f"shares on {config.templates.network} are weighed from 2^{scale.base} hashes on",
+            key="mining.exponent_min",
+            value=str(config.mining.exponent_min),
+            allowed=f"{scale.base} and more",
+        )
+    reference = OwnReference()
+    mode = WeightMode[config.weight.mode.upper()]
+    return Weighing(mode, scale, script=script, reference=reference), reference
 
 
 def engine_settings(

@@ -46,12 +46,13 @@ def to_native_template(template: Template, epoch: int, script: bytes) -> native.
     )
 
 
-def to_native_tip(tip: Tip) -> native.Tip:
-    """Makes the engine's tip of a source's one."""
+def to_native_tip(tip: Tip, price: int) -> native.Tip:
+    """Makes the engine's tip of a source's one, with what the template is worth on it."""
     return native.Tip(
         template_id=tip.template_id,
         prev_hash=tip.prev_hash,
         min_ntime=tip.min_ntime,
         nbits=tip.nbits,
         target=tip.target,
+        price=price,
     )

@@ -6,8 +6,11 @@ from radpool_sv2.store.row import (
     BlockRow,
     EntryRow,
     EpochRow,
+    QuoteRow,
     SettlementRow,
     SumRow,
+    VoidRow,
+    WeightRow,
 )
 from radpool_sv2.store.sqlite import SqliteStore
 from radpool_sv2.store.store import Enclosure, Store
@@ -19,8 +22,11 @@ __all__ = [
     "Enclosure",
     "EntryRow",
     "EpochRow",
+    "QuoteRow",
     "SettlementRow",
     "SqliteStore",
     "Store",
     "SumRow",
+    "VoidRow",
+    "WeightRow",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +14,11 @@ __all__ = [
     "BlockRow",
     "EntryRow",
     "EpochRow",
+    "QuoteRow",
     "SettlementRow",
     "SumRow",
+    "VoidRow",
+    "WeightRow",
 ]
 
 
@@ -46,6 +49,7 @@ class SumRow:
         rail: How the owner is paid.
         count: Shares.
         work: Expected hashes, up to 2^128 - 1.
+        value: What they are worth, in the unit of the epoch's weight, up to 2^128 - 1.
     """
 
     account: int
@@ -53,6 +57,63 @@ class SumRow:
     rail: int
     count: int
     work: int
+    value: int
+
+
+class WeightRow(NamedTuple):
+    """Is the rule that shares are weighed by.
+
+    Attributes:
+        mode: 0 by work alone, 1 value, 2 difficulty, 3 slice.
+        scale: Prices are in parts of 2^scale of a satoshi for each hash that a block takes.
+        base: The exponent of which a share is worth the price.
+    """
+
+    mode: int
+    scale: int
+    base: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuoteRow:
+    """Is how the price of a template came about.
+
+    Attributes:
+        price: The price.
+        paid_sats: What the template's coinbase pays to the pool's script.
+        cap_sats: What counts of it at most.
+        reference_sats: The fees that honest nodes offered then.
+        target: What a block's hash must not exceed, 32 bytes little-endian.
+        script: The pool's script.
+    """
+
+    price: int
+    paid_sats: int
+    cap_sats: int
+    reference_sats: int
+    target: bytes
+    script: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VoidRow:
+    """Says that the shares on a template earn nothing.
+
+    Attributes:
+        digest: The template body's digest.
+        settlement: The last settlement before; payments behind it do not count these shares.
+        epoch_min: The lowest epoch that was not settled then; shares of earlier ones stay paid.
+        reason: Why, in words.
+        time_ms: Since when, milliseconds since 1970.
+        sums: What the shares had earned by then, by account, epoch and rail.
+    """
+
+    digest: bytes
+    settlement: int
+    epoch_min: int
+    reason: str
+    time_ms: int
+    sums: Sequence[SumRow]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +129,11 @@ class BatchRow:
         blob: The batch as exported.
         header_hashes: The header hashes of its shares, 32 bytes each.
         share_keys: What no two shares have in common, 20 bytes each: see the table `share`.
-        bodies: The template bodies that it names: `(digest, body, height)`.
+        weight: The rule that its shares are weighed by.
+        bodies: The template bodies that it names: `(digest, body, height, price)`.
+        quotes: How those prices came about: `(digest, quote)`.
         sums: What it adds to each account.
+        voided: What of that was earned on templates that were voided: `(digest, sum)`.
     """
 
     sequence: int
@@ -80,8 +144,11 @@ class BatchRow:
     blob: bytes
     header_hashes: bytes
     share_keys: bytes
-    bodies: Sequence[tuple[bytes, bytes, int]]
+    weight: WeightRow
+    bodies: Sequence[tuple[bytes, bytes, int, int]]
+    quotes: Sequence[tuple[bytes, QuoteRow]]
     sums: Sequence[SumRow]
+    voided: Sequence[tuple[bytes, SumRow]] = ()
 
 
 @dataclass(frozen=True, slots=True)

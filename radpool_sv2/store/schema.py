@@ -1,7 +1,7 @@
 """Defines the tables of the SQLite store, and how older files become newer ones.
 
-Sums of work need 128 bits, and SQLite counts to 2^63: they are kept in three limbs of 40, 40 and 48
-bits, so that SQL alone adds them up exactly, for thousands of rows at a time.
+Sums of work and value need 128 bits, and SQLite counts to 2^63: they are kept in three limbs of 40,
+40 and 48 bits, so that SQL alone adds them up exactly, for thousands of rows at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from radpool_sv2.store.ecash_schema import create_mint
+from radpool_sv2.store.value_schema import EPOCH_SUM, add_value, create_value, keep_for_ever
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,11 +20,11 @@ __all__ = ["APPLICATION_ID", "LIMB_BITS", "MIGRATIONS", "VERSION", "create"]
 APPLICATION_ID = 0x52505332
 """Marks the file as ours ("RPS2"), so that another program's database is never written to."""
 
-VERSION = 2
+VERSION = 3
 
 LIMB_BITS = 40
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: create_mint}
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: create_mint, 2: add_value}
 """What turns a file of the version that is the key into one of the next version."""
 
 STATEMENTS = (
@@ -85,18 +86,7 @@ STATEMENTS = (
         frozen_sequence INTEGER
     ) STRICT
     """,
-    """
-    CREATE TABLE epoch_sum (
-        epoch INTEGER NOT NULL REFERENCES epoch,
-        account INTEGER NOT NULL REFERENCES account,
-        rail INTEGER NOT NULL,
-        count INTEGER NOT NULL,
-        work_0 INTEGER NOT NULL CHECK (work_0 BETWEEN 0 AND 0xffffffffff),
-        work_40 INTEGER NOT NULL CHECK (work_40 BETWEEN 0 AND 0xffffffffff),
-        work_80 INTEGER NOT NULL CHECK (work_80 BETWEEN 0 AND 0xffffffffffff),
-        PRIMARY KEY (epoch, account, rail)
-    ) STRICT, WITHOUT ROWID
-    """,
+    EPOCH_SUM,
     """
     CREATE TABLE block (
         hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
@@ -157,11 +147,8 @@ def create(connection: sqlite3.Connection) -> None:
     for statement in STATEMENTS:
         connection.execute(statement)
     for table in APPEND_ONLY:
-        for change in ("UPDATE", "DELETE"):
-            connection.execute(
-                f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
+        keep_for_ever(connection, table)
     create_mint(connection)
+    create_value(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")

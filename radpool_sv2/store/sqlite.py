@@ -14,7 +14,6 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from radpool_sv2.errors import StoreError
-from radpool_sv2.store.file import SqliteFile
 from radpool_sv2.store.row import (
     AccountRow,
     BatchRow,
@@ -25,6 +24,7 @@ from radpool_sv2.store.row import (
     SumRow,
 )
 from radpool_sv2.store.schema import LIMB_BITS
+from radpool_sv2.store.value import ValueTables, note_weight
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -56,20 +56,24 @@ FIND_DUPLICATES = f"""
     ) WHERE known OR place > 1 ORDER BY i
 """  # noqa: S608 - both parts are constants
 
+ADD_LIMBS = f"""
+    {{name}}_0 = (old.{{name}}_0 + excluded.{{name}}_0) & {LIMB_MASK},
+    {{name}}_40 = (old.{{name}}_40 + excluded.{{name}}_40
+        + ((old.{{name}}_0 + excluded.{{name}}_0) >> {LIMB_BITS})) & {LIMB_MASK},
+    {{name}}_80 = old.{{name}}_80 + excluded.{{name}}_80
+        + ((old.{{name}}_40 + excluded.{{name}}_40
+            + ((old.{{name}}_0 + excluded.{{name}}_0) >> {LIMB_BITS})) >> {LIMB_BITS})
+"""
+
 ADD_SUM = f"""
-    INSERT INTO epoch_sum AS old VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO epoch_sum AS old VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET
         count = old.count + excluded.count,
-        work_0 = (old.work_0 + excluded.work_0) & {LIMB_MASK},
-        work_40 = (old.work_40 + excluded.work_40
-            + ((old.work_0 + excluded.work_0) >> {LIMB_BITS})) & {LIMB_MASK},
-        work_80 = old.work_80 + excluded.work_80
-            + ((old.work_40 + excluded.work_40
-                + ((old.work_0 + excluded.work_0) >> {LIMB_BITS})) >> {LIMB_BITS})
-"""  # noqa: S608 - the limbs' width is a constant
+        {ADD_LIMBS.format(name="work")}, {ADD_LIMBS.format(name="value")}
+"""  # noqa: S608 - the limbs' width and the columns' names are constants
 
 
-class SqliteStore(SqliteFile):
+class SqliteStore(ValueTables):
     """Is the store in a file. `Store` says what its methods mean."""
 
     def __init__(
@@ -139,12 +143,23 @@ class SqliteStore(SqliteFile):
         )
         connection.executemany(
             "INSERT OR IGNORE INTO template VALUES (?, ?, ?)",
-            [(digest, height, body) for digest, body, height in batch.bodies],
+            [(digest, height, body) for digest, body, height, _ in batch.bodies],
         )
         connection.executemany(
             ADD_SUM,
-            [(row.epoch, row.account, row.rail, row.count, *limbs(row.work)) for row in batch.sums],
+            [
+                (
+                    row.epoch,
+                    row.account,
+                    row.rail,
+                    row.count,
+                    *limbs(row.work),
+                    *limbs(row.value),
+                )
+                for row in batch.sums
+            ],
         )
+        note_weight(connection, batch)
         connection.execute(
             "INSERT INTO recent VALUES (?, ?, ?)",
             (batch.sequence, batch.count, batch.header_hashes),
@@ -250,19 +265,22 @@ class SqliteStore(SqliteFile):
         query = f"SELECT * FROM epoch_sum WHERE epoch IN ({_marks(epochs)}) ORDER BY 1, 2, 3"  # noqa: S608
         with self._read() as connection:
             return [
-                SumRow(account, epoch, rail, count, work_of_limbs(*work))
-                for epoch, account, rail, count, *work in connection.execute(query, (*epochs,))
+                SumRow(account, epoch, rail, count, joined(*parts[:3]), joined(*parts[3:]))
+                for epoch, account, rail, count, *parts in connection.execute(query, (*epochs,))
             ]
 
-    def work_of_epochs(self, epochs: Collection[int]) -> Mapping[tuple[int, int], int]:
+    def earned_in_epochs(
+        self, epochs: Collection[int]
+    ) -> Mapping[tuple[int, int], tuple[int, int]]:
         query = (
-            "SELECT account, rail, SUM(work_0), SUM(work_40), SUM(work_80) FROM epoch_sum "  # noqa: S608
+            "SELECT account, rail, SUM(work_0), SUM(work_40), SUM(work_80), "  # noqa: S608
+            "SUM(value_0), SUM(value_40), SUM(value_80) FROM epoch_sum "
             f"WHERE epoch IN ({_marks(epochs)}) GROUP BY account, rail"
         )
         with self._consult() as connection:
             return {
-                (account, rail): work_of_limbs(*work)
-                for account, rail, *work in connection.execute(query, (*epochs,))
+                (account, rail): (joined(*parts[:3]), joined(*parts[3:]))
+                for account, rail, *parts in connection.execute(query, (*epochs,))
             }
 
     def unpaid_epochs(self, through: int) -> tuple[int, ...]:
@@ -389,12 +407,12 @@ class _DuplicatesError(Exception):
         self.indices = indices
 
 
-def limbs(work: int) -> tuple[int, int, int]:
-    """Splits work into the limbs that tables keep."""
-    return work & LIMB_MASK, (work >> LIMB_BITS) & LIMB_MASK, work >> (2 * LIMB_BITS)
+def limbs(number: int) -> tuple[int, int, int]:
+    """Splits work or value into the limbs that tables keep."""
+    return number & LIMB_MASK, (number >> LIMB_BITS) & LIMB_MASK, number >> (2 * LIMB_BITS)
 
 
-def work_of_limbs(low: int, middle: int, high: int) -> int:
+def joined(low: int, middle: int, high: int) -> int:
     """Joins limbs, or sums of limbs."""
     return low + (middle << LIMB_BITS) + (high << (2 * LIMB_BITS))
 

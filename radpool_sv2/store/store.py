@@ -18,8 +18,11 @@ if TYPE_CHECKING:
         BatchRow,
         BlockRow,
         EpochRow,
+        QuoteRow,
         SettlementRow,
         SumRow,
+        VoidRow,
+        WeightRow,
     )
 
 __all__ = ["Enclosure", "Store"]
@@ -101,8 +104,31 @@ class Store(Protocol):
     def sums(self, epochs: Collection[int]) -> Sequence[SumRow]:
         """Returns the sums of some epochs, ordered by epoch, account, rail."""
 
-    def work_of_epochs(self, epochs: Collection[int]) -> Mapping[tuple[int, int], int]:
-        """Returns the work of some epochs together, by `(account, rail)`."""
+    def earned_in_epochs(
+        self, epochs: Collection[int]
+    ) -> Mapping[tuple[int, int], tuple[int, int]]:
+        """Returns work and value of some epochs together, by `(account, rail)`."""
+
+    def weights_of_epochs(self, epochs: Collection[int]) -> Sequence[tuple[int, WeightRow]]:
+        """Returns each epoch with each rule that shares of it were weighed by, ascending."""
+
+    def quotes(self, digest: bytes) -> Sequence[QuoteRow]:
+        """Returns how the prices of a template body came about, by rising price."""
+
+    def scripts(self) -> Sequence[bytes]:
+        """Returns the scripts that templates have paid as the pool's, each once."""
+
+    def templates_at(self, height: int) -> Sequence[tuple[bytes, bytes]]:
+        """Returns digest and body of the templates of a height that shares were found on."""
+
+    def add_void(self, void: VoidRow) -> None:
+        """Posts a void, unless the template has one."""
+
+    def voids(self) -> Sequence[VoidRow]:
+        """Returns all voids, the oldest first."""
+
+    def last_settlement(self) -> int:
+        """Returns the number of the last settlement; 0 before the first."""
 
     def add_block(self, block: BlockRow) -> int:
         """Records a block and closes the open epoch with it, unless it is known already.

@@ -22,21 +22,28 @@ __all__ = [
     "BatchFault",
     "Body",
     "Owner",
+    "PricedTemplate",
     "Share",
     "VerifiedShare",
+    "Weight",
     "decode_batch",
     "decode_body",
     "verify_batch",
 ]
 
 MAGIC = b"RPSB"
-VERSION = 1
+VERSION = 2
+VERSION_WORK = 1
 SHARES_MAX = 65_535
 EXTRANONCE_MAX = 32
 RAIL_MAX = 2
 MERKLE_PATH_MAX = 32
 SUM_MAX = 2**128 - 1
+PRICE_LEN = 16
 SIGNATURE_LEN = 64
+
+MODES = (1, 2, 3)
+"""Value, difficulty, slice."""
 
 VERSION_MASK = 0x1FFFFFE0
 """The version bits that a miner may change."""
@@ -81,15 +88,17 @@ WORDS = {
     "truncated": "the batch ends inside a field",
     "trailing-bytes": "bytes follow the signature",
     "magic": 'it does not begin with "RPSB"',
-    "version": "only version 1 is known",
+    "version": "only versions 1 and 2 are known",
+    "weight": "a rule of weight that is not defined",
     "rail": "an owner with a rail that is not defined",
-    "exponent": "an exponent above 120",
+    "exponent": "an exponent above 120 or below the base of the batch",
     "extranonce-length": "an extranonce of more than 32 bytes",
     "share-count": "a batch has 1 to 65535 shares",
     "table-order": "the tables are not in order of first use, or hold an entry that is not used",
     "table-repeat": "a table holds the same entry twice",
     "signature": "the signature is not that of the MSP",
     "work-sum": "the shares' work does not sum to what is claimed",
+    "value-sum": "the shares' value does not sum to what is claimed",
     "root": "the Merkle-sum root is not that of the shares",
     "template-missing": "a template body is missing",
     "template-digest": "a template body does not have the digest that it is named by",
@@ -101,6 +110,27 @@ WORDS = {
     "insufficient-work": "the header's hash does not meet the exponent of its tag",
     "duplicate-share": "the same header was counted before",
 }
+
+
+Node = tuple[bytes, tuple[int, ...]]
+"""A node of the tree: its hash and the sums below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Is the rule that prices are made by; see `spec/09-template-value.md`."""
+
+    mode: int
+    scale: int
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class PricedTemplate:
+    """Is an entry of a batch's table of templates; its price is 0 in version 1."""
+
+    digest: bytes
+    price: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +158,22 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Is a batch that was read: its form is right, none of its claims is checked yet."""
+    """Is a batch that was read: its form is right, none of its claims is checked yet.
+
+    `weight` is None in version 1, which knows no prices; its shares have no value.
+    """
 
     msp_key: bytes
     sequence: int
     previous: bytes
     time_ms: int
     epoch_min: int
-    templates: Sequence[bytes]
+    weight: Weight | None
+    templates: Sequence[PricedTemplate]
     owners: Sequence[Owner]
     count: int
     work: int
+    value: int
     root: bytes
     hash: bytes
     shares: Sequence[Share]
@@ -159,7 +194,7 @@ class Body:
     merkle_path: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VerifiedShare:
     """Is a share whose proof of work was recomputed.
 
@@ -167,8 +202,13 @@ class VerifiedShare:
         hash: The header's hash, internal byte order.
         owner: Whose it is.
         epoch: The epoch that it counts in.
-        work: What it is worth, expected hashes.
+        work: The hashes that it takes on average.
+        value: What it is worth; 0 in version 1.
+        template: The template that it was mined on.
+        weight: The rule that it is weighed by; None in version 1.
         height: The height that it was mined for.
+        prev_hash: The block that it builds on, internal byte order.
+        nbits: The header's compact target.
         coinbase: Its coinbase without witness.
     """
 
@@ -176,7 +216,12 @@ class VerifiedShare:
     owner: Owner
     epoch: int
     work: int
+    value: int
+    template: PricedTemplate
+    weight: Weight | None
     height: int
+    prev_hash: bytes
+    nbits: int
     coinbase: bytes
 
 
@@ -196,15 +241,23 @@ def _decode(blob: bytes) -> Batch:
     reader = Reader(blob)
     if reader.take(4) != MAGIC:
         raise BatchFault("magic")
-    if reader.number(1) != VERSION:
+    version = reader.number(1)
+    if version not in {VERSION, VERSION_WORK}:
         raise BatchFault("version")
     msp_key, sequence, previous = reader.take(32), reader.number(8), reader.take(32)
     time_ms, epoch_min = reader.number(8), reader.number(4)
-    table = Reader(reader.take(32 * reader.number(2)))
-    templates = [table.take(32) for _ in range(table.left // 32)]
+    weight = _weight(reader) if version == VERSION else None
+    price_len = 0 if weight is None else PRICE_LEN
+    entry_len = 32 + price_len
+    table = Reader(reader.take(entry_len * reader.number(2)))
+    templates = [
+        PricedTemplate(table.take(32), table.number(price_len))
+        for _ in range(table.left // entry_len)
+    ]
     table = Reader(reader.take(37 * reader.number(2)))
     owners = [_owner(table) for _ in range(table.left // 37)]
-    count, work, root = reader.number(4), reader.number(16), reader.take(32)
+    count, work = reader.number(4), reader.number(16)
+    value, root = reader.number(price_len), reader.take(32)
     head_len = reader.at
     if not 1 <= count <= SHARES_MAX:
         raise BatchFault("share-count")
@@ -212,6 +265,8 @@ def _decode(blob: bytes) -> Batch:
     templates_used = owners_used = 0
     for index in range(count):
         share = _share(reader, blob, index)
+        if weight is not None and share.exponent < weight.base:
+            raise BatchFault("exponent", index)
         if share.template > templates_used or share.owner > owners_used:
             raise BatchFault("table-order", index)
         templates_used = max(templates_used, share.template + 1)
@@ -230,15 +285,24 @@ def _decode(blob: bytes) -> Batch:
         previous=previous,
         time_ms=time_ms,
         epoch_min=epoch_min,
+        weight=weight,
         templates=templates,
         owners=owners,
         count=count,
         work=work,
+        value=value,
         root=root,
         hash=tagged_hash("radpool/batch", blob[:head_len]),
         shares=shares,
         signature=signature,
     )
+
+
+def _weight(reader: Reader) -> Weight:
+    weight = Weight(reader.number(1), reader.number(1), reader.number(1))
+    if weight.mode not in MODES or weight.base > EXPONENT_MAX:
+        raise BatchFault("weight")
+    return weight
 
 
 def _owner(reader: Reader) -> Owner:
@@ -298,7 +362,7 @@ def verify_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> tuple[Batch, lis
     if not is_signed_by(batch.msp_key, batch.hash, batch.signature):
         raise BatchFault("signature")
     _check_sums(batch)
-    opened = [_body(digest, bodies) for digest in batch.templates]
+    opened = [_body(template.digest, bodies) for template in batch.templates]
     shares: list[VerifiedShare] = []
     seen: set[bytes] = set()
     scripts: dict[tuple[int, int], bytes] = {}
@@ -317,34 +381,62 @@ def verify_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> tuple[Batch, lis
         if block_hash in seen:
             raise BatchFault("duplicate-share", index)
         seen.add(block_hash)
-        epoch = max(owner.epoch, batch.epoch_min)
-        shares.append(
-            VerifiedShare(block_hash, owner, epoch, 1 << share.exponent, body.height, coinbase)
+        verified = VerifiedShare(
+            hash=block_hash,
+            owner=owner,
+            epoch=max(owner.epoch, batch.epoch_min),
+            work=1 << share.exponent,
+            value=_value(batch, share),
+            template=batch.templates[share.template],
+            weight=batch.weight,
+            height=body.height,
+            prev_hash=body.prev_hash,
+            nbits=body.nbits,
+            coinbase=coinbase,
         )
+        shares.append(verified)
     return batch, shares
 
 
+def _value(batch: Batch, share: Share) -> int:
+    """Computes what a share is worth; its template and exponent were checked."""
+    if batch.weight is None:
+        return 0
+    return batch.templates[share.template].price << share.exponent - batch.weight.base
+
+
 def _check_sums(batch: Batch) -> None:
-    nodes = []
-    for share in batch.shares:
-        work = 1 << share.exponent
-        leaf = tagged_hash("radpool/leaf", share.record, work.to_bytes(16, "little"))
-        nodes.append((leaf, work))
-    total = sum(work for _, work in nodes)
-    if total > SUM_MAX or total != batch.work:
-        raise BatchFault("work-sum")
+    works = [1 << share.exponent for share in batch.shares]
+    values = [_value(batch, share) for share in batch.shares]
+    for name, parts, claimed in (("work", works, batch.work), ("value", values, batch.value)):
+        if sum(parts) > SUM_MAX or sum(parts) != claimed:
+            raise BatchFault(f"{name}-sum")
+    tags = ("radpool/leaf", "radpool/node")
+    sums: list[tuple[int, ...]] = [(work,) for work in works]
+    if batch.weight is not None:
+        tags = ("radpool/leaf/2", "radpool/node/2")
+        sums = list(zip(works, values, strict=True))
+    nodes = [
+        (tagged_hash(tags[0], share.record, _packed(parts)), parts)
+        for share, parts in zip(batch.shares, sums, strict=True)
+    ]
     while len(nodes) > 1:
         nodes = [
-            nodes[at] if at + 1 == len(nodes) else _join(nodes[at], nodes[at + 1])
+            nodes[at] if at + 1 == len(nodes) else _join(tags[1], nodes[at], nodes[at + 1])
             for at in range(0, len(nodes), 2)
         ]
     if nodes[0][0] != batch.root:
         raise BatchFault("root")
 
 
-def _join(left: tuple[bytes, int], right: tuple[bytes, int]) -> tuple[bytes, int]:
-    sums = left[1].to_bytes(16, "little") + right[1].to_bytes(16, "little")
-    return tagged_hash("radpool/node", left[0], right[0], sums), left[1] + right[1]
+def _packed(sums: tuple[int, ...]) -> bytes:
+    return b"".join(part.to_bytes(16, "little") for part in sums)
+
+
+def _join(tag: str, left: Node, right: Node) -> Node:
+    total = tuple(a + b for a, b in zip(left[1], right[1], strict=True))
+    digest = tagged_hash(tag, left[0], right[0], _packed(left[1]) + _packed(right[1]))
+    return digest, total
 
 
 def _body(digest: bytes, bodies: Mapping[bytes, bytes]) -> Body:

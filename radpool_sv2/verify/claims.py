@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from radpool_sv2.errors import FaultyMSPError
 from radpool_sv2.units import tagged_hash
+from radpool_sv2.verify.batch import Weight
 from radpool_sv2.verify.bip340 import is_signed_by
 from radpool_sv2.verify.field import block_hash, canonical, decimal, integer, natural, octets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sized
 
-__all__ = ["Block", "Claims", "Settlement", "read_claims"]
+__all__ = ["FORMAT_WORK", "Block", "Claims", "Quote", "Settlement", "Void", "read_claims"]
 
-FORMAT = "radpool-epoch/1"
+FORMATS = ("radpool-epoch/1", "radpool-epoch/2")
+FORMAT_WORK = FORMATS[0]
 STATES = ("open", "closed", "paid")
 
 Owner = tuple[bytes, int]
@@ -34,6 +36,29 @@ class Block:
     height: int
     epoch: int
     value_sats: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quote:
+    """Says how the price of a template came about; the target is a number."""
+
+    paid_sats: int
+    cap_sats: int
+    reference_sats: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Says that shares on a template are not counted by payments behind a settlement.
+
+    Shares of epochs below `epoch_min` stay counted.
+    """
+
+    template: bytes
+    settlement: int
+    epoch_min: int
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,14 +78,22 @@ class Settlement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claims:
-    """Is everything that the MSP has signed about an epoch."""
+    """Is everything that the MSP has signed about an epoch.
 
+    In format 1 templates have no price, sums have no value, and there is nothing of what came with
+    prices: `scripts`, `weights` and `voids` are empty.
+    """
+
+    format: str
     msp_key: bytes
     epoch: int
     state: str
     batches: Mapping[int, bytes]
-    templates: tuple[bytes, ...]
-    sums: Mapping[tuple[int, Owner], tuple[int, int]]
+    templates: Mapping[tuple[bytes, int | None], Quote | None]
+    scripts: frozenset[bytes]
+    weights: frozenset[tuple[int, Weight]]
+    voids: tuple[Void, ...]
+    sums: Mapping[tuple[int, Owner], tuple[int, int, int]]
     blocks: Mapping[bytes, Block]
     settlements: tuple[Settlement, ...]
 
@@ -92,8 +125,9 @@ def read_claims(document: bytes) -> Claims:
 
 
 def _claims(claims: Mapping[str, Any], msp_key: bytes) -> Claims:
-    if claims["format"] != FORMAT:
-        raise ValueError(f"format {claims['format']!r}: this program knows {FORMAT}")
+    if claims["format"] not in FORMATS:
+        raise ValueError(f"format {claims['format']!r}: this program knows {', '.join(FORMATS)}")
+    is_priced = claims["format"] != FORMAT_WORK
     if claims["state"] not in STATES:
         raise ValueError(f"state {claims['state']!r}")
     blocks = [
@@ -106,23 +140,84 @@ def _claims(claims: Mapping[str, Any], msp_key: bytes) -> Claims:
         for row in claims["blocks"]
     ]
     sums = {
-        (natural(row["epoch"]), _owner(row)): (natural(row["count"]), decimal(row["work"]))
+        (natural(row["epoch"]), _owner(row)): (
+            natural(row["count"]),
+            decimal(row["work"]),
+            decimal(row["value"]) if is_priced else 0,
+        )
         for row in claims["sums"]
     }
+    templates = dict(map(_template if is_priced else _bare_template, claims["templates"]))
+    weights = frozenset(_weight(row) for row in claims["weights"]) if is_priced else frozenset()
+    scripts = [_script(text) for text in claims["scripts"]] if is_priced else []
+    voids = tuple(_void(row) for row in claims["voids"]) if is_priced else ()
     batches = {natural(row["sequence"]): octets(row["hash"], 32) for row in claims["batches"]}
     by_hash = {block.hash: block for block in blocks}
-    for name, read in (("blocks", by_hash), ("sums", sums), ("batches", batches)):
-        if len(read) != len(claims[name]):
+    read: dict[str, Sized] = {
+        "blocks": by_hash,
+        "sums": sums,
+        "batches": batches,
+        "templates": templates,
+    }
+    if is_priced:
+        read["weights"], read["scripts"] = weights, set(scripts)
+        read["voids"] = {void.template for void in voids}
+    for name, entries in read.items():
+        if len(entries) != len(claims[name]):
             raise ValueError(f"{name} has the same entry twice")
     return Claims(
+        format=claims["format"],
         msp_key=msp_key,
         epoch=natural(claims["epoch"]),
         state=claims["state"],
         batches=batches,
-        templates=tuple(octets(digest, 32) for digest in claims["templates"]),
+        templates=templates,
+        scripts=frozenset(scripts),
+        weights=weights,
+        voids=voids,
         sums=sums,
         blocks=by_hash,
         settlements=tuple(_settlement(row) for row in claims["settlements"]),
+    )
+
+
+def _bare_template(value: object) -> tuple[tuple[bytes, int | None], Quote | None]:
+    return (octets(value, 32), None), None
+
+
+def _template(row: Mapping[str, Any]) -> tuple[tuple[bytes, int | None], Quote | None]:
+    digest = octets(row["digest"], 32)
+    if row["price"] is None or row["target"] is None:
+        unknown = (row[name] for name in ("paid_sats", "cap_sats", "reference_sats", "target"))
+        if any(value is not None for value in unknown):
+            raise ValueError("a price that is half explained")
+        return (digest, None if row["price"] is None else decimal(row["price"])), None
+    quote = Quote(
+        paid_sats=natural(row["paid_sats"]),
+        cap_sats=natural(row["cap_sats"]),
+        reference_sats=natural(row["reference_sats"]),
+        target=int.from_bytes(octets(row["target"], 32)),
+    )
+    return (digest, decimal(row["price"])), quote
+
+
+def _weight(row: Mapping[str, Any]) -> tuple[int, Weight]:
+    weight = Weight(natural(row["mode"]), natural(row["scale"]), natural(row["base"]))
+    return natural(row["epoch"]), weight
+
+
+def _script(value: object) -> bytes:
+    return octets(value, len(value) // 2 if isinstance(value, str) else 0)
+
+
+def _void(row: Mapping[str, Any]) -> Void:
+    if not isinstance(row["reason"], str):
+        raise ValueError("a void without a reason")  # noqa: TRY004 - the caller names the field
+    return Void(
+        octets(row["template"], 32),
+        natural(row["settlement"]),
+        natural(row["epoch_min"]),
+        row["reason"],
     )
 
 

@@ -5,13 +5,19 @@ Source: `spec/02-owner-tag.md`, "Opening".
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify.reader import Reader, TruncatedError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = [
     "CoinbaseFault",
     "check_coinbase",
     "coinbase_largest_output",
+    "coinbase_paid_sats",
     "coinbase_value_sats",
     "owner_script",
 ]
@@ -68,6 +74,11 @@ def check_coinbase(
 def coinbase_value_sats(coinbase: bytes) -> int:
     """Sums what the outputs of a checked coinbase pay."""
     return sum(value for value, _ in _parse(coinbase)[1])
+
+
+def coinbase_paid_sats(coinbase: bytes, scripts: Collection[bytes]) -> int:
+    """Sums what the outputs of a checked coinbase pay to some scripts."""
+    return sum(value for value, script in _parse(coinbase)[1] if script in scripts)
 
 
 def coinbase_largest_output(coinbase: bytes) -> int:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
 from radpool_sv2.verify.batch import EVIDENCE, BatchFault, VerifiedShare, verify_batch
-from radpool_sv2.verify.claims import Claims, Settlement, read_claims
-from radpool_sv2.verify.coinbase import coinbase_value_sats
+from radpool_sv2.verify.claims import FORMAT_WORK, Claims, Settlement, read_claims
+from radpool_sv2.verify.coinbase import coinbase_paid_sats, coinbase_value_sats
 from radpool_sv2.verify.ecash import ClaimFound, KeysetAudit, KeysetReport
-from radpool_sv2.verify.payout import payouts_of
+from radpool_sv2.verify.value import NO_WEIGHT, Earnings, check_prices, split_payment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -44,7 +44,8 @@ class EpochReport:
         state: `open`, `closed` or `paid`.
         batches: How many batches were recomputed.
         shares: How many shares they hold.
-        work: What the epoch's own shares are worth, expected hashes.
+        work: What the epoch's own shares prove, expected hashes.
+        value: What they are worth, in the unit of the epoch's weight; 0 without prices.
         payouts: What the epoch's standing settlements pay, sats, by commitment and rail.
         value_sats: What the blocks of these settlements bring.
         notes: What could not be checked from the export alone, in plain words.
@@ -58,6 +59,7 @@ class EpochReport:
     batches: int
     shares: int
     work: int
+    value: int
     payouts: dict[Owner, int]
     value_sats: int
     notes: tuple[str, ...]
@@ -71,9 +73,10 @@ class _Totals:
 
     shares: int = 0
     hashes: set[bytes] = field(default_factory=set)
-    sums: dict[tuple[int, Owner], tuple[int, int]] = field(
-        default_factory=lambda: defaultdict(lambda: (0, 0))
+    sums: dict[tuple[int, Owner], tuple[int, int, int]] = field(
+        default_factory=lambda: defaultdict(lambda: (0, 0, 0))
     )
+    earnings: Earnings = field(default_factory=Earnings)
     solved: dict[bytes, VerifiedShare] = field(default_factory=dict)
 
 
@@ -81,6 +84,7 @@ def verify_export(
     directory: Path,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
     find: Collection[bytes] = (),
+    scripts: Collection[bytes] = (),
 ) -> EpochReport:
     """Recomputes an export.
 
@@ -88,6 +92,7 @@ def verify_export(
         directory: The export.
         progress: Is called with the batches done and all batches.
         find: The `B_` of ecash claims to look for.
+        scripts: The pool's output scripts, if they are known: then no other may count as its own.
 
     Raises:
         FaultyMSPError: Something is not as the MSP claims, or the export was altered.
@@ -104,8 +109,10 @@ def verify_export(
         _check_files(directory, claims, audit.files)
         totals = _verify_batches(directory, claims, audit, progress)
         _check_sums(claims, totals)
-        notes = _check_blocks(claims, totals)
-        _check_settlements(claims)
+        _check_weights(claims, totals, scripts)
+        notes = check_prices(claims, totals.earnings) + _void_notes(claims)
+        notes += _check_blocks(claims, totals)
+        _check_settlements(claims, totals)
         keysets, more = audit.finish(claims, totals.solved)
         notes += more
     except OSError as error:
@@ -126,7 +133,8 @@ def verify_export(
         state=claims.state,
         batches=len(claims.batches),
         shares=totals.shares,
-        work=sum(work for (epoch, _), (_, work) in claims.sums.items() if epoch == claims.epoch),
+        work=sum(work for (epoch, _), (_, work, _) in claims.sums.items() if epoch == claims.epoch),
+        value=sum(row[2] for (epoch, _), row in claims.sums.items() if epoch == claims.epoch),
         payouts=dict(payouts),
         value_sats=sum(settlement.value_sats for settlement in standing),
         notes=tuple(notes),
@@ -138,7 +146,7 @@ def verify_export(
 def _check_files(directory: Path, claims: Claims, keyset_files: set[str]) -> None:
     """Compares the names in the directory with the claims: nothing may be missing or unclaimed."""
     wanted = {f"batches/{sequence:010d}.bin" for sequence in claims.batches}
-    wanted |= {f"templates/{digest.hex()}.bin" for digest in claims.templates}
+    wanted |= {f"templates/{digest.hex()}.bin" for digest, _ in claims.templates}
     wanted |= {"batches", "templates", "epoch.json"} | keyset_files
     found = {path.relative_to(directory).as_posix() for path in directory.rglob("*")}
     for name in sorted(wanted ^ found):
@@ -151,14 +159,14 @@ def _verify_batches(
 ) -> _Totals:
     bodies = {
         digest: (directory / "templates" / f"{digest.hex()}.bin").read_bytes()
-        for digest in claims.templates
+        for digest, _ in claims.templates
     }
     block_hashes = claims.blocks.keys()
     totals = _Totals()
     previous: bytes | None = None
     expected = min(claims.batches, default=0)
     epoch_min = 0
-    used: set[bytes] = set()
+    used: set[tuple[bytes, int | None]] = set()
     for done, sequence in enumerate(sorted(claims.batches)):
         name = f"batches/{sequence:010d}.bin"
         try:
@@ -177,13 +185,17 @@ def _verify_batches(
         if batch.epoch_min < epoch_min:
             raise _fault(claims, f"{name}: opens epochs again that were settled")
         previous, expected, epoch_min = batch.hash, sequence + 1, batch.epoch_min
-        used.update(batch.templates)
+        used.update(
+            (template.digest, None if batch.weight is None else template.price)
+            for template in batch.templates
+        )
+        totals.earnings.see(batch, shares)
         _check_frozen(claims, sequence, epoch_min, name)
         _count(claims, totals, shares, block_hashes, name)
         audit.see(sequence, shares)
         progress(done + 1, len(claims.batches))
-    if used != set(claims.templates) or len(used) != len(claims.templates):
-        raise _fault(claims, "templates: a template body is claimed that no batch refers to")
+    if used != claims.templates.keys():
+        raise _fault(claims, "templates: not those that the batches refer to, at their prices")
     return totals
 
 
@@ -210,8 +222,8 @@ def _count(
             raise _fault(claims, f"{name}: share {index}: the same header was counted before")
         totals.hashes.add(share.hash)
         key = (share.epoch, (share.owner.commitment, share.owner.rail))
-        count, work = totals.sums[key]
-        totals.sums[key] = (count + 1, work + share.work)
+        count, work, value = totals.sums[key]
+        totals.sums[key] = (count + 1, work + share.work, value + share.value)
         if share.hash in blocks:
             totals.solved[share.hash] = share
     totals.shares += len(shares)
@@ -235,9 +247,33 @@ def _check_sums(claims: Claims, totals: _Totals) -> None:
             )
 
 
-def _words(value: tuple[int, int] | None) -> str:
-    count, work = value or (0, 0)
-    return f"{count} shares of {work} hashes"
+def _words(sums: tuple[int, int, int] | None) -> str:
+    count, work, value = sums or (0, 0, 0)
+    return f"{count} shares of {work} hashes and value {value}"
+
+
+def _check_weights(claims: Claims, totals: _Totals, scripts: Collection[bytes]) -> None:
+    """Compares the rules of weight and the scripts that are claimed with what there is."""
+    scope = _scope(claims)
+    proved = {(epoch, weight) for epoch, weight in totals.earnings.rules if epoch in scope}
+    if claims.format != FORMAT_WORK and proved != claims.weights:
+        raise _fault(claims, "weights: not the rules that the shares of the epochs were weighed by")
+    if claims.format == FORMAT_WORK and any(weight != NO_WEIGHT for _, weight in proved):
+        raise _fault(claims, "batches with prices need an export of format 2")
+    others = claims.scripts.difference(scripts)
+    if scripts and others:
+        shown = ", ".join(sorted(script.hex() for script in others))
+        raise _fault(claims, f"payments to {shown} are counted as payments to the pool")
+    if unknown := {void.template for void in claims.voids} - {each for each, _ in claims.templates}:
+        raise _fault(claims, f"voids: template {min(unknown).hex()} is not part of the export")
+
+
+def _void_notes(claims: Claims) -> list[str]:
+    return [
+        f"the shares on template {void.template.hex()} were voided ({void.reason}): whether that "
+        "is true is between the MSP and who declared it"
+        for void in claims.voids
+    ]
 
 
 def _check_blocks(claims: Claims, totals: _Totals) -> list[str]:
@@ -251,7 +287,7 @@ def _check_blocks(claims: Claims, totals: _Totals) -> list[str]:
                 "sats, on the chain"
             )
             continue
-        value_sats = coinbase_value_sats(share.coinbase)
+        value_sats = _value_sats(claims, share)
         if (block.height, block.value_sats) != (share.height, value_sats):
             raise _fault(
                 claims,
@@ -261,7 +297,14 @@ def _check_blocks(claims: Claims, totals: _Totals) -> list[str]:
     return notes
 
 
-def _check_settlements(claims: Claims) -> None:
+def _value_sats(claims: Claims, share: VerifiedShare) -> int:
+    """Returns what a block brings the pool: all that it pays where no script is told apart."""
+    if share.weight is None or not claims.scripts:
+        return coinbase_value_sats(share.coinbase)
+    return coinbase_paid_sats(share.coinbase, claims.scripts)
+
+
+def _check_settlements(claims: Claims, totals: _Totals) -> None:
     payments: dict[int, Settlement] = {}
     reversed_ids: set[int] = set()
     last_id = 0
@@ -270,7 +313,7 @@ def _check_settlements(claims: Claims) -> None:
             raise _fault(claims, f"settlement {settlement.id} is out of order")
         last_id = settlement.id
         if settlement.reverses is None:
-            _check_payment(claims, settlement)
+            _check_payment(claims, totals, settlement)
             standing_before = [p for number, p in payments.items() if number not in reversed_ids]
             _check_epochs(claims, settlement, standing_before)
             payments[settlement.id] = settlement
@@ -286,18 +329,14 @@ def _check_settlements(claims: Claims) -> None:
         raise _fault(claims, f"the epoch is called {claims.state}, which its settlements are not")
 
 
-def _check_payment(claims: Claims, payment: Settlement) -> None:
+def _check_payment(claims: Claims, totals: _Totals, payment: Settlement) -> None:
     name = f"settlement {payment.id}"
     block = claims.blocks.get(payment.block)
     if block is None or block.value_sats != payment.value_sats or block.epoch < payment.epochs[-1]:
         raise _fault(claims, f"{name} does not belong to one of the blocks")
     if claims.epoch not in payment.epochs:
         raise _fault(claims, f"{name} does not concern epoch {claims.epoch}")
-    work: dict[Owner, int] = defaultdict(int)
-    for (epoch, owner), (_, own) in claims.sums.items():
-        if epoch in payment.epochs:
-            work[owner] += own
-    payouts, carry = payouts_of(payment.value_sats + payment.carry_in, work, payment.block)
+    payouts, carry = split_payment(claims, totals.earnings, payment)
     if carry != payment.carry_out:
         raise _fault(claims, f"{name} carries {payment.carry_out} sats on; {carry} is right")
     for owner in sorted(payouts.keys() | payment.payouts.keys()):

@@ -24,7 +24,7 @@ def payouts_of(
 
     Args:
         amount: What the block brings and what is carried, sats; may be negative.
-        work: Work by commitment and rail.
+        work: What counts, by commitment and rail: value or work.
         block: The block's hash, internal byte order.
 
     Returns:

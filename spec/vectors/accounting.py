@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secp256k1 import tagged_hash
+from value import SLICE, fee_weights, subsidy
 
 Owner = tuple[bytes, int]
 """Commitment and rail."""
@@ -14,20 +15,27 @@ Owner = tuple[bytes, int]
 
 def split(sats: int, claims: list[tuple[Owner, int]], block: bytes) -> list[int] | None:
     """Splits by largest remainder; `block` in internal byte order."""
-    total = sum(work for _, work in claims)
+    total = sum(weight for _, weight in claims)
     if total == 0:
         return None
-    parts = [sats * work // total for _, work in claims]
+    parts = [sats * weight // total for _, weight in claims]
     left = sats - sum(parts)
 
     def rank(index: int) -> tuple[int, bytes]:
-        (commitment, rail), work = claims[index]
-        remainder = sats * work - parts[index] * total
+        (commitment, rail), weight = claims[index]
+        remainder = sats * weight - parts[index] * total
         return total - remainder, tagged_hash("radpool/tie", block, commitment, bytes([rail]))
 
     for index in sorted(range(len(claims)), key=rank)[:left]:
         parts[index] += 1
     return parts
+
+
+def divided(sats: int, weights: dict[Owner, int], block: bytes) -> dict[Owner, int] | None:
+    """Splits by largest remainder, by owner."""
+    claims = sorted(weights.items())
+    parts = split(sats, claims, block)
+    return None if parts is None else dict(zip([o for o, _ in claims], parts, strict=True))
 
 
 @dataclass
@@ -67,6 +75,41 @@ class Settlement:
         }
 
 
+Rule = tuple[int, int, int]
+"""Mode, scale, base."""
+
+WORK: Rule = (0, 0, 0)
+"""The rule of batches without prices."""
+
+
+@dataclass(frozen=True)
+class Earning:
+    """Is what one share has earned."""
+
+    owner: Owner
+    epoch: int
+    work: int
+    value: int
+    template: bytes = b""
+    slice: tuple[int, bytes] = (0, b"")
+
+
+@dataclass(frozen=True)
+class Void:
+    template: bytes
+    settlement: int
+    epoch_min: int
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "template": self.template.hex(),
+            "settlement": self.settlement,
+            "epoch_min": self.epoch_min,
+            "reason": self.reason,
+        }
+
+
 @dataclass
 class Story:
     """Is an MSP's books, told event by event."""
@@ -76,17 +119,27 @@ class Story:
     epoch_min: int = 1
     sequence: int = -1
     carry: int = 0
-    work: dict[tuple[int, Owner], list[int]] = field(default_factory=dict)
+    sums: dict[tuple[int, Owner], list[int]] = field(default_factory=dict)
+    earnings: list[Earning] = field(default_factory=list)
+    rules: set[tuple[int, Rule]] = field(default_factory=set)
+    voids: list[Void] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     settlements: list[Settlement] = field(default_factory=list)
 
-    def batch(self, shares: list[tuple[Owner, int, int]]) -> None:
-        """Counts a batch of shares, given as owner, epoch of the tag, and work."""
+    def batch(self, shares: list[Earning], rule: Rule = (1, 32, 0)) -> None:
+        """Counts a batch of shares, whose epochs are those of their tags."""
         self.sequence += 1
-        for owner, tag_epoch, work in shares:
-            total = self.work.setdefault((max(tag_epoch, self.epoch_min), owner), [0, 0])
+        for share in shares:
+            earning = replace(share, epoch=max(share.epoch, self.epoch_min))
+            self.earnings.append(earning)
+            self.rules.add((earning.epoch, rule))
+            total = self.sums.setdefault((earning.epoch, earning.owner), [0, 0, 0])
             total[0] += 1
-            total[1] += work
+            total[1] += earning.work
+            total[2] += earning.value
+
+    def void(self, template: bytes, reason: str) -> None:
+        self.voids.append(Void(template, len(self.settlements), self.epoch_min, reason))
 
     def found(self, block_hash: bytes, height: int, value_sats: int) -> None:
         if all(block.hash != block_hash for block in self.blocks):
@@ -116,16 +169,41 @@ class Story:
         paid = {epoch for settlement in self.standing() for epoch in settlement.epochs}
         epochs = [epoch for epoch in range(1, block.epoch + 1) if epoch not in paid]
         epochs = epochs or [block.epoch]
-        work: dict[Owner, int] = {}
-        for (epoch, owner), (_, own) in self.work.items():
-            if epoch in epochs:
-                work[owner] = work.get(owner, 0) + own
-        claims = sorted(work.items())
         amount = block.value_sats + self.carry
-        parts = split(amount, claims, block.hash) if amount > 0 else None
-        payouts = {o: p for (o, _), p in zip(claims, parts or [], strict=False) if p}
+        parts = self._divide(amount, epochs, block) if amount > 0 else None
+        payouts = {owner: part for owner, part in (parts or {}).items() if part}
         self._post(block, None, epochs, block.value_sats, amount if parts is None else 0, payouts)
         self.epoch_min = max(self.epoch_min, epochs[-1] + 1)
+
+    def _divide(self, amount: int, epochs: list[int], block: Block) -> dict[Owner, int] | None:
+        """Splits an amount by the rule of the epochs' shares, or by work."""
+        rules = {rule for epoch, rule in self.rules if epoch in epochs}
+        mode, scale, base = rules.pop() if len(rules) == 1 else WORK
+        totals: dict[Owner, list[int]] = {}
+        slices: dict[tuple[int, bytes], dict[Owner, tuple[int, int]]] = {}
+        for earning in self.earnings:
+            if earning.epoch not in epochs:
+                continue
+            total = totals.setdefault(earning.owner, [0, 0])
+            if any(
+                v.template == earning.template and earning.epoch >= v.epoch_min for v in self.voids
+            ):
+                continue
+            total[0] += earning.work
+            total[1] += earning.value
+            owners = slices.setdefault(earning.slice, {})
+            work, value = owners.get(earning.owner, (0, 0))
+            owners[earning.owner] = (work + earning.work, value + earning.value)
+        by_work = {owner: work for owner, (work, _) in totals.items()}
+        by_value = {owner: value for owner, (_, value) in totals.items()}
+        if mode != SLICE:
+            return divided(amount, by_value if mode else by_work, block.hash)
+        fees = min(max(block.value_sats - subsidy(block.height, scale), 0), amount)
+        base_parts = divided(amount - fees, by_work, block.hash)
+        fee_parts = divided(fees, fee_weights(list(slices.values()), base), block.hash)
+        if base_parts is None or fee_parts is None:
+            return None
+        return {owner: part + fee_parts.get(owner, 0) for owner, part in base_parts.items()}
 
     def _reverse(self, payment: Settlement) -> None:
         carry = self.carry + payment.carry_in - payment.carry_out

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from accounting import Block, Owner, Story, canonical, split
+from accounting import WORK, Block, Earning, Owner, Rule, Story, canonical, split
 from layout import Body, Draft, Share, commitment_of, mined, named, template, write
 from layout import Owner as TagOwner
 from secp256k1 import public_key, sign, tagged_hash
+from value import cap, price, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,14 +76,24 @@ class Telling:
         self.events: list[dict[str, Any]] = []
         self.hashes: dict[str, bytes] = {}
 
-    def batch(self, *shares: tuple[Owner, int, int]) -> None:
-        """Takes shares as owner, epoch of the tag, and exponent."""
-        self.story.batch([(owner, epoch, 2**z) for owner, epoch, z in shares])
+    def batch(
+        self, *shares: tuple[Owner, int, int], prices: tuple[int, ...] = (), rule: Rule = (1, 32, 0)
+    ) -> None:
+        """Takes shares as owner, epoch of the tag, and exponent; a price is 3 if not said."""
+        priced = list(zip(shares, prices or (3,) * len(shares), strict=True))
+        earned = [Earning(owner, epoch, 2**z, 2**z * each) for (owner, epoch, z), each in priced]
+        self.story.batch(earned, rule)
         rows = [
-            {"commitment": owner[0].hex(), "rail": owner[1], "epoch": epoch, "exponent": z}
-            for owner, epoch, z in shares
+            {
+                "commitment": owner[0].hex(),
+                "rail": owner[1],
+                "epoch": epoch,
+                "exponent": z,
+                "price": str(each),
+            }
+            for (owner, epoch, z), each in priced
         ]
-        self.events.append({"event": "batch", "shares": rows})
+        self.events.append({"event": "batch", "weight": list(rule), "shares": rows})
 
     def found(self, block: str, height: int, value_sats: int) -> None:
         self.hashes[block] = named(f"{self.name} {block}")
@@ -127,8 +139,11 @@ class Telling:
                         "rail": rail,
                         "count": count,
                         "work": str(work),
+                        "value": str(value),
                     }
-                    for (epoch, (commitment, rail)), (count, work) in sorted(story.work.items())
+                    for (epoch, (commitment, rail)), (count, work, value) in sorted(
+                        story.sums.items()
+                    )
                 ],
             },
         }
@@ -178,6 +193,46 @@ def quiet_stories() -> list[Telling]:
     again.found("one", 101, 11)
     again.look(one=3)
     return [plain, late, rails, nobody, order, again]
+
+
+def value_stories() -> list[Telling]:
+    """Stories in which templates are not all worth the same."""
+    prices = Telling("templates-of-different-worth")
+    prices.batch((ALICE, 1, 10), (BOB, 1, 10), (CAROL, 1, 10), prices=(1_000, 1_004, 980))
+    prices.batch((ALICE, 1, 12), prices=(0,))
+    prices.found("one", 101, 50 * COIN)
+    prices.look(one=3)
+
+    worthless = Telling("templates-that-pay-nothing")
+    worthless.batch((ALICE, 1, 10), prices=(0,))
+    worthless.found("one", 101, 50 * COIN)
+    worthless.look(one=3)
+    worthless.batch((BOB, 2, 4), (ALICE, 2, 20), prices=(1, 0))
+    worthless.found("two", 102, 50 * COIN)
+    worthless.look(one=4, two=3)
+
+    level = Telling("weighed-by-difficulty")
+    level.batch((ALICE, 1, 10), (BOB, 1, 11), prices=(77, 77), rule=(2, 32, 0))
+    level.found("one", 101, 50 * COIN)
+    level.look(one=3)
+
+    grown = Telling("an-epoch-that-began-without-prices")
+    grown.batch((ALICE, 1, 10), prices=(0,), rule=WORK)
+    grown.batch((BOB, 1, 11), prices=(10**20,))
+    grown.found("one", 101, 50 * COIN)
+    grown.look(one=3)
+    grown.batch((ALICE, 2, 10), (BOB, 2, 10), prices=(2, 1))
+    grown.found("two", 102, 50 * COIN)
+    grown.look(one=4, two=3)
+
+    turned = Telling("an-epoch-in-which-the-mode-was-changed")
+    turned.batch((ALICE, 1, 10), prices=(1_000,))
+    turned.batch((BOB, 1, 11), prices=(5,), rule=(2, 32, 0))
+    turned.found("one", 101, 50 * COIN)
+    turned.batch((BOB, 2, 10), (ALICE, 2, 10), prices=(5, 5), rule=(2, 32, 0))
+    turned.found("two", 102, 50 * COIN)
+    turned.look(one=4, two=3)
+    return [prices, worthless, level, grown, turned]
 
 
 def reorg_stories() -> list[Telling]:
@@ -257,10 +312,17 @@ def share(owner: Owner, epoch: int, z: int, number: int, body: Body) -> Share:
     return mined(MSP_KEY, Share(tag_owner(owner, epoch), body, z, extranonce=extranonce))
 
 
+POOL_SCRIPT = bytes([0, 20]) + named("pool script", 20)
+MINUTE_MS = 60_000
+
+
 class Books:
     """Makes batches and an export of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, rule: Rule = (1, 32, 0), reference: int = 20_000) -> None:
+        self.rule, self.reference = rule, reference
+        self.minute = 0
+        self.quotes: dict[tuple[bytes, int], dict[str, Any]] = {}
         self.story = Story(3)
         self.drafts: list[Draft] = []
         self.events: list[dict[str, Any]] = []
@@ -277,16 +339,83 @@ class Books:
         shown = {block[::-1].hex(): n for block, n in active.items()}
         self.events.append({"event": "look", "active": shown})
 
-    def batch(self, *shares: Share) -> None:
+    def void(self, body: Body, reason: str) -> None:
+        self.story.void(body.digest(), reason)
+        self.events.append({"event": "void", "template": body.digest().hex(), "reason": reason})
+
+    def priced(self, share: Share) -> Share:
+        """Gives a share the price of its template, and notes how it came about."""
+        body, (mode, scale, _) = share.body, self.rule
+        if self.rule == WORK:
+            return replace(share, price=0)
+        paid = int.from_bytes(body.before_tag[5:13], "little")
+        most = cap(body.height, scale, self.reference)
+        target = target_of(body.nbits)
+        each = price(mode, scale, target, body.height, paid, most)
+        self.quotes[body.digest(), each] = {
+            "paid_sats": paid,
+            "cap_sats": most,
+            "reference_sats": self.reference,
+            "target": target.to_bytes(32).hex(),
+        }
+        return replace(share, price=each)
+
+    def batch(self, *given: Share) -> None:
+        shares = [self.priced(share) for share in given]
         previous = self.drafts[-1].hash() if self.drafts else bytes(32)
-        sequence, epoch_min = len(self.drafts), self.story.epoch_min
-        self.drafts.append(Draft(SECRET, list(shares), sequence, previous, epoch_min=epoch_min))
-        owned = [((s.owner.commitment, s.owner.rail), s.owner.epoch, 2**s.z) for s in shares]
-        self.story.batch(owned)
-        draft = self.drafts[-1]
-        self.events.append(
-            {"event": "batch", "blob": draft.blob().hex(), "bodies": draft.body_map()}
+        draft = Draft(
+            SECRET,
+            shares,
+            len(self.drafts),
+            previous,
+            time_ms=1_790_000_040_000 + MINUTE_MS * self.minute,
+            epoch_min=self.story.epoch_min,
+            version=1 if self.rule == WORK else 2,
+            weight=self.rule,
         )
+        self.drafts.append(draft)
+        self.story.batch([self.earning(draft, share) for share in shares], self.rule)
+        self.events.append(
+            {
+                "event": "batch",
+                "blob": draft.blob().hex(),
+                "bodies": draft.body_map(),
+                "quotes": self.quote_rows({(s.body.digest(), s.price) for s in shares}),
+            }
+        )
+
+    def earning(self, draft: Draft, share: Share) -> Earning:
+        return Earning(
+            (share.owner.commitment, share.owner.rail),
+            share.owner.epoch,
+            2**share.z,
+            0 if draft.version == 1 else draft.value_of(share),
+            share.body.digest(),
+            (draft.time_ms // MINUTE_MS, share.body.prev_hash),
+        )
+
+    def quote_rows(self, templates: set[tuple[bytes, int]]) -> list[dict[str, Any]]:
+        return [
+            {"digest": digest.hex(), "price": str(each), **self.quotes[digest, each]}
+            for digest, each in sorted(templates)
+            if (digest, each) in self.quotes
+        ]
+
+    def template_rows(self, drafts: list[Draft]) -> list[dict[str, Any]]:
+        """Returns the claimed entries of the batches' tables."""
+        nothing = dict.fromkeys(("paid_sats", "cap_sats", "reference_sats", "target"))
+        bare = {
+            share.body.digest() for draft in drafts if draft.version == 1 for share in draft.shares
+        }
+        priced = {
+            (share.body.digest(), share.price)
+            for draft in drafts
+            if draft.version == 2
+            for share in draft.shares
+        }
+        rows = [{"digest": digest.hex(), "price": None, **nothing} for digest in bare]
+        rows += self.quote_rows(priced)
+        return sorted(rows, key=lambda row: (row["digest"], int(row["price"] or -1)))
 
     def claims(self, epoch: int, first: int, last: int, state: str) -> dict[str, Any]:
         posted = [s for s in self.story.settlements if epoch in s.epochs]
@@ -294,14 +423,22 @@ class Books:
         drafts = self.drafts[first : last + 1]
         blocks = {settlement.block.hash for settlement in posted}
         shown = [b for b in self.story.blocks if b.hash in blocks or b.epoch == epoch]
-        bodies = {body.digest().hex() for draft in drafts for body in draft.bodies}
+        bodies = {body.digest() for draft in drafts for body in draft.bodies}
+        voids = [void for void in self.story.voids if void.template in bodies]
         return {
-            "format": "radpool-epoch/1",
+            "format": "radpool-epoch/2",
             "msp_key": MSP_KEY.hex(),
             "epoch": epoch,
             "state": state,
             "batches": [{"sequence": d.sequence, "hash": d.hash().hex()} for d in drafts],
-            "templates": sorted(bodies),
+            "templates": self.template_rows(drafts),
+            "scripts": [POOL_SCRIPT.hex()] if self.quotes else [],
+            "weights": [
+                {"epoch": number, "mode": mode, "scale": scale, "base": base}
+                for number, (mode, scale, base) in sorted(self.story.rules)
+                if number in scope
+            ],
+            "voids": [void.to_json() for void in sorted(voids, key=lambda void: void.template)],
             "sums": [
                 {
                     "epoch": number,
@@ -309,8 +446,11 @@ class Books:
                     "rail": rail,
                     "count": count,
                     "work": str(work),
+                    "value": str(value),
                 }
-                for (number, (commitment, rail)), (count, work) in sorted(self.story.work.items())
+                for (number, (commitment, rail)), (count, work, value) in sorted(
+                    self.story.sums.items()
+                )
                 if number in scope
             ],
             "blocks": [block_row(block) for block in shown],
@@ -366,6 +506,7 @@ def export(name: str, books: Books, claims: dict[str, Any]) -> dict[str, Any]:
             "batches": len(first),
             "shares": sum(len(books.drafts[n].shares) for n in first),
             "work": str(sum(int(row["work"]) for row in own)),
+            "value": str(sum(int(row["value"]) for row in own)),
             "value_sats": sum(settlement.value_sats for settlement in standing),
             "payouts": [
                 {"commitment": commitment.hex(), "rail": rail, "sats": sats}
@@ -407,6 +548,88 @@ def undone_books() -> Books:
     return books
 
 
+def priced_books() -> Books:
+    """Templates that collect more fees, too many, or none; a cap at a quarter of the reference."""
+    books = Books(reference=400_000)
+    rich, stuffed = template(value_sats=5_000_450_000), template(value_sats=9_000_000_000)
+    empty = template()
+    books.batch(share(ALICE, 1, 4, 61, rich), share(BOB, 1, 4, 62, empty))
+    books.reference = 100_000
+    solving = share(CAROL, 1, 4, 63, stuffed)
+    books.batch(solving, share(ALICE, 1, 3, 64, rich))
+    books.found(solving.hash(MSP_KEY), 101, 9_000_000_000)
+    books.look({solving.hash(MSP_KEY): 3})
+    return books
+
+
+def sliced_books() -> Books:
+    """Three slices: two minutes on one tip, and another tip; in one there are no fees."""
+    books = Books(rule=(3, 32, 0), reference=6_000_000)
+    rich, half = template(value_sats=5_006_000_000), template(value_sats=5_003_000_000)
+    other = template(height=102, prev_hash=named("tip"))
+    books.batch(share(ALICE, 1, 3, 71, rich), share(BOB, 1, 4, 72, half))
+    books.minute = 1
+    solving = share(BOB, 1, 2, 73, rich)
+    books.batch(solving, share(ALICE, 1, 2, 74, half), share(CAROL, 1, 1, 75, other))
+    books.found(solving.hash(MSP_KEY), 101, 5_006_000_000)
+    books.look({solving.hash(MSP_KEY): 3})
+    return books
+
+
+def voided_books() -> Books:
+    """A template is voided before its epoch is paid; one that was paid stays paid."""
+    books = Books()
+    body, hidden = template(), template(value_sats=5_000_010_000)
+    solving = share(ALICE, 1, 4, 81, body)
+    books.batch(share(BOB, 1, 5, 82, hidden), solving, share(BOB, 1, 2, 83, body))
+    books.found(solving.hash(MSP_KEY), 101, 5_000_000_000)
+    books.void(hidden, "its transactions were not shown when they were asked for")
+    books.look({solving.hash(MSP_KEY): 3})
+    late = share(ALICE, 2, 3, 84, body)
+    third = template(value_sats=4_999_999_999)
+    books.batch(late, share(BOB, 2, 3, 85, hidden), share(CAROL, 2, 3, 86, third))
+    books.found(late.hash(MSP_KEY), 101, 5_000_000_000)
+    books.void(body, "too late for epoch 1")
+    books.look({solving.hash(MSP_KEY): 4, late.hash(MSP_KEY): 3})
+    return books
+
+
+def grown_books() -> Books:
+    """An epoch whose first batch is of version 1 is split by work, the next by value."""
+    books = Books(rule=WORK)
+    body, rich = template(), template(value_sats=5_000_050_000)
+    books.batch(share(ALICE, 1, 4, 91, body), share(BOB, 1, 3, 92, body))
+    books.rule = (1, 32, 0)
+    solving = share(BOB, 1, 3, 93, rich)
+    books.batch(solving, share(ALICE, 1, 1, 94, body))
+    books.found(solving.hash(MSP_KEY), 101, 5_000_050_000)
+    books.look({solving.hash(MSP_KEY): 3})
+    return books
+
+
+def exports_1() -> list[dict[str, Any]]:
+    """An export as it was before there were prices."""
+    books = Books(rule=WORK)
+    body = template()
+    solving = share(ALICE, 1, 4, 95, body)
+    books.batch(solving, share(BOB, 1, 3, 96, body))
+    books.found(solving.hash(MSP_KEY), 101, 5_000_000_000)
+    books.look({solving.hash(MSP_KEY): 3})
+    claims = books.claims(1, 0, 0, "paid")
+    for name in ("scripts", "weights", "voids"):
+        del claims[name]
+    claims["format"] = "radpool-epoch/1"
+    claims["templates"] = [row["digest"] for row in claims["templates"]]
+    claims["sums"] = [
+        {name: value for name, value in row.items() if name != "value"} for row in claims["sums"]
+    ]
+    case = export(
+        "of-format-1", books, {**claims, "sums": [{**r, "value": "0"} for r in claims["sums"]]}
+    )
+    case["inputs"]["files"]["epoch.json"] = signed(claims).hex()
+    return [{"id": case["id"], "inputs": case["inputs"], "expected": case["expected"]}]
+
+
 def exports() -> list[dict[str, Any]]:
     paid, undone = paid_books(), undone_books()
     unsolved = Books()
@@ -420,6 +643,18 @@ def exports() -> list[dict[str, Any]]:
         export("undone-and-paid-together", undone, undone.claims(1, 0, 2, "paid")),
         export("block-not-among-the-shares", unsolved, unsolved.claims(1, 0, 0, "paid")),
         export("empty", quiet, quiet.claims(1, 0, -1, "open")),
+        *priced_exports(),
+    ]
+
+
+def priced_exports() -> list[dict[str, Any]]:
+    priced, sliced, voided, grown = priced_books(), sliced_books(), voided_books(), grown_books()
+    return [
+        export("of-three-templates", priced, priced.claims(1, 0, 1, "paid")),
+        export("by-slices", sliced, sliced.claims(1, 0, 1, "paid")),
+        export("with-a-void", voided, voided.claims(1, 0, 0, "paid")),
+        export("with-a-void-that-comes-late", voided, voided.claims(2, 1, 1, "paid")),
+        export("begun-without-prices", grown, grown.claims(1, 0, 1, "paid")),
     ]
 
 
@@ -493,7 +728,11 @@ def redrawn(name: str, number: int, **wrong: Any) -> dict[str, Any]:
     """An export in which everything follows from one batch whose head is wrong."""
     books = paid_books()
     for draft in books.drafts[number:3]:
-        chain: dict[str, Any] = {"previous": draft.previous, "epoch_min": draft.epoch_min}
+        chain: dict[str, Any] = {
+            "previous": draft.previous,
+            "epoch_min": draft.epoch_min,
+            "time_ms": draft.time_ms,
+        }
         if draft.sequence == number:
             chain |= wrong
         elif draft.sequence > 0:
@@ -521,7 +760,26 @@ PAID_LIES: dict[str, Change] = {
     "template-unclaimed": lambda claims: claims["templates"].pop(),
     "called-open": put("state", value="open"),
     "called-something": put("state", value="settled"),
-    "other-format": put("format", value="radpool-epoch/2"),
+    "other-format": put("format", value="radpool-epoch/3"),
+    "older-format": put("format", value="radpool-epoch/1"),
+    "value-overstated": put("sums", 0, "value", value=lambda value: str(int(value) + 1)),
+    "value-as-a-number": put("sums", 0, "value", value=int),
+    "price-unlike-the-batch": put("templates", 0, "price", value="1"),
+    "price-missing": put("templates", 0, "price", value=None),
+    "paid-more-than-the-coinbase": put("templates", 0, "paid_sats", value=5_000_000_001),
+    "cap-of-other-fees": put("templates", 0, "cap_sats", value=5_000_070_001),
+    "reference-of-another-cap": put("templates", 0, "reference_sats", value=300_000),
+    "target-easier-than-nbits": put("templates", 0, "target", value="ff" * 32),
+    "target-of-another-price": put("templates", 0, "target", value="00" + "ff" * 31),
+    "half-explained": put("templates", 0, "cap_sats", value=None),
+    "script-of-nobody": put("scripts", value=["51"]),
+    "script-repeated": lambda claims: claims["scripts"].append(claims["scripts"][0]),
+    "weights-left-out": put("weights", value=[]),
+    "weight-of-another-mode": put("weights", 0, "mode", value=2),
+    "void-of-nothing": put(
+        "voids",
+        value=[{"template": "11" * 32, "settlement": 0, "epoch_min": 1, "reason": "none"}],
+    ),
     "other-epoch": put("epoch", value=2),
     "settled-before-its-last-batch": put("settlements", 0, "sequence", value=1),
     "work-as-a-number": put("sums", 0, "work", value=int),
@@ -542,6 +800,21 @@ UNDONE_LIES: dict[str, Change] = {
 }
 
 
+def void_the_first(claims: dict[str, Any]) -> None:
+    """Voids a template whose shares the payment has counted."""
+    paid = next(row for row in claims["templates"] if row["paid_sats"] == 5_000_000_000)
+    void = {"template": paid["digest"], "settlement": 0, "epoch_min": 1, "reason": "none"}
+    claims["voids"].append(void)
+
+
+VOID_LIES: dict[str, Change] = {
+    "void-left-out": put("voids", value=[]),
+    "void-told-later-than-paid": put("voids", 0, "settlement", value=1),
+    "void-of-later-epochs": put("voids", 0, "epoch_min", value=2),
+    "void-invented": void_the_first,
+}
+
+
 def refused_exports() -> list[dict[str, Any]]:
     """Exports that differ from `export-paid` or `export-undone-and-paid-together` in one thing."""
     cases = altered_exports()
@@ -553,6 +826,10 @@ def refused_exports() -> list[dict[str, Any]]:
             claims = books_of().claims(1, 0, 2, "paid")
             change(claims)
             cases.append(refusal(name, base, {"epoch.json": signed(claims)}))
+    for name, change in VOID_LIES.items():
+        claims = voided_books().claims(1, 0, 0, "paid")
+        change(claims)
+        cases.append(refusal(name, "with-a-void", {"epoch.json": signed(claims)}))
     cases.append(redrawn("chain-broken", 1, previous=named("elsewhere")))
     cases.append(redrawn("chain-begins-elsewhere", 0, previous=named("elsewhere")))
     cases.append(redrawn("epoch-min-too-early", 2, epoch_min=2))
@@ -568,8 +845,11 @@ write(
     ],
     {
         "splits": splits(),
-        "stories": [telling.case() for telling in quiet_stories() + reorg_stories()],
+        "stories": [
+            telling.case() for telling in quiet_stories() + value_stories() + reorg_stories()
+        ],
         "exports": exports(),
+        "exports_1": exports_1(),
         "refused_exports": refused_exports(),
     },
 )

@@ -278,7 +278,7 @@ def claims_of(count: int) -> list[Claim]:
 
 
 def node(of: Node) -> dict[str, Any]:
-    return {"hash": of[0].hex(), "units": str(of[1])}
+    return {"hash": of[0].hex(), "units": str(of[1][0])}
 
 
 def trees() -> list[dict[str, Any]]:
@@ -309,7 +309,7 @@ def trees() -> list[dict[str, Any]]:
                     "records": b"".join(claim.record() for claim in claims).hex(),
                     "leaves": [each[0].hex() for each in leaves],
                     "root": root[0].hex(),
-                    "work": str(root[1]),
+                    "work": str(root[1][0]),
                     "paths": [[node(each) for each in path] for path in paths],
                 },
             }
@@ -332,7 +332,7 @@ def statement(count: int, **changes: Any) -> dict[str, Any]:
         "theta_sats": SUBSIDY,
         "fee_msat": 6_250_000_000,
         "carry_in_msat": 21,
-        "work": 2 * root[1],
+        "work": 2 * root[1][0],
         "allocated_msat": 153_125_000_011,
     }
     fields: dict[str, Any] = {
@@ -349,7 +349,7 @@ def statement(count: int, **changes: Any) -> dict[str, Any]:
         "price_den": 0,
         "settlements": [paid] if count else [],
         "theta_msat": paid["allocated_msat"] if count else 0,
-        "work": root[1],
+        "work": root[1][0],
         "tokens": tokens,
         "claims": count,
         "root": root[0].hex(),

@@ -253,7 +253,7 @@ class Draft:
     signer: bytes | None = None
     bodies: list[Body] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: C901 - one line for each part that is not given
         owners: list[Owner] = []
         entries: list[bytes] = []
         for share in self.shares:

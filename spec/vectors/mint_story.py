@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from accounting import Settlement, Story
+from accounting import Earning, Settlement, Story
 from layout import named
 from settlement import Slice, allocate, value_of
 
@@ -111,7 +111,7 @@ class MintStory:
 
     def mine(self, *exponents: int) -> None:
         epoch = self.ledger.epoch
-        self.ledger.batch([(OWNER, epoch, 2**z) for z in exponents])
+        self.ledger.batch([Earning(OWNER, epoch, 2**z, 2**z) for z in exponents])
         keyset = self.keysets.setdefault(epoch, Keyset(epoch))
         keyset.tokens += [2**z for z in exponents]
         self.tell("mine", exponents=list(exponents))

@@ -111,7 +111,7 @@ class Claim:
     def leaf(self, z0: int) -> Node:
         units = self.units(z0)
         text = self.share_hash + self.blinded + le(units, 8)
-        return tagged_hash("radpool/claim", text), units
+        return tagged_hash("radpool/claim", text), (units,)
 
     def record(self) -> bytes:
         return le(self.sequence, 8) + le(self.place, 2) + le(self.z, 1) + self.blinded
@@ -119,7 +119,7 @@ class Claim:
 
 def claims_tree(claims: list[Claim], z0: int) -> tuple[list[Node], Node]:
     leaves = [claim.leaf(z0) for claim in sorted(claims, key=lambda c: (c.sequence, c.place))]
-    return leaves, levels(leaves)[-1][0] if leaves else (bytes(32), 0)
+    return leaves, levels(leaves)[-1][0] if leaves else (bytes(32), (0,))
 
 
 def walked(leaf: Node, index: int, count: int, path: list[Node]) -> Node:

@@ -123,7 +123,7 @@ async def test_a_bad_claim_keeps_its_share_and_says_what_is_wrong():
         assert found.rows([]) == []
         found.sign({})
         assert found.replies(MSP_KEY) == ([], [])
-        assert batch.seal(MSP_KEY, 0, bytes(32), 0).count == 9
+        assert batch.seal(MSP_KEY, 0, bytes(32), 0, weight=(1, 32, 0)).count == 9
 
 
 async def test_claims_of_nobody_and_of_others_are_left_alone():

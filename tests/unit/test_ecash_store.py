@@ -6,9 +6,10 @@ import sqlite3
 import pytest
 
 from radpool_sv2.errors import StoreError
-from radpool_sv2.store import SqliteStore, schema
+from radpool_sv2.store import SqliteStore, SumRow, schema
 from radpool_sv2.store import ecash as table
 from radpool_sv2.store import ecash_token as tokens
+from radpool_sv2.store.value_schema import EPOCH_SUM
 
 OWNER = b"\x05" * 32
 
@@ -29,13 +30,27 @@ def store(file):
     store.close()
 
 
+OLD_SUMS = """
+    CREATE TABLE epoch_sum (
+        epoch INTEGER NOT NULL REFERENCES epoch,
+        account INTEGER NOT NULL REFERENCES account,
+        rail INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        work_0 INTEGER NOT NULL CHECK (work_0 BETWEEN 0 AND 0xffffffffff),
+        work_40 INTEGER NOT NULL CHECK (work_40 BETWEEN 0 AND 0xffffffffff),
+        work_80 INTEGER NOT NULL CHECK (work_80 BETWEEN 0 AND 0xffffffffffff),
+        PRIMARY KEY (epoch, account, rail)
+    ) STRICT, WITHOUT ROWID
+"""
+
+
 def make_version_1(file):
-    """Writes a ledger as it was before there was a mint."""
+    """Writes a ledger as it was before there was a mint, and before shares had a value."""
     connection = sqlite3.connect(file, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     for statement in schema.STATEMENTS:
-        connection.execute(statement)
+        connection.execute(OLD_SUMS if statement == EPOCH_SUM else statement)
     for name in schema.APPEND_ONLY:
         for change in ("UPDATE", "DELETE"):
             connection.execute(
@@ -49,6 +64,7 @@ def make_version_1(file):
     connection.execute("INSERT INTO epoch VALUES (1, 0, 1, NULL, NULL)")
     connection.execute("INSERT INTO account VALUES (1, 'alice', ?, ?, 5)", (b"s" * 16, b"c" * 32))
     connection.execute("INSERT INTO batch VALUES (0, ?, 1, 1, 1, ?)", (b"h" * 32, b"blob"))
+    connection.execute("INSERT INTO epoch_sum VALUES (1, 1, 0, 3, 5, 6, 7)")
     connection.execute("COMMIT")
     connection.close()
 
@@ -68,6 +84,10 @@ def test_a_ledger_without_a_mint_becomes_one_with(file, tmp_path):
     assert store.head() == (0, b"h" * 32)
     assert store.find_account("alice").id == 1
     assert store.lease_prefixes(1) == 77
+    work = 5 + (6 << 40) + (7 << 80)
+    assert store.sums([1]) == [SumRow(1, 1, 0, 3, work, 0)]
+    # Its shares had no prices, so that of this epoch none will ever count by value.
+    assert store.weights_of_epochs([1]) == [(1, (0, 0, 0))]
     with store.change() as connection:
         assert table.next_keyset_number(connection) == 1
         assert list(table.settlements_after(connection)) == []

@@ -9,10 +9,18 @@ from contextlib import closing
 import pytest
 
 from radpool_sv2.errors import StoreError
-from radpool_sv2.store import BatchRow, BlockRow, EntryRow, SettlementRow, SqliteStore, SumRow
+from radpool_sv2.store import (
+    BatchRow,
+    BlockRow,
+    EntryRow,
+    SettlementRow,
+    SqliteStore,
+    SumRow,
+    WeightRow,
+)
 from radpool_sv2.store.fault import store_error
 from radpool_sv2.store.schema import LIMB_BITS
-from radpool_sv2.store.sqlite import PREFIX_END, limbs, work_of_limbs
+from radpool_sv2.store.sqlite import PREFIX_END, joined, limbs
 
 OWNER = b"\x01" * 32
 
@@ -34,7 +42,9 @@ def header_hash(number: int) -> bytes:
     return struct.pack("<I", number) * 8
 
 
-def batch(sequence: int, numbers: list[int], work: int = 1, epoch: int = 1) -> BatchRow:
+def batch(
+    sequence: int, numbers: list[int], work: int = 1, epoch: int = 1, value: int = 7
+) -> BatchRow:
     return BatchRow(
         sequence=sequence,
         hash=header_hash(10_000 + sequence),
@@ -44,8 +54,10 @@ def batch(sequence: int, numbers: list[int], work: int = 1, epoch: int = 1) -> B
         blob=b"blob",
         header_hashes=b"".join(map(header_hash, numbers)),
         share_keys=b"".join(bytes(4) + header_hash(number)[:16] for number in numbers),
-        bodies=[(b"d" * 32, b"body", 9)],
-        sums=[SumRow(1, epoch, 0, len(numbers), work)],
+        weight=WeightRow(1, 32, 0),
+        bodies=[(b"d" * 32, b"body", 9, 5)],
+        quotes=[],
+        sums=[SumRow(1, epoch, 0, len(numbers), work, value)],
     )
 
 
@@ -57,7 +69,7 @@ def test_a_batch_is_there_after_reopening(store, file):
     assert again.head() == (0, header_hash(10_000))
     assert again.batches(0, 9) == [(0, header_hash(10_000), b"blob")]
     assert again.body(b"d" * 32) == b"body"
-    assert again.sums([1]) == [SumRow(1, 1, 0, 2, 1)]
+    assert again.sums([1]) == [SumRow(1, 1, 0, 2, 1, 7)]
     assert again.append_batch(batch(1, [3, 2])) == [1]
     again.close()
 
@@ -132,11 +144,12 @@ def test_one_batch_larger_than_what_is_remembered_is_kept(store):
 
 def test_work_carries_from_limb_to_limb(store):
     works = [2**LIMB_BITS - 1, 1, 2 ** (2 * LIMB_BITS) - 1, 2**120, 2**LIMB_BITS - 1]
-    for sequence, work in enumerate(works):
-        store.append_batch(batch(sequence, [sequence], work))
-    assert store.sums([1]) == [SumRow(1, 1, 0, len(works), sum(works))]
-    assert store.work_of_epochs([1]) == {(1, 0): sum(works)}
-    assert all(work_of_limbs(*limbs(work)) == work for work in works)
+    values = works[::-1]
+    for sequence, (work, value) in enumerate(zip(works, values, strict=True)):
+        store.append_batch(batch(sequence, [sequence], work, value=value))
+    assert store.sums([1]) == [SumRow(1, 1, 0, len(works), sum(works), sum(values))]
+    assert store.earned_in_epochs([1]) == {(1, 0): (sum(works), sum(values))}
+    assert all(joined(*limbs(work)) == work for work in works)
 
 
 def test_an_account_has_one_name_and_keeps_its_salt(store):
@@ -260,7 +273,7 @@ def test_a_batch_for_an_account_that_is_none_is_refused_whole(store):
     wrong = batch(0, [1])
     wrong = BatchRow(
         **{name: getattr(wrong, name) for name in wrong.__slots__ if name != "sums"},
-        sums=[SumRow(99, 1, 0, 1, 1)],
+        sums=[SumRow(99, 1, 0, 1, 1, 1)],
     )
     with pytest.raises(StoreError, match="FOREIGN KEY"):
         store.append_batch(wrong)

@@ -92,11 +92,14 @@ LIES = {
     "another epoch": (("epoch",), 2, "does not concern epoch 3"),
     "batch hash": (("batches", 0, "hash"), "00" * 32, "another batch than"),
     "batch gone": (("batches", 0, "sequence"), 50, "is not part of what was signed"),
-    "template": (("templates", 0), "00" * 32, "is missing"),
+    "template": (("templates", 0, "digest"), "00" * 32, "is missing"),
+    "price": (("templates", 0, "price"), "1", "not those that the batches refer to"),
+    "more value": (("sums", 0, "value"), "99", "the shares prove"),
+    "mode": (("weights", 0, "mode"), 2, "weighed by"),
     "work as a number": (("sums", 0, "count"), 1.5, "has a wrong one"),
     "negative height": (("blocks", 0, "height"), -999, "has a wrong one"),
     "upper-case hex": (("sums", 0, "commitment"), "AB" * 32, "has a wrong one"),
-    "format": (("format",), "radpool-epoch/2", "has a wrong one"),
+    "format": (("format",), "radpool-epoch/3", "has a wrong one"),
     "unordered epochs": (("settlements", 2, "epochs"), [2, 1], "has a wrong one"),
 }
 
@@ -121,7 +124,7 @@ def test_signed_lies_are_found(export, lie):
 
 
 def test_a_claim_left_out_or_doubled_is_found(export):
-    for name in ("sums", "blocks", "settlements", "templates", "batches"):
+    for name in ("sums", "blocks", "settlements", "templates", "batches", "weights"):
         claims = claims_of(export)
         kept = claims[name]
         for wrong in (kept[:-1], [*kept, kept[0]]):

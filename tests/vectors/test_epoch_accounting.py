@@ -13,11 +13,15 @@ from radpool_sv2.errors import FaultyMSPError, StoreError
 from radpool_sv2.ledger import Claim, split_reward
 from radpool_sv2.ledger.books import Books
 from radpool_sv2.ledger.export import export_epoch
-from radpool_sv2.store import SqliteStore
+from radpool_sv2.store import QuoteRow, SqliteStore, WeightRow
+from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify import verify_batch, verify_export
 from radpool_sv2.verify.payout import payouts_of
+from radpool_sv2.verify.value import NO_WEIGHT
 
 FILE = "04-epoch-accounting.json"
+
+POOL_SCRIPT = bytes([0, 20]) + hashlib.sha256(b"radpool vector pool script").digest()[:20]
 
 
 def displayed(text):
@@ -30,13 +34,13 @@ def test_split(case):
     """spec: EA-9, EA-10, EA-11, EA-12"""
     sats, block = case["inputs"]["sats"], displayed(case["inputs"]["block"])
     claims = [
-        Claim(bytes.fromhex(row["commitment"]), row["rail"], int(row["work"]))
+        Claim(bytes.fromhex(row["commitment"]), row["rail"], int(row["weight"]))
         for row in case["inputs"]["claims"]
     ]
     parts = split_reward(sats, claims, block)
     assert parts == case["expected"]["parts"]
-    work = {(claim.commitment, claim.rail): claim.work for claim in claims}
-    paid, carry = payouts_of(sats, work, block)
+    weights = {(claim.commitment, claim.rail): claim.weight for claim in claims}
+    paid, carry = payouts_of(sats, weights, block)
     owners = [(claim.commitment, claim.rail) for claim in claims]
     due = dict(zip(owners, parts or [], strict=bool(parts)))
     assert paid == {owner: part for owner, part in due.items() if part}
@@ -66,14 +70,16 @@ class Rows:
     def __len__(self):
         return len(self.rows)
 
-    def seal(self, _key, sequence, previous, _time_ms, *, epoch_min, excluding):
+    def seal(self, _key, sequence, previous, _time_ms, *, weight, epoch_min, excluding):
         assert not excluding
         sums = {}
         for row in self.rows:
             account = self.accounts[row["commitment"]]
             place = (account, max(row["epoch"], epoch_min), row["rail"])
-            count, work = sums.get(place, (0, 0))
-            sums[place] = (count + 1, work + 2 ** row["exponent"])
+            count, work, value = sums.get(place, (0, 0, 0))
+            own = 2 ** row["exponent"]
+            worth = int(row["price"]) * 2 ** (row["exponent"] - weight.base)
+            sums[place] = (count + 1, work + own, value + worth)
         name = sequence.to_bytes(8, "little") + previous
         hashes = [hashlib.sha256(name + bytes([i])).digest() for i in range(len(self.rows))]
         return Sealed(
@@ -83,6 +89,30 @@ class Rows:
             header_hashes=b"".join(hashes),
             share_keys=b"".join(bytes(4) + found[:16] for found in hashes),
         )
+
+
+class Weigher:
+    """Knows the rule and the quotes that a batch of the vectors was made by."""
+
+    script = bytes.fromhex("0014") + bytes(20)
+
+    def __init__(self, rule, quotes=()):
+        self.rule = rule
+        self.quotes = {
+            (row["digest"], row["price"]): QuoteRow(
+                price=int(row["price"]),
+                paid_sats=row["paid_sats"],
+                cap_sats=row["cap_sats"],
+                reference_sats=row["reference_sats"],
+                target=bytes.fromhex(row["target"])[::-1],
+                script=POOL_SCRIPT,
+            )
+            for row in quotes
+        }
+
+    def quote_of(self, body, price):
+        digest = tagged_hash("radpool/template", body).hex()
+        return self.quotes.get((digest, str(price)))
 
 
 class Key:
@@ -134,6 +164,7 @@ def tell(books, case, accounts, commitments):
     settlements = []
     for event in case["events"]:
         if event["event"] == "batch":
+            books.weigh_by(Weigher(WeightRow(*event["weight"])))
             assert books.commit(Rows(event["shares"], accounts)) == []
         elif event["event"] == "block":
             given = displayed(event["hash"]), event["height"], event["value_sats"]
@@ -209,6 +240,7 @@ def test_shares_count_in_the_epoch_that_takes_them(case, file):
             "rail": row.rail,
             "count": row.count,
             "work": str(row.work),
+            "value": str(row.value),
         }
         for row in books.store.sums(range(1, 20))
     ]
@@ -221,7 +253,7 @@ def test_shares_of_an_epoch_to_come_are_not_booked(file):
     """spec: EA-24"""
     books = books_of(file, Key(), 1)
     accounts, _ = accounts_of(books, {"aa" * 32})
-    row = {"commitment": "aa" * 32, "rail": 0, "exponent": 4}
+    row = {"commitment": "aa" * 32, "rail": 0, "exponent": 4, "price": "1"}
     with pytest.raises(StoreError):
         books.commit(Rows([{**row, "epoch": 1}, {**row, "epoch": 2}], accounts))
     assert books.store.head() is None
@@ -263,16 +295,19 @@ class Told:
     def __len__(self):
         return len(self.shares)
 
-    def seal(self, _key, sequence, previous, _time_ms, *, epoch_min, excluding):
+    def seal(self, _key, sequence, previous, _time_ms, *, weight, epoch_min, excluding):
         batch = self.batch
+        rule = batch.weight or NO_WEIGHT
+        assert weight == (rule.mode, rule.scale, rule.base)
         assert (batch.sequence, batch.previous) == (sequence, previous)
         assert batch.epoch_min == epoch_min
         assert not excluding
         sums = {}
         for share in self.shares:
             account = self.accounts[share.owner.commitment.hex()]
-            count, work = sums.get((account, share.epoch, share.owner.rail), (0, 0))
-            sums[account, share.epoch, share.owner.rail] = (count + 1, work + share.work)
+            place = account, share.epoch, share.owner.rail
+            count, work, value = sums.get(place, (0, 0, 0))
+            sums[place] = (count + 1, work + share.work, value + share.value)
         return Sealed(
             sums=[(*place, *total) for place, total in sums.items()],
             count=batch.count,
@@ -283,8 +318,26 @@ class Told:
                 for share, proved in zip(batch.shares, self.shares, strict=True)
             ),
             blob=self.blob,
-            bodies=[(digest, self.encoded[digest], 0) for digest in batch.templates],
+            bodies=[
+                (template.digest, self.encoded[template.digest], 0, template.price)
+                for template in batch.templates
+            ],
         )
+
+
+def live(books, event, accounts):
+    """Lets the books live through an event of an export."""
+    if event["event"] == "batch":
+        told = Told(event, accounts)
+        rule = told.batch.weight or NO_WEIGHT
+        books.weigh_by(Weigher(WeightRow(rule.mode, rule.scale, rule.base), event["quotes"]))
+        assert books.commit(told) == []
+    elif event["event"] == "block":
+        books.record_block(displayed(event["hash"]), event["height"], event["value_sats"], finder=1)
+    elif event["event"] == "void":
+        books.void(bytes.fromhex(event["template"]), event["reason"])
+    else:
+        books.reconcile({displayed(block): n for block, n in event["active"].items()})
 
 
 @cases(FILE, "exports")
@@ -302,14 +355,7 @@ def test_the_ledger_exports_these_bytes(case, file, tmp_path):
     }
     accounts, _ = accounts_of(books, owners)
     for event in inputs["events"]:
-        if event["event"] == "batch":
-            assert books.commit(Told(event, accounts)) == []
-        elif event["event"] == "block":
-            books.record_block(
-                displayed(event["hash"]), event["height"], event["value_sats"], finder=1
-            )
-        else:
-            books.reconcile({displayed(block): n for block, n in event["active"].items()})
+        live(books, event, accounts)
     export_epoch(books.store, key, tmp_path / "export", claims["epoch"])
     books.store.close()
     found = {
@@ -337,12 +383,18 @@ def test_export(case, tmp_path):
     report = verify_export(write_files(tmp_path / "export", case["inputs"]["files"]))
     for name in ("epoch", "state", "batches", "shares", "value_sats"):
         assert getattr(report, name) == expected[name]
-    assert str(report.work) == expected["work"]
+    assert (str(report.work), str(report.value)) == (expected["work"], expected["value"])
     assert report.payouts == {
         (bytes.fromhex(row["commitment"]), row["rail"]): row["sats"] for row in expected["payouts"]
     }
     unknown = [note for note in report.notes if "is not among the shares" in note]
     assert len(unknown) == (case["id"] == "export-block-not-among-the-shares")
+
+
+@cases(FILE, "exports_1")
+def test_export_of_format_1(case, tmp_path):
+    """spec: EA-31"""
+    test_export(case, tmp_path)
 
 
 @cases(FILE, "refused_exports")

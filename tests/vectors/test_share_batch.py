@@ -3,6 +3,7 @@
 import pytest
 from vector_file import bodies_of, cases
 
+from radpool_sv2._native.ledger import template_sums
 from radpool_sv2._native.ledger import verify_batch as verify_batch_natively
 from radpool_sv2.errors import FaultyMSPError
 from radpool_sv2.units import tagged_hash
@@ -15,6 +16,7 @@ PROVES_NOTHING = {
     "truncated",
     "magic",
     "version",
+    "weight",
     "rail",
     "share-count",
     "exponent",
@@ -24,6 +26,7 @@ PROVES_NOTHING = {
     "table-repeat",
     "signature",
     "work-sum",
+    "value-sum",
     "root",
     "template-missing",
     "template-digest",
@@ -53,7 +56,7 @@ def test_body(case):
 
 @cases(FILE, "batches")
 def test_batch(case):
-    """spec: SB-4, SB-6, SB-14, SB-16, SB-18, SB-21, SB-22, SB-23, EA-3, CV-7"""
+    """spec: SB-4, SB-6, SB-14, SB-16, SB-18, SB-21, SB-22, SB-23, SB-27, EA-3, CV-7"""
     inputs, expected = case["inputs"], case["expected"]
     blob = bytes.fromhex(expected["blob"])
     batch, shares = verify_batch(blob, bodies_of(expected["bodies"]))
@@ -61,6 +64,7 @@ def test_batch(case):
     assert batch.root.hex() == expected["root"]
     assert batch.msp_key.hex() == expected["msp_key"]
     assert (batch.count, str(batch.work)) == (expected["count"], expected["work"])
+    assert str(batch.value) == expected["value"]
     assert batch.previous.hex() == inputs["previous"]
     for name in ("sequence", "time_ms", "epoch_min"):
         assert getattr(batch, name) == inputs[name]
@@ -69,18 +73,41 @@ def test_batch(case):
         assert share.owner.commitment.hex() == given["commitment"]
         assert (share.owner.epoch, share.owner.rail) == (given["epoch"], given["rail"])
         assert share.work == 2 ** given["exponent"]
+        assert share.template is batch.templates[read.template]
+        assert str(share.template.price) == given["price"]
+        doublings = given["exponent"] - inputs["weight"]["base"]
+        assert share.value == int(given["price"]) * 2**doublings
         for name in ("exponent", "version", "ntime", "nonce"):
             assert getattr(read, name) == given[name]
         assert read.extranonce.hex() == given["extranonce"]
     sums = {}
     for share in shares:
         place = (share.owner.commitment.hex(), share.epoch, share.owner.rail)
-        count, work = sums.get(place, (0, 0))
-        sums[place] = (count + 1, work + share.work)
+        count, work, value = sums.get(place, (0, 0, 0))
+        sums[place] = (count + 1, work + share.work, value + share.value)
     assert sums == {
-        (row["commitment"], row["epoch"], row["rail"]): (row["count"], int(row["work"]))
+        (row["commitment"], row["epoch"], row["rail"]): (
+            row["count"],
+            int(row["work"]),
+            int(row["value"]),
+        )
         for row in expected["sums"]
     }
+    assert {name: getattr(batch.weight, name) for name in inputs["weight"]} == inputs["weight"]
+
+
+@cases(FILE, "batches_1")
+def test_batch_of_version_1(case):
+    """spec: SB-26"""
+    expected = case["expected"]
+    blob, bodies = bytes.fromhex(expected["blob"]), bodies_of(expected["bodies"])
+    batch, shares = verify_batch(blob, bodies)
+    assert batch.hash.hex() == expected["hash"]
+    assert (batch.weight, str(batch.work), batch.value) == (None, expected["work"], 0)
+    assert [share.hash.hex() for share in shares] == expected["header_hashes"]
+    assert {share.value for share in shares} == {0}
+    summary = verify_batch_natively(blob, bodies)
+    assert (summary.weight, summary.work, summary.value) == (None, batch.work, 0)
 
 
 @cases(FILE, "batches")
@@ -91,6 +118,30 @@ def test_batch_natively(case):
     assert summary.hash.hex() == expected["hash"]
     assert summary.root.hex() == expected["root"]
     assert (summary.count, str(summary.work)) == (expected["count"], expected["work"])
+    weight = case["inputs"]["weight"]
+    assert summary.weight == (weight["mode"], weight["scale"], weight["base"])
+    assert str(summary.value) == expected["value"]
+
+
+@cases(FILE, "batches")
+def test_sums_by_template(case):
+    """spec: SB-27"""
+    inputs, expected = case["inputs"], case["expected"]
+    found = template_sums(bytes.fromhex(expected["blob"]))
+    due = {}
+    for share in inputs["shares"]:
+        epoch = max(share["epoch"], inputs["epoch_min"])
+        place = int(share["price"]), share["commitment"], epoch, share["rail"]
+        count, work, value = due.get(place, (0, 0, 0))
+        work += 2 ** share["exponent"]
+        value += int(share["price"]) * 2 ** (share["exponent"] - inputs["weight"]["base"])
+        due[place] = (count + 1, work, value)
+    grouped = {}
+    for digest, price, commitment, epoch, rail, *totals in found:
+        assert digest.hex() in expected["bodies"]
+        place = price, commitment.hex(), epoch, rail
+        grouped[place] = tuple(map(sum, zip(grouped.get(place, (0, 0, 0)), totals, strict=True)))
+    assert grouped == due
 
 
 @cases(FILE, "refused")
@@ -117,25 +168,42 @@ def test_who_is_to_blame(case):
 @cases(FILE, "trees")
 def test_path(case):
     """spec: SB-11, SB-12, SB-13, SB-15"""
+    walk(case, ("work", "value"), "/2")
+
+
+@cases(FILE, "trees_1")
+def test_path_of_work_alone(case):
+    """spec: SB-26"""
+    walk(case, ("work",), "")
+
+
+def walk(case, names, suffix):
+    def sums(row):
+        return tuple(int(row[name]) for name in names)
+
     leaves = case["inputs"]["leaves"]
     count = len(leaves)
     for index, leaf in enumerate(leaves):
-        work = int(leaf["work"])
         record = bytes.fromhex(leaf["record"])
-        node = tagged_hash("radpool/leaf", record, work.to_bytes(16, "little")), work
+        node = tagged_hash("radpool/leaf" + suffix, record, packed(sums(leaf))), sums(leaf)
         assert node[0].hex() == case["expected"]["leaf_hashes"][index]
         steps = iter(case["expected"]["paths"][index])
         at, left = index, count
         while left > 1:
             if at % 2 == 1 or at + 1 < left:
                 step = next(steps)
-                sibling = bytes.fromhex(step["hash"]), int(step["work"])
-                node = joined(sibling, node) if at % 2 else joined(node, sibling)
+                sibling = bytes.fromhex(step["hash"]), sums(step)
+                pair = (sibling, node) if at % 2 else (node, sibling)
+                node = joined("radpool/node" + suffix, *pair)
             at, left = at // 2, (left + 1) // 2
         assert list(steps) == []
-        assert (node[0].hex(), str(node[1])) == (case["expected"]["root"], case["expected"]["work"])
+        assert (node[0].hex(), node[1]) == (case["expected"]["root"], sums(case["expected"]))
 
 
-def joined(left, right):
-    works = left[1].to_bytes(16, "little") + right[1].to_bytes(16, "little")
-    return tagged_hash("radpool/node", left[0], right[0], works), left[1] + right[1]
+def packed(sums):
+    return b"".join(part.to_bytes(16, "little") for part in sums)
+
+
+def joined(tag, left, right):
+    total = tuple(map(sum, zip(left[1], right[1], strict=True)))
+    return tagged_hash(tag, left[0], right[0], packed(left[1]) + packed(right[1])), total
