@@ -5,6 +5,7 @@ import random
 
 import pytest
 from peer import message as wire
+from vectors import sv2_messages
 
 from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
 from radpool_sv2.wire.frame import Frame
@@ -203,3 +204,8 @@ def test_whatever_can_be_read_is_written_again(protocol, kind):
         except RemoteProtocolError:
             continue
         assert kind.decode(read.encode().payload) == read
+
+
+def test_what_sri_is_shown_is_what_is_written_today():
+    """A Rust test reads the same file with SRI's crates, field by field."""
+    assert sv2_messages.FILE.read_text() == sv2_messages.text()
