@@ -24,6 +24,7 @@ CHANNEL = 7
 PREFIX = b"\xa0\xa1\xa2\xa3"
 OWN_LEN = 12
 Z = 20
+TARGET = target_of(Z)
 PAYOUT = b"\x51\x20" + b"\x99" * 32
 
 SETTINGS = {
@@ -150,7 +151,7 @@ class Peer:
         self.look()
         return self
 
-    def open(self, *, prefix=PREFIX, size=OWN_LEN, target=target_of(Z)):
+    def open(self, *, prefix=PREFIX, size=OWN_LEN, target=TARGET):
         self.taken(mining.OpenExtendedMiningChannel)
         self.pool(
             mining.OpenExtendedMiningChannelSuccess(

@@ -115,8 +115,10 @@ class Relay:
         self._is_up = False
         self._end()
 
-    def mend(self):
-        """Takes connections again."""
+    def mend(self, address=None):
+        """Takes connections again, for another address perhaps."""
+        if address is not None:
+            self._target = address.rpartition(":")
         self._is_up = True
 
     def close(self):

@@ -1,0 +1,99 @@
+"""Blocks of own templates: on disk before anything else, to the node until it has an opinion."""
+
+import pytest
+import trio
+from jdc_rig.source import ScriptedSource
+
+from radpool_sv2.errors import LocalProtocolError, NodeError
+from radpool_sv2.jdc.block import KEPT_MAX, BlockDesk
+from radpool_sv2.pool.block import shown
+from radpool_sv2.templates.source import SubmitResult, SubmitStatus
+
+HASH = bytes(range(32))
+
+
+@pytest.fixture
+def source():
+    return ScriptedSource()
+
+
+async def settle(condition):
+    with trio.fail_after(30):
+        while not condition():
+            await trio.sleep(0.01)
+
+
+def files(directory, which):
+    return sorted(each.stem for each in (directory / which).glob("*.block"))
+
+
+async def run(desk, nursery):
+    await nursery.start(desk.run)
+
+
+async def test_block_goes_to_disk_and_to_the_node(source, tmp_path, nursery):
+    notes = []
+    desk = BlockDesk(source, tmp_path, notes.append)
+    await run(desk, nursery)
+    desk.found(HASH, b"block")
+    await settle(lambda: files(tmp_path, "submitted") == [shown(HASH)])
+    assert source.blocks == [b"block"]
+    assert (desk.found_count, desk.accepted_count) == (1, 1)
+    assert "is on the node's chain" in notes[0]
+    assert (tmp_path / "submitted" / f"{shown(HASH)}.block").read_bytes() == b"block"
+
+
+async def test_block_waits_for_a_node_that_is_away(source, tmp_path, nursery):
+    source.submit_errors = [NodeError("away")]
+    desk = BlockDesk(source, tmp_path, lambda _: None)
+    await run(desk, nursery)
+    desk.found(HASH, b"block")
+    await settle(lambda: files(tmp_path, "found") == [shown(HASH)])
+    await settle(lambda: source.blocks == [b"block"])
+
+
+async def test_block_of_an_earlier_run_goes_to_the_node_again(source, tmp_path, nursery):
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "ab.block").write_bytes(b"old")
+    await run(BlockDesk(source, tmp_path, lambda _: None), nursery)
+    await settle(lambda: files(tmp_path, "submitted") == ["ab"])
+    assert source.blocks == [b"old"]
+
+
+async def test_rejected_block_is_told_and_put_away(source, tmp_path, nursery):
+    source.result = SubmitResult(SubmitStatus.REJECTED, "bad-cb-amount")
+    notes = []
+    desk = BlockDesk(source, tmp_path, notes.append)
+    await run(desk, nursery)
+    desk.found(HASH, b"block")
+    await settle(lambda: files(tmp_path, "submitted"))
+    assert "rejected block" in notes[0] and "bad-cb-amount" in notes[0]
+    assert desk.accepted_count == 0
+
+
+async def test_node_that_cannot_take_it_is_told(source, tmp_path, nursery):
+    source.submit_errors = [LocalProtocolError("no block")]
+    notes = []
+    desk = BlockDesk(source, tmp_path, notes.append)
+    await run(desk, nursery)
+    desk.found(HASH, b"block")
+    await settle(lambda: notes)
+    assert "was not taken: no block" in notes[0]
+
+
+async def test_full_disk_keeps_no_block_from_the_node(source, tmp_path, nursery):
+    desk = BlockDesk(source, tmp_path, lambda _: None)
+    await run(desk, nursery)
+    (tmp_path / "found").rmdir()
+    desk.found(HASH, b"block")
+    await settle(lambda: source.blocks == [b"block"])
+
+
+async def test_the_last_few_are_kept(source, tmp_path, nursery):
+    desk = BlockDesk(source, tmp_path, lambda _: None)
+    await run(desk, nursery)
+    for number in range(KEPT_MAX + 3):
+        desk.found(bytes([number]) * 32, b"block")
+        await settle(lambda: len(source.blocks) > number)  # noqa: B023 - awaited here
+    await settle(lambda: not files(tmp_path, "found"))
+    assert len(files(tmp_path, "submitted")) <= KEPT_MAX
