@@ -151,6 +151,10 @@ class SyntheticSource:
         """Returns nothing: there is no node."""
         return None
 
+    def problems(self) -> list[str]:
+        """Returns nothing: there is no node."""
+        return []
+
     async def active_blocks(self, hashes: Sequence[bytes]) -> dict[bytes, int | None]:
         """Knows no block."""
         return dict.fromkeys(hashes)

@@ -18,12 +18,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import trio
+
 from radpool_sv2.config import MspConfig, load
 from radpool_sv2.errors import ConfigError, LocalProtocolError
 from radpool_sv2.installation import ECASH
 from radpool_sv2.keyfile import DAY_S, load_keys, load_mint_seed
 from radpool_sv2.network import NETWORKS, script_from_address
+from radpool_sv2.node.report import report_node
 from radpool_sv2.residence import is_running
+from radpool_sv2.sources import node_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +88,7 @@ def examine(file: Path) -> Iterator[Finding]:
     yield from _descriptors(config)
     yield from _ports(config)
     yield from _disk(config)
-    yield from _chain()
+    yield from _source(config)
 
 
 def _good(subject: str, text: str) -> Finding:
@@ -268,6 +272,25 @@ def _flush_ms(directory: Path) -> tuple[float, float]:
             os.fdatasync(file.fileno())
             times.append(1000 * (time.perf_counter() - begin))
     return statistics.median(times), max(times)
+
+
+def _source(config: MspConfig) -> Iterator[Finding]:
+    """Checks where templates come from."""
+    if config.templates.source == "embedded":
+        yield from _chain()
+        return
+    if not config.templates.rpc_urls:
+        return
+    try:
+        nodes = node_settings(config.templates)
+    except ConfigError as error:
+        yield _bad("bitcoin node", str(error))
+        return
+    network = NETWORKS[config.templates.network]
+    for settings in nodes:
+        for is_good, text in trio.run(report_node, settings, network):
+            kind = {True: _good, None: _warning, False: _bad}[is_good]
+            yield kind("bitcoin node", text)
 
 
 def _chain() -> Iterator[Finding]:

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from radpool_sv2.errors import NodeError
+from radpool_sv2.network import SIGNET
 from radpool_sv2.units import HASH_LEN, sha256d
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from radpool_sv2.network import Network
 
 __all__ = [
     "COINBASE_SEQUENCE",
@@ -31,6 +34,7 @@ __all__ = [
     "push_height",
     "read_template",
     "root_from_path",
+    "rules_of",
     "target_of_nbits",
 ]
 
@@ -168,6 +172,11 @@ class NodeTemplate:
         root = root_from_path(bytes(HASH_LEN), path)
         script = _COMMITMENT_HEAD + sha256d(root + _WITNESS_RESERVED)
         return bytes(8) + bytes([len(script)]) + script
+
+
+def rules_of(network: Network) -> list[str]:
+    """Returns the rules that a node wants to hear of whoever asks it for a template (BIP 9)."""
+    return ["segwit", "signet"] if network.name == SIGNET.name else ["segwit"]
 
 
 def read_template(

@@ -27,7 +27,7 @@ import structlog
 import trio
 
 from radpool_sv2.errors import ConfigError, NodeError
-from radpool_sv2.node.branch import active_depths, changes
+from radpool_sv2.node.branch import changes, text_of_hash
 from radpool_sv2.node.health import clock_problem, signet_problem, small_block_problem
 from radpool_sv2.node.refusal import RpcRefusedError
 from radpool_sv2.node.submission import submit_everywhere
@@ -39,6 +39,7 @@ from radpool_sv2.node.template import (
     RawTemplate,
     push_height,
     read_template,
+    rules_of,
     target_of_nbits,
 )
 from radpool_sv2.node.watch import NodeWatch, best_node
@@ -86,6 +87,9 @@ WAIT_MS: Final = 20_000
 """How long a node on regtest is asked to wait for a block. A long poll there may wait for ever, and
 each that is left behind keeps one of the node's few threads."""
 
+HEADERS_AT_ONCE: Final = 200
+"""Blocks that are looked at by one request."""
+
 READ_INLINE_MAX: Final = 50
 """Templates of more transactions are read in a thread: the hashes of 4,000 take some 10 ms."""
 
@@ -122,7 +126,7 @@ class GetblocktemplateSource:
         self._shelf = TemplateShelf(directory)
         self._interval_s = interval_s
         self._block_zeros = 0 if network.is_real else block_zeros
-        self._rules = ["segwit", "signet"] if network.name == "signet" else ["segwit"]
+        self._rules = rules_of(network)
         self._room = CoinbaseRoom()
         self._wake = trio.Event()
         self._to_save = trio.Event()
@@ -199,10 +203,22 @@ class GetblocktemplateSource:
             node = best_node(self._nodes, self._node)
             if node is not None:
                 try:
-                    return await active_depths(node.rpc, hashes)
+                    return await self._depths(node, hashes)
                 except NodeError as error:
                     node.failed(error)
             await changed.wait()
+
+    async def _depths(self, node: NodeWatch, hashes: Sequence[bytes]) -> dict[bytes, int | None]:
+        found: dict[bytes, int | None] = {}
+        for start in range(0, len(hashes), HEADERS_AT_ONCE):
+            some = hashes[start : start + HEADERS_AT_ONCE]
+            headers = await node.rpc.batch(
+                "getblockheader", [[text_of_hash(each)] for each in some]
+            )
+            for each, header in zip(some, headers, strict=True):
+                depth = header.get("confirmations") if isinstance(header, dict) else None
+                found[each] = depth if isinstance(depth, int) and depth > 0 else None
+        return found
 
     async def transactions(self, template_id: int) -> TemplateTransactions:
         """Returns the transactions of a template of this tip or the one before.

@@ -57,6 +57,9 @@ class ListChain:
 
     # --- what a pool asks
 
+    def problems(self) -> list[str]:
+        return []
+
     def solution_socket(self) -> None:
         return None
 

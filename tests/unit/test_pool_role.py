@@ -51,6 +51,9 @@ class Source:
         self.submitted = []
         self.active = {}
 
+    def problems(self):
+        return []
+
     def solution_socket(self):
         return None
 
