@@ -2,6 +2,7 @@
 
     for kind in KINDS.values():
         draft = kind.spoil(workshop)
+        worse = kind.change(workshop, another_draft)
 
 `kind.seen` says who has to refuse it first: "declaring", because it is no template at all,
 "structure", which needs no coins, or "coins", which takes a full verdict; "header" is for blocks
@@ -42,7 +43,16 @@ class Kind:
     name: str
     seen: str
     reason: str
-    spoil: Callable[[Workshop], Draft]
+    change: Callable[[Workshop, Draft], Draft]
+
+    @property
+    def is_large(self):
+        """Whether it makes megabytes."""
+        return "heavy" in self.name or "weight" in self.name or "bytes-than" in self.name
+
+    def spoil(self, shop):
+        """The good template, spoiled."""
+        return self.change(shop, shop.good())
 
 
 KINDS: dict[str, Kind] = {}
@@ -54,7 +64,7 @@ def kind(seen, reason):
     def register(spoil):
         name = spoil.__name__.replace("_", "-")
         assert name not in KINDS
-        KINDS[name] = Kind(name, seen, reason, lambda shop: spoil(shop, shop.good()))
+        KINDS[name] = Kind(name, seen, reason, spoil)
         return spoil
 
     return register
