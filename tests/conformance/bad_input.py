@@ -20,6 +20,7 @@ PAGE = ROOT / "docs" / "reference" / "bad-input.md"
 sys.path.insert(0, str(ROOT / "tests"))
 
 import custom_bad_input  # noqa: E402
+import declaration_bad_input  # noqa: E402
 import ecash_bad_input  # noqa: E402
 from engine_pool import SHARE_MESSAGE, TEST_EXTENSION, request_extensions  # noqa: E402
 from peer.client import Client, open_stream, setup_message  # noqa: E402
@@ -892,7 +893,7 @@ async def handshakes_in_all(visit):
     assert visit.pool.gauge("handshakes_delayed_total") >= 2
 
 
-ALL = ENTRIES + ecash_bad_input.ENTRIES
+ALL = ENTRIES + declaration_bad_input.ENTRIES + ecash_bad_input.ENTRIES
 """All lines of the page."""
 
 

@@ -1,9 +1,11 @@
 """Does what each line of `docs/reference/bad-input.md` says, and compares the page itself."""
 
 import bad_input
+import declaration_bad_input
 import ecash_bad_input
 import pytest
 import visit
+from declaring_pool import DeclaringPool
 from ecash_pool import ecash_pool
 from engine_pool import SETTINGS
 
@@ -19,6 +21,16 @@ async def test_bad_ecash_input(tmp_path, entry):
     """attack: A4, attack: A15"""
     async with ecash_pool(tmp_path) as pool:
         await ecash_bad_input.run(entry, pool)
+
+
+@pytest.mark.parametrize("entry", declaration_bad_input.ENTRIES, ids=lambda entry: entry.id)
+async def test_bad_declarations(nursery, entry):
+    pool = DeclaringPool(**entry.settings)
+    await nursery.start(pool.run)
+    try:
+        await declaration_bad_input.run(entry, pool)
+    finally:
+        await pool.close()
 
 
 def test_page_is_that_of_the_tests():

@@ -148,6 +148,9 @@ the connection lives on, and the reason that the pool gives: in the log, and in 
 A connection that is closed is closed after its last answer was sent. A limit is named as in
 `msp.toml`; none of them ever costs more than the connection that reached it.
 
+The lines on job declaration are about another listener, the declarator's; each reason there is
+counted by it.
+
 The lines on ecash were seen with a mint behind the pool; no reason is counted for a close there.
 *Share counted*: only the claim was refused; the share is in the ledger, and sent again with a good
 claim it earns its token.
