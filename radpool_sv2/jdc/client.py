@@ -294,8 +294,7 @@ class DeclaringClient:
     async def _follow_chain(self, events: trio.MemoryReceiveChannel[ChainEvent]) -> None:
         async for event in events:
             self.tip_height = event.height
-            if event.connected and not event.disconnected:
-                self.reveals.tip_changed(event.connected[0], self._tip)
+            self.reveals.tip_changed((*event.connected, event.hash), self._tip)
             self._tip = event.hash
 
     def _offer(self, own: OwnTemplate) -> None:

@@ -34,7 +34,7 @@ from radpool_sv2.wire.setup import set_up
 from radpool_sv2.wire.stream import Sv2Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from radpool_sv2.jdc.job import Job
     from radpool_sv2.jdc.link import PoolPlace
@@ -53,6 +53,7 @@ CONNECT_S: Final = 10.0
 ANSWER_S: Final = 30.0
 RETRY_S: Final = 10.0
 QUEUE_MAX: Final = 64
+REFUSALS_MAX: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +75,21 @@ class RevealDesk:
         """Keeps a template that a pool has accepted unseen."""
         self._hidden.append(_Hidden(place, job))
 
-    def tip_changed(self, block_hash: bytes, replaced: bytes) -> int:
+    def tip_changed(self, hashes: Iterable[bytes], replaced: bytes) -> int:
         """Draws lots over the templates on the last tip; returns how many must be shown.
 
         Args:
-            block_hash: The block that has followed, 32 bytes, internal order.
-            replaced: The block that it builds on.
+            hashes: The blocks that have followed, 32 bytes each, internal order. The pool may have
+                seen any of them as the next tip.
+            replaced: The block that was the tip.
         """
         due = [each for each in self._hidden if each.job.prev_hash == replaced]
         for each in due:
             self._hidden.remove(each)
-        drawn = [each for each in due if is_challenged(block_hash, each.job.token)]
+        seen = frozenset(hashes)
+        drawn = [
+            each for each in due if any(is_challenged(block, each.job.token) for block in seen)
+        ]
         for each in drawn:
             try:
                 self._send.send_nowait(each)
@@ -101,6 +106,7 @@ class RevealDesk:
                 self._note(f"{each.place.name} could not be shown a template that it may ask for")
 
     async def _reveal(self, hidden: _Hidden) -> None:
+        refusals = 0
         while True:
             try:
                 answer = await self._declare(hidden)
@@ -112,13 +118,18 @@ class RevealDesk:
                 )
                 await trio.sleep(RETRY_S)
             else:
-                self.revealed += isinstance(answer, DeclareMiningJobSuccess)
-                if isinstance(answer, DeclareMiningJobError):
+                if isinstance(answer, DeclareMiningJobSuccess):
+                    self.revealed += 1
+                    return
+                refusals += 1
+                if refusals == REFUSALS_MAX:
                     self._note(
-                        f"{hidden.place.name} refused a template that it was shown late: "
+                        f"{hidden.place.name} did not want to see a template that lot fell on: "
                         f"{answer.error_code}"
                     )
-                return
+                    return
+                # Its node may not know the tip yet that calls for the template.
+                await trio.sleep(RETRY_S)
 
     @staticmethod
     async def _declare(hidden: _Hidden) -> DeclareMiningJobSuccess | DeclareMiningJobError:
