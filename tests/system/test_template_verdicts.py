@@ -1,4 +1,7 @@
-"""Invalid templates of every kind: none is taken, and each verdict is a real bitcoind's."""
+"""Invalid templates of every kind: none is taken, and each verdict is a real bitcoind's.
+
+spec: JD-16, JD-17.
+"""
 
 import itertools
 

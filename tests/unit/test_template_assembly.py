@@ -72,6 +72,7 @@ async def begin(assembler, draft):
 
 
 async def test_cache_then_node_then_declarer():
+    """What nobody here has is asked for once, and that alone is taken (spec: JD-13, JD-14)."""
     template = draft()
     raws = [each.raw for each in template.transactions]
     cache = TransactionCache(1_000_000)
