@@ -9,6 +9,7 @@ import structlog
 import trio
 
 from radpool_sv2.config import Endpoint
+from radpool_sv2.declaring import open_declaring
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from radpool_sv2.config import MspConfig
+    from radpool_sv2.declarator.role import Declarator
     from radpool_sv2.minting import Minting
     from radpool_sv2.templates.source import TemplateSource
 
@@ -48,7 +50,8 @@ async def run_msp(
 
     Args:
         config: The configuration.
-        sv2_listen: Where miners connect, if not where the configuration says.
+        sv2_listen: Where miners connect, if not where the configuration says; a declarator then
+            listens on any free port beside it.
         http_listen: Where the status pages are, if not where the configuration says.
         serving: Is called once, when all of it serves.
 
@@ -74,18 +77,26 @@ async def run_msp(
             parts = (register, *(() if minting is None else minting.parts))
             extensions = ExtensionRegistry(factories, config.extensions.required, parts)
             pool = Pool(config, keys, ledger, source, extensions, listen=sv2_listen)
-            web = _Web(config, pool, minting, http_listen or config.http.listen)
             roles = [Role("templates", _follow(source, pool))]
             if minting is not None:
                 minting.watch(pool)
                 roles.append(Role("mint", minting.desk.run))
-            roles += [Role("pool", pool.run), Role("http", web.run)]
+            roles.append(Role("pool", pool.run))
+            declarator = None
+            if config.declarator.enabled:
+                beside = None if sv2_listen is None else Endpoint(sv2_listen.host, 0)
+                mint = None if minting is None else minting.mint
+                declarator = open_declaring(config, keys, source, pool, mint, listen=beside)
+                roles.append(Role("declarator", declarator.run))
+            web = _Web(config, pool, minting, declarator, http_listen or config.http.listen)
+            roles.append(Role("http", web.run))
 
             def tell() -> None:
                 assert pool.address is not None
                 assert web.address is not None
                 public = config.keys.authority_public_key
-                told = Serving(str(pool.address), str(web.address), public)
+                declares = "" if declarator is None else str(declarator.address)
+                told = Serving(str(pool.address), str(web.address), public, declares)
                 tell_serving(config.node.data_dir, told)
                 serving(told)
 
@@ -128,11 +139,16 @@ class _Web:
     """Is the HTTP role; it keeps the port that it got when it is started again."""
 
     def __init__(
-        self, config: MspConfig, pool: Pool, minting: Minting | None, listen: Endpoint
+        self,
+        config: MspConfig,
+        pool: Pool,
+        minting: Minting | None,
+        declarator: Declarator | None,
+        listen: Endpoint,
     ) -> None:
         self._config = config
         beside = () if minting is None else (minting.desk,)
-        self._window = Window(pool, config.mining.shares_per_minute, beside)
+        self._window = Window(pool, config.mining.shares_per_minute, beside, declarator)
         self._mint = None if minting is None else minting.mint
         self._listen = listen
         self.address: Endpoint | None = None

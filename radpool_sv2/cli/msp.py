@@ -42,7 +42,8 @@ def msp(
     Args:
         config: The configuration file.
         dir: The directory that `radpool init msp` has made; its msp.toml is the configuration.
-        sv2_listen: HOST:PORT for miners instead of mining.listen; port 0 takes any free one.
+        sv2_listen: HOST:PORT for miners instead of mining.listen; port 0 takes any free one, and
+            so does the job declarator then.
         http_listen: HOST:PORT for metrics and status instead of http.listen.
         json_line: Once serving, print one line of JSON instead of text.
     """
@@ -67,6 +68,8 @@ def _tell(settings: MspConfig, serving: Serving) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print("[bold]Serving.[/] Ctrl-C ends it; nothing acknowledged is lost.")
     console.print(f"  miners connect to    {serving.sv2}  (Stratum V2)")
+    if serving.declarator:
+        console.print(f"  miners declare at    {serving.declarator}  (job declaration)")
     console.print(f"  authority key        {serving.authority_public_key}")
     console.print(f"  metrics and status   http://{serving.http}/metrics, /api/v1/health")
     zeros = settings.templates.block_zeros

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - the reader resolves the annotations at run time
 
+from radpool_sv2.config.declarator import DeclaratorSection  # noqa: TC001 - as below
 from radpool_sv2.config.ecash import EcashSection  # noqa: TC001 - as above
 from radpool_sv2.config.limit import HOUR_MS, MINUTE_MS, Limits
 from radpool_sv2.config.setting import (
@@ -333,6 +334,7 @@ class MspConfig:
     ledger: LedgerSection
     templates: Templates
     weight: WeightSection
+    declarator: DeclaratorSection
     http: Http
     extensions: Extensions
     ecash: EcashSection

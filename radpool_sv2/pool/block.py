@@ -1,9 +1,15 @@
-"""Sees solved blocks through: into the ledger, to the node once more, and to their settlement.
+"""Sees solved blocks through: into the ledger, to the node, and to their settlement.
 
-The engine has written the block to the solution log and sent it to the node before anybody here
-learns of it. This desk records it in the ledger, which closes the epoch, and submits it again:
-submitting is idempotent, and the engine's way may have met a node that was just away. After a crash
-the log tells which blocks may have been missed; they take the same way.
+The engine has written the block to the solution log before anybody here learns of it. Where it has
+a way of its own to the node it has sent it, too; where it has not, `hurry` does so before anything
+else. This desk records the block in the ledger, which closes the epoch, and submits it again if the
+engine alone has: submitting is idempotent, and the engine's way may have met a node that was just
+away. After a crash the log tells which blocks may have been missed; they take the same way.
+
+Some tasks submit, from a queue: on a chain where blocks cost no work there may be many, and a node
+that is away must not gather a task for each.
+
+A block of a miner's own template goes out whole, from where it was saved.
 
 Whether a block pays is what the chain says: whenever the tip changes, the ledger is told how deep
 each unsettled block lies, and settles or undoes.
@@ -12,6 +18,7 @@ each unsettled block lies, and settles or undoes.
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -19,6 +26,7 @@ import trio
 
 from radpool_sv2.chain.transaction import Transaction
 from radpool_sv2.errors import LocalProtocolError, StoreError
+from radpool_sv2.templates.declared import DECLARED_ID_MIN
 from radpool_sv2.templates.source import Solution, SubmitStatus
 
 if TYPE_CHECKING:
@@ -27,11 +35,21 @@ if TYPE_CHECKING:
 
     from radpool_sv2._native.engine import BlockFound
     from radpool_sv2.ledger import Ledger
-    from radpool_sv2.templates.source import TemplateSource
+    from radpool_sv2.pool.declared_block import DeclaredBlocks
+    from radpool_sv2.templates.source import SubmitResult, TemplateSource
 
 __all__ = ["BlockDesk", "coinbase_height", "read_solutions", "shown"]
 
 log = structlog.get_logger(__name__)
+
+SUBMITTERS: Final = 8
+"""Blocks that are submitted at the same time. One that waits for a node holds up no other one."""
+
+SETTLE_SECONDS: Final = 0.5
+"""The least time between two looks at the chain: each asks for all blocks that may still change."""
+
+LOG_BYTES_MAX: Final = 8 << 20
+"""How much of the end of the solution log is read: some KiB for each of the last solutions."""
 
 RETRY_SECONDS: Final = 1.0
 """How long a ledger that could not write is left alone before the block is recorded again."""
@@ -69,9 +87,14 @@ def read_solutions(file: Path) -> Iterator[tuple[Solution, int]]:
     A last line that a crash has cut off is left out: its block was sent to nobody.
     """
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        with file.open("rb") as stream:
+            begin = max(0, stream.seek(0, os.SEEK_END) - LOG_BYTES_MAX)
+            stream.seek(begin)
+            lines = stream.read(LOG_BYTES_MAX).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return
+    if begin:
+        del lines[:1]  # its beginning lies before what was read
     for line in lines[-REPLAY_MAX:]:
         try:
             fields = json.loads(line)
@@ -90,6 +113,17 @@ def read_solutions(file: Path) -> Iterator[tuple[Solution, int]]:
             yield solution, account
 
 
+def _solution(event: BlockFound) -> Solution:
+    return Solution(
+        template_id=event.template_id,
+        version=event.version,
+        ntime=event.ntime,
+        nonce=event.nonce,
+        coinbase_tx=event.coinbase_tx,
+        hash=event.hash,
+    )
+
+
 class BlockDesk:
     """Sees blocks through. `found` and `tip_changed` take what happens; `run` does the rest."""
 
@@ -98,31 +132,42 @@ class BlockDesk:
         ledger: Ledger,
         source: TemplateSource,
         solution_log: Path,
+        declared: DeclaredBlocks,
         changed: Callable[[], None],
     ) -> None:
         """Takes what the desk joins; `changed` is called when the ledger knows more of a block."""
         self._ledger = ledger
         self._source = source
         self._solution_log = solution_log
+        self._declared = declared
         self._changed = changed
         self._found, self._to_record = trio.open_memory_channel[tuple[Solution, int]](
             BLOCKS_WAITING_MAX
         )
+        self._sent, self._to_submit = trio.open_memory_channel[Solution](BLOCKS_WAITING_MAX)
+        # What was sent ahead and has not been recorded yet, which is at most what waits for that.
+        self._hurried: set[bytes] = set()
         self._look = trio.Event()
+
+    def hurry(self, event: BlockFound) -> None:
+        """Submits a block at once, whose epoch's shares may not be in the ledger yet.
+
+        `found` must follow. For sources to which the engine has no way of its own.
+        """
+        solution = _solution(event)
+        self._hurried.add(solution.hash)
+        self._submit_soon(solution)
 
     def found(self, event: BlockFound) -> None:
         """Takes a block whose epoch's shares are all in the ledger."""
-        solution = Solution(
-            template_id=event.template_id,
-            version=event.version,
-            ntime=event.ntime,
-            nonce=event.nonce,
-            coinbase_tx=event.coinbase_tx,
-            hash=event.hash,
-        )
+        self.solved(_solution(event), event.account)
+
+    def solved(self, solution: Solution, account: int) -> None:
+        """Takes a block that is due to an account, whoever has reported it."""
         try:
-            self._found.send_nowait((solution, event.account))
+            self._found.send_nowait((solution, account))
         except trio.WouldBlock:
+            self._hurried.discard(solution.hash)
             log.error(  # noqa: TRY400 - the queue is full, nothing was raised
                 "too many blocks wait to be recorded; the next start takes this one from the log",
                 hash=shown(solution.hash),
@@ -136,16 +181,42 @@ class BlockDesk:
     async def run(self) -> None:
         """Sees to the blocks of the solution log, then to all that follow, for ever."""
         async with trio.open_nursery() as nursery:
-            solutions = list(read_solutions(self._solution_log))
+            solutions = self._on_disk()
             for solution, account in solutions:
                 if not await self._ledger.has_block(solution.hash):
                     log.warning("a block of the solution log is new to the ledger")
                     await self._record(solution, account)
             nursery.start_soon(self._submit_again, [each for each, _ in solutions])
             nursery.start_soon(self._settle)
+            for _ in range(SUBMITTERS):
+                nursery.start_soon(self._submit_each)
             async for solution, account in self._to_record:
                 await self._record(solution, account)
-                nursery.start_soon(self._submit, solution)
+                if solution.hash in self._hurried:
+                    self._hurried.discard(solution.hash)
+                else:
+                    self._submit_soon(solution)
+
+    def _on_disk(self) -> list[tuple[Solution, int]]:
+        """Returns the last solutions of the log, and those that only miners have reported."""
+        logged = list(read_solutions(self._solution_log))
+        known = {solution.hash for solution, _ in logged}
+        pushed = [each for each in self._declared.solutions() if each[0].hash not in known]
+        return pushed + logged
+
+    def _submit_soon(self, solution: Solution) -> None:
+        try:
+            self._sent.send_nowait(solution)
+        except trio.WouldBlock:
+            log.error(  # noqa: TRY400 - the queue is full, nothing was raised
+                "too many blocks wait for the node; the next start takes this one from the log",
+                hash=shown(solution.hash),
+                waiting=BLOCKS_WAITING_MAX,
+            )
+
+    async def _submit_each(self) -> None:
+        async for solution in self._to_submit:
+            await self._submit(solution)
 
     async def _submit_again(self, solutions: Sequence[Solution]) -> None:
         """Submits the last solutions that are not on the chain.
@@ -185,7 +256,7 @@ class BlockDesk:
 
     async def _submit(self, solution: Solution) -> None:
         try:
-            result = await self._source.submit_solution(solution)
+            result = await self._send(solution)
         except LocalProtocolError as error:
             # The node knows the template no more, or never did: nothing can be done for the block.
             log.error("a block was refused", hash=shown(solution.hash), reason=str(error))  # noqa: TRY400
@@ -203,6 +274,16 @@ class BlockDesk:
             )
         self.tip_changed()
 
+    async def _send(self, solution: Solution) -> SubmitResult:
+        if solution.template_id < DECLARED_ID_MIN:
+            return await self._source.submit_solution(solution)
+        block = await self._declared.load(solution.hash)
+        if block is None:
+            raise LocalProtocolError(
+                "its transactions are known to its miner alone, who sends it to a node of its own"
+            )
+        return await self._source.submit_block(block)
+
     async def _settle(self) -> None:
         while True:
             self._look = trio.Event()
@@ -215,4 +296,6 @@ class BlockDesk:
                 await trio.sleep(RETRY_SECONDS)
                 continue
             self._changed()
+            looked_s = trio.current_time()
             await self._look.wait()
+            await trio.sleep_until(looked_s + SETTLE_SECONDS)

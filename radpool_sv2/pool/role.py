@@ -8,7 +8,8 @@ that nothing is credited twice. While it runs, these tasks share one nursery:
 - the work desk gives the engine each template, with the pool's output and the epoch;
 - the block desk records solved blocks, submits them again, and settles what the chain confirms;
 - the certificate watch keeps the listener's certificate valid;
-- the extension desk passes frames and repeated shares on to the extensions, and runs these.
+- the extension desk passes frames and repeated shares on to the extensions, and runs these;
+- where there is a declarator, the custom job desk judges what miners want to mine instead.
 
 To leave: the listener closes, sockets are not read any more, the last drain is committed and
 acknowledged, what waits for miners is sent, the engine ends. No acknowledged share can be lost by
@@ -29,6 +30,7 @@ from radpool_sv2._native.engine import (
     ChannelFailed,
     ChannelOpened,
     ChannelRequested,
+    CustomJobRequested,
     Disconnected,
     Engine,
     EngineFailed,
@@ -48,12 +50,16 @@ from radpool_sv2.pool.account import (
 )
 from radpool_sv2.pool.block import BlockDesk
 from radpool_sv2.pool.certificate import CertificateWatch
+from radpool_sv2.pool.declared_block import DIRECTORY, DeclaredBlocks
 from radpool_sv2.pool.desk import ExtensionDesk
 from radpool_sv2.pool.extension import ChannelGrant
 from radpool_sv2.pool.intake import Intake
+from radpool_sv2.pool.outlet import BlockOutlet
 from radpool_sv2.pool.roster import Roster
 from radpool_sv2.pool.setting import SOLUTION_LOG, engine_settings, payout_script, weighing_of
 from radpool_sv2.pool.work import to_native_template, to_native_tip
+from radpool_sv2.templates.board import TipBoard
+from radpool_sv2.templates.declared import DECLARED_ID_MIN, Owner, TipView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +67,9 @@ if TYPE_CHECKING:
     from radpool_sv2.config import MspConfig
     from radpool_sv2.keyfile import KeyRing
     from radpool_sv2.ledger import Account, Ledger
+    from radpool_sv2.pool.custom import CustomJobDesk
     from radpool_sv2.pool.registry import ExtensionRegistry
-    from radpool_sv2.templates.source import ChainEvent, TemplateSource, TemplateUpdate
+    from radpool_sv2.templates.source import ChainEvent, Solution, TemplateSource, TemplateUpdate
 
 __all__ = ["Pool"]
 
@@ -90,8 +97,11 @@ class Pool:
         roster: The connections and channels of now.
         address: Where miners connect, once it serves.
         work: The latest template and its tip, and the epoch that it was published for.
-        weighing: Prices templates.
+        weighing: Prices templates: its own ones and those that miners declare.
         tip: The latest change of the chain; None before the template source has told any.
+        board: What is mined now, for whoever waits for it.
+        custom: Judges the jobs of miners; None where there is no declarator.
+        outlet: Sends the blocks of miners' templates.
         changed: Are called on trio's thread when the chain has another tip, when a block was
             recorded and when settlements were brought in line with the chain; must not wait.
         started_unix_ms: When it began to serve.
@@ -121,10 +131,15 @@ class Pool:
         self.weighing, self._reference = weighing_of(config, self._script)
         ledger.weigh_by(self.weighing)
         socket = source.solution_socket()
+        self._hurries = socket is None
         self._settings = engine_settings(
             config, keys.msp.public, extensions, None if socket is None else str(socket)
         )
         self._solution_log = config.node.data_dir / SOLUTION_LOG
+        self.board = TipBoard()
+        self.custom: CustomJobDesk | None = None
+        self._declared = DeclaredBlocks(config.node.data_dir / DIRECTORY)
+        self.outlet = BlockOutlet(source, ledger, self._declared, self._solved)
         self._listen = listen or config.mining.listen
         self.roster = Roster()
         self.address: Endpoint | None = None
@@ -150,7 +165,7 @@ class Pool:
             found.append("the pool does not serve now; the log says why")
         else:
             found += [part.problem for part in (self._intake, self._watch) if part.problem]
-        return found
+        return [*found, *self._source.problems()]
 
     def metrics(self) -> dict[str, int]:
         """Returns the engine's counters and gauges; none while it does not run."""
@@ -161,9 +176,20 @@ class Pool:
         async for update in updates:
             previous, self.work = self.work, update
             self._first_work.set()
+            self._post(update)
             if self._engine is not None:
                 is_activation = previous is not None and previous.template.id == update.template.id
                 self._publish(self._engine, activate=is_activation)
+
+    def _post(self, update: TemplateUpdate) -> None:
+        """Tells the board what is mined now; a future template is not yet."""
+        tip = update.tip
+        if tip is None:
+            return
+        self._reference.offered(tip.prev_hash, update.template.fees_sats)
+        view = TipView(update.template.height, tip.prev_hash, tip.min_ntime, tip.nbits, tip.target)
+        if self.board.post(view) and self.custom is not None:
+            self.custom.tip_changed()
 
     async def follow_chain(self, events: trio.MemoryReceiveChannel[ChainEvent]) -> None:
         """Takes the template source's changes of the chain for ever."""
@@ -213,7 +239,9 @@ class Pool:
         self._nursery = nursery
         self._blocks.clear()
         self._extensions.attach(engine)
-        self._desk = BlockDesk(self.ledger, self._source, self._solution_log, self._tell_changed)
+        self._desk = BlockDesk(
+            self.ledger, self._source, self._solution_log, self._declared, self._tell_changed
+        )
         self._watch = CertificateWatch(self._keys, self._config.keys, engine)
         self._intake = Intake(
             engine, self.ledger, self._extensions, ledger, self._handle, self._hand_over
@@ -221,7 +249,10 @@ class Pool:
         self._relay = ExtensionDesk(engine, self._extensions)
         self._engine = engine
         self._publish(engine, activate=False)
+        if self.custom is not None:
+            self.custom.started()
         nursery.start_soon(self._desk.run)
+        nursery.start_soon(self.outlet.run)
         nursery.start_soon(self._watch.run)
         await nursery.start(self._relay.run)
 
@@ -236,7 +267,6 @@ class Pool:
         template, tip = self.work.template, self.work.tip
         native_tip = None
         if tip is not None:
-            self._reference.offered(tip.prev_hash, template.fees_sats)
             price = self.weighing.price(tip, template.height, template.value_sats)
             native_tip = to_native_tip(tip, price)
         if activate and native_tip is not None:
@@ -253,6 +283,8 @@ class Pool:
         self.roster.apply(event)
         if isinstance(event, ChannelRequested):
             self._nursery.start_soon(self._decide, engine, event)
+        elif isinstance(event, CustomJobRequested):
+            self._nursery.start_soon(self._decide_job, engine, event)
         elif isinstance(event, BlockFound):
             self._count_block(event)
         elif isinstance(event, PrefixesLow):
@@ -269,6 +301,8 @@ class Pool:
 
     def _follow(self, event: Event) -> None:
         """Tells the extensions and the log who comes and goes."""
+        if self.custom is not None:
+            self.custom.hear(event)
         if isinstance(event, SetUp):
             log.info("miner came", connection=event.connection, address=event.address)
         elif isinstance(event, ChannelOpened):
@@ -292,7 +326,7 @@ class Pool:
             if by_extension:
                 grant = await self._extensions.open(event)
             else:
-                account = await self._account(identity.account)
+                account = await self.account(identity.account)
                 grant = ChannelGrant(account.id, account.commitment, RAIL_ACCOUNT, None, b"")
         except RemoteProtocolError as error:
             log.warning("channel refused", connection=event.connection, reason=str(error))
@@ -304,6 +338,9 @@ class Pool:
             self.roster.refuse(event.connection, event.request)
             engine.refuse_channel(event.connection, event.request, INTERNAL_ERROR)
         else:
+            if self.custom is not None:
+                owner = Owner(grant.account, identity.account, grant.commitment, grant.rail)
+                self.custom.granted(event.connection, event.request, owner)
             engine.open_channel(
                 event.connection,
                 event.request,
@@ -315,8 +352,20 @@ class Pool:
                 before=grant.before,
             )
 
-    async def _account(self, name: str) -> Account:
-        """Returns an account, from memory if it can: all miners come back together after a cut."""
+    async def _decide_job(self, engine: Engine, event: CustomJobRequested) -> None:
+        if self.custom is None:
+            code = "jd-not-supported"
+            engine.refuse_custom_job(event.connection, event.channel, event.request, code)
+        else:
+            await self.custom.decide(engine, event)
+
+    async def account(self, name: str) -> Account:
+        """Returns an account, from memory if it can: all miners come back together after a cut.
+
+        Raises:
+            RemoteProtocolError: It is new, and too many new ones have come lately.
+            StoreError: The ledger does not answer.
+        """
         account = self._accounts.get(name)
         if account is None:
             account = await self.ledger.find_account(name) or await self._open_account(name)
@@ -347,9 +396,17 @@ class Pool:
     def _count_block(self, event: BlockFound) -> None:
         # Held until what was drained with it is committed: its epoch closes behind its shares.
         self._blocks.append(event)
+        if self._hurries and event.template_id < DECLARED_ID_MIN:
+            self._desk.hurry(event)
+        if event.template_id >= DECLARED_ID_MIN and self.custom is not None:
+            self._nursery.start_soon(self.outlet.found, self.custom, event)
         channel = self.roster.channel(event.connection, event.channel)
         if channel is not None:
             channel.blocks_found += 1
+
+    def _solved(self, solution: Solution, account: int) -> None:
+        if self._engine is not None:
+            self._desk.solved(solution, account)
 
     def _hand_over(self) -> None:
         """Passes on what had to wait until all shares before it are durable."""

@@ -69,6 +69,8 @@ def engine_settings(
         **mining,
         **asdict(config.limits),
         msp_key=msp_key,
+        work_selection=config.declarator.enabled,
+        rollable_fixed=None,
         supported_extensions=extensions.supported,
         required_extensions=extensions.required,
         share_messages=extensions.share_messages,

@@ -59,5 +59,5 @@ def test_a_directory_that_cannot_be_made(tmp_path):
 def test_the_line():
     assert SERVING.to_json() == (
         '{"event": "serving", "sv2": "127.0.0.1:3333", "http": "127.0.0.1:9090", '
-        '"authority_public_key": "9a"}'
+        '"authority_public_key": "9a", "declarator": ""}'
     )
