@@ -69,6 +69,7 @@ class TemplateShelf:
 
     Args:
         directory: Where the newest templates are kept on disk; None keeps them in memory only.
+        templates_max: How many are kept in memory; more where templates share their transactions.
         clock_ms: Tells the Unix time in ms.
     """
 
@@ -76,9 +77,11 @@ class TemplateShelf:
         self,
         directory: Path | None,
         *,
+        templates_max: int = TEMPLATES_MAX,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._directory = directory
+        self._templates_max = templates_max
         self._clock_ms = clock_ms
         self._kept: dict[int, _Kept] = {}
         self._tips: list[bytes] = []
@@ -105,7 +108,7 @@ class TemplateShelf:
             merkle_path=template.merkle_path,
             transactions=transactions,
         )
-        newest = list(self._kept)[-TEMPLATES_MAX:]
+        newest = list(self._kept)[-self._templates_max :]
         self._kept = {
             each: self._kept[each] for each in newest if self._kept[each].prev_hash in self._tips
         }
