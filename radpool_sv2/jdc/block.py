@@ -3,19 +3,25 @@
 A block is on disk before anything else, whole, so that no restart of anything loses it; a file that
 is there at the start goes to the node again. It is taken away when the node has it, or will never
 take it; the last few of these are kept beside.
+
+A source without a node behind it (a template provider alone) takes no whole blocks, but solutions
+of its own templates; a solution is kept beside each block for that, unless a policy has changed the
+template.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
-from radpool_sv2.errors import NodeError, RadpoolError
+from radpool_sv2.errors import LocalProtocolError, NodeError, RadpoolError
 from radpool_sv2.pool.block import shown
-from radpool_sv2.templates.source import SubmitStatus
+from radpool_sv2.templates.source import Solution, SubmitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +44,13 @@ PENDING: Final = "found"
 DONE: Final = "submitted"
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    name: str
+    block: bytes
+    solution: Solution | None
+
+
 class BlockDesk:
     """Is where blocks are seen through. `found` takes them; `run` does the rest.
 
@@ -58,15 +71,15 @@ class BlockDesk:
         self._pending = directory / PENDING
         self._done = directory / DONE
         self._note = note
-        self._send, self._receive = trio.open_memory_channel[tuple[bytes, bytes]](WAITING_MAX)
+        self._send, self._receive = trio.open_memory_channel[_Found](WAITING_MAX)
         self.found_count = 0
         self.accepted_count = 0
 
-    def found(self, block_hash: bytes, block: bytes) -> None:
-        """Takes a block, whole."""
+    def found(self, block_hash: bytes, block: bytes, solution: Solution | None = None) -> None:
+        """Takes a block, whole, and as the solution of a template that the source knows."""
         self.found_count += 1
         try:
-            self._send.send_nowait((block_hash, block))
+            self._send.send_nowait(_Found(shown(block_hash), block, solution))
         except trio.WouldBlock:
             log.error("too many blocks wait for the disk", hash=shown(block_hash))  # noqa: TRY400
 
@@ -74,37 +87,36 @@ class BlockDesk:
         """Sees to the blocks of an earlier run and to all that follow, until cancelled."""
         await trio.to_thread.run_sync(self._prepare)
         async with trio.open_nursery() as nursery:
-            for file in sorted(self._pending.glob("*.block")):
-                log.warning("a block of an earlier run goes to the node again", file=file.name)
-                nursery.start_soon(self._submit, file)
+            for found in await trio.to_thread.run_sync(self._left_over):
+                log.warning("a block of an earlier run goes to the node again", hash=found.name)
+                nursery.start_soon(self._submit, found)
             task_status.started()
-            async for block_hash, block in self._receive:
-                nursery.start_soon(self._see_through, block_hash, block)
+            async for found in self._receive:
+                nursery.start_soon(self._see_through, found)
 
-    async def _see_through(self, block_hash: bytes, block: bytes) -> None:
-        file = self._pending / f"{shown(block_hash)}.block"
+    async def _see_through(self, found: _Found) -> None:
         try:
-            await trio.to_thread.run_sync(_write, file, block)
+            await trio.to_thread.run_sync(self._keep, found)
         except OSError as error:
             log.error(  # noqa: TRY400 - the message tells the cause
                 "a block cannot be written to disk; it goes to the node all the same",
-                file=str(file),
+                directory=str(self._pending),
                 reason=str(error),
             )
-            await self._give(block, shown(block_hash))
+            await self._give(found)
             return
-        await self._submit(file)
+        await self._submit(found)
 
-    async def _submit(self, file: Path) -> None:
-        block = await trio.to_thread.run_sync(file.read_bytes)
-        await self._give(block, file.stem)
-        await trio.to_thread.run_sync(self._put_away, file)
+    async def _submit(self, found: _Found) -> None:
+        await self._give(found)
+        await trio.to_thread.run_sync(self._put_away, found.name)
 
-    async def _give(self, block: bytes, name: str) -> None:
+    async def _give(self, found: _Found) -> None:
         """Gives a block to the node until it has an opinion of it."""
+        name = found.name
         while True:
             try:
-                result = await self._source.submit_block(block)
+                result = await self._offer(found)
             except NodeError as error:
                 log.warning("a block waits for the node", hash=name, reason=str(error))
                 await trio.sleep(RETRY_S)
@@ -114,6 +126,18 @@ class BlockDesk:
                 return None
             else:
                 return self._tell(result, name)
+
+    async def _offer(self, found: _Found) -> SubmitResult:
+        try:
+            return await self._source.submit_block(found.block)
+        except NodeError as error:
+            if found.solution is None:
+                raise
+            try:
+                return await self._source.submit_solution(found.solution)
+            except LocalProtocolError:
+                # The template is forgotten, so the whole block is the only way that is left.
+                raise error from None
 
     def _tell(self, result: SubmitResult, name: str) -> None:
         if result.status is SubmitStatus.REJECTED:
@@ -128,8 +152,24 @@ class BlockDesk:
         for each in (self._pending, self._done):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def _put_away(self, file: Path) -> None:
-        file.replace(self._done / file.name)
+    def _keep(self, found: _Found) -> None:
+        if found.solution is not None:
+            _write(self._pending / f"{found.name}.json", _to_json(found.solution))
+        # Last: whoever sees the block may rely on its solution.
+        _write(self._pending / f"{found.name}.block", found.block)
+
+    def _left_over(self) -> list[_Found]:
+        """Reads the blocks of an earlier run."""
+        blocks = []
+        for file in sorted(self._pending.glob("*.block")):
+            beside = file.with_suffix(".json")
+            solution = _from_json(beside.read_bytes()) if beside.exists() else None
+            blocks.append(_Found(file.stem, file.read_bytes(), solution))
+        return blocks
+
+    def _put_away(self, name: str) -> None:
+        (self._pending / f"{name}.json").unlink(missing_ok=True)
+        (self._pending / f"{name}.block").replace(self._done / f"{name}.block")
         kept = sorted(self._done.glob("*.block"), key=lambda each: each.stat().st_mtime_ns)
         for old in kept[:-KEPT_MAX]:
             old.unlink(missing_ok=True)
@@ -148,3 +188,19 @@ def _write(file: Path, block: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _to_json(solution: Solution) -> bytes:
+    fields = asdict(solution)
+    texts = {name: fields[name].hex() for name in ("coinbase_tx", "hash")}
+    return json.dumps(fields | texts).encode()
+
+
+def _from_json(raw: bytes) -> Solution | None:
+    """Reads a solution; a file that somebody has spoilt costs only the second way."""
+    try:
+        fields = json.loads(raw)
+        raws = {name: bytes.fromhex(fields[name]) for name in ("coinbase_tx", "hash")}
+        return Solution(**(fields | raws))
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -42,6 +42,7 @@ from radpool_sv2.jdc.submission import Totals
 from radpool_sv2.jdc.upstream import Fails, Upstream, UpstreamSettings
 from radpool_sv2.miner.side import DeclarerSide, SideOptions, find_side
 from radpool_sv2.network import NETWORKS, script_from_address
+from radpool_sv2.templates.source import Solution
 
 if TYPE_CHECKING:
     from radpool_sv2._native.keys import AuthoritySecretKey
@@ -531,7 +532,18 @@ class DeclaringClient:
         whom = "ourselves" if rung is None else rung.place.name
         self.note(f"a block was found, which pays {whom}")
         log.info("a block was found", height=job.own.template.height, pays=whom)
-        self.blocks.found(found.hash, block_bytes(header, coinbase, job.own.transactions))
+        solution = None
+        if not job.own.is_changed:
+            solution = Solution(
+                template_id=job.own.template.id,
+                version=found.version,
+                ntime=found.ntime,
+                nonce=found.nonce,
+                coinbase_tx=coinbase,
+                hash=found.hash,
+            )
+        block = block_bytes(header, coinbase, job.own.transactions)
+        self.blocks.found(found.hash, block, solution)
         if rung is not None and rung.link is not None:
             rung.link.machine.solve(found)
             rung.link.act()

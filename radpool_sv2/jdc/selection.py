@@ -101,7 +101,12 @@ class Selection:
             )
         elif self._policies and fees is not None:
             chosen = await self._choose(template, tip, raws, fees)
-            return OwnTemplate(template=chosen.template, tip=tip, transactions=chosen.transactions)
+            return OwnTemplate(
+                template=chosen.template,
+                tip=tip,
+                transactions=chosen.transactions,
+                is_changed=chosen.template is not template,
+            )
         return OwnTemplate(template=template, tip=tip, transactions=tuple(raws))
 
     async def _choose(

@@ -26,11 +26,13 @@ class OwnTemplate:
         template: What the node made, as the policies left it.
         tip: The block that it builds on.
         transactions: All but the coinbase, with their witnesses, in block order.
+        is_changed: Whether a policy has changed it, so that the node knows no such template.
     """
 
     template: Template
     tip: Tip
     transactions: tuple[bytes, ...] = field(repr=False)
+    is_changed: bool = False
 
     @cached_property
     def wtxids(self) -> tuple[bytes, ...]:

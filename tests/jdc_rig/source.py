@@ -25,6 +25,8 @@ class ScriptedSource:
         self.error = None
         self.checked = []
         self.blocks = []
+        self.solutions = []
+        self.forgets = False
         self.looked_up = []
         self.submit_errors = []
         self.result = SubmitResult(SubmitStatus.ACCEPTED, active=True)
@@ -61,6 +63,13 @@ class ScriptedSource:
         if self.submit_errors:
             raise self.submit_errors.pop(0)
         self.blocks.append(block)
+        return self.result
+
+    async def submit_solution(self, solution):
+        await trio.lowlevel.checkpoint()
+        if self.forgets:
+            raise LocalProtocolError("template-id-not-found")
+        self.solutions.append(solution)
         return self.result
 
     def constrain(self, size, sigops):

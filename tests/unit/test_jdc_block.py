@@ -7,7 +7,7 @@ from jdc_rig.source import ScriptedSource
 from radpool_sv2.errors import LocalProtocolError, NodeError
 from radpool_sv2.jdc.block import KEPT_MAX, BlockDesk
 from radpool_sv2.pool.block import shown
-from radpool_sv2.templates.source import SubmitResult, SubmitStatus
+from radpool_sv2.templates.source import Solution, SubmitResult, SubmitStatus
 
 HASH = bytes(range(32))
 
@@ -97,3 +97,39 @@ async def test_the_last_few_are_kept(source, tmp_path, nursery):
         await settle(lambda: len(source.blocks) > number)  # noqa: B023 - awaited here
     await settle(lambda: not files(tmp_path, "found"))
     assert len(files(tmp_path, "submitted")) <= KEPT_MAX
+
+
+SOLUTION = Solution(template_id=7, version=1, ntime=2, nonce=3, coinbase_tx=b"coinbase", hash=HASH)
+
+
+async def test_provider_that_takes_no_blocks_gets_the_solution(source, tmp_path, nursery):
+    source.submit_errors = [NodeError("a template provider alone")]
+    desk = BlockDesk(source, tmp_path, lambda _: None)
+    await run(desk, nursery)
+    desk.found(HASH, b"block", SOLUTION)
+    await settle(lambda: files(tmp_path, "submitted"))
+    assert source.solutions == [SOLUTION]
+    assert not source.blocks and not list((tmp_path / "found").iterdir())
+
+
+async def test_solution_outlives_a_restart(source, tmp_path, nursery):
+    source.submit_errors = [NodeError("away")] * 2
+    source.forgets = True
+    first = BlockDesk(source, tmp_path, lambda _: None)
+    async with trio.open_nursery() as running:
+        await running.start(first.run)
+        first.found(HASH, b"block", SOLUTION)
+        await settle(lambda: files(tmp_path, "found"))
+        running.cancel_scope.cancel()
+    source.forgets = False
+    source.submit_errors = [NodeError("a template provider alone")]
+    await run(BlockDesk(source, tmp_path, lambda _: None), nursery)
+    await settle(lambda: source.solutions == [SOLUTION])
+
+
+async def test_spoilt_solution_costs_only_the_second_way(source, tmp_path, nursery):
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "ab.block").write_bytes(b"old")
+    (tmp_path / "found" / "ab.json").write_bytes(b"{}")
+    await run(BlockDesk(source, tmp_path, lambda _: None), nursery)
+    await settle(lambda: source.blocks == [b"old"])
