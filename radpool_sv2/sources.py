@@ -100,6 +100,7 @@ def _tdp(templates: Sources, directory: Path) -> TemplateSource:
         AuthorityPublicKey.from_text(key) if key else None,
         node=beside,
         halving_blocks=halving_blocks(templates.network),
+        file=directory / "tdp.json",
     )
 
 

@@ -9,19 +9,16 @@ what is wrong with a block, and a solution gets no answer. What it does not tell
 beside it, another source whose templates are not used, where there is one. Without one nothing is
 claimed: no block counts as confirmed, no block is judged.
 
-Template numbers are ours: a provider may begin anew with 1 when it restarts. The last `KNOWN_MAX`
-of them are remembered with what they stand for. A solution is sent for the provider's number even
-when the connection has changed since: in the worst case it names another template, whose header
-the proof of work does not fit, and does no harm.
+A solution is sent for the provider's number even when the connection has changed since: in the
+worst case that names another template, whose header the proof of work does not fit, and does no
+harm.
 
 Source: sv2-spec, section 7.
 """
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -38,6 +35,7 @@ from radpool_sv2.templates.source import (
     TipChanged,
 )
 from radpool_sv2.templates.tdp_link import ProviderLink, Take
+from radpool_sv2.templates.tdp_number import TemplateNumbers
 from radpool_sv2.units import sha256d
 from radpool_sv2.wire.message.connection import Protocol as Purpose
 from radpool_sv2.wire.message.template_distribution import (
@@ -78,9 +76,6 @@ SILENCE_S: Final = 30.0
 TAKEN_S: Final = 10.0
 """How long a block may take to become the provider's tip."""
 
-KNOWN_MAX: Final = 256
-"""Templates whose solutions can be submitted: minutes of them."""
-
 FUTURES_MAX: Final = 16
 """Templates that wait for their tip; providers send one or two."""
 
@@ -95,14 +90,6 @@ OUTPUT_SIGOPS: Final = 16
 """Room for coinbase outputs until `constrain` says otherwise: twenty of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """Is what a number stands for: the provider's number, and on which connection."""
-
-    remote: int
-    connection: int
-
-
 class TdpSource:
     """Is the template source in front of a template provider."""
 
@@ -115,6 +102,7 @@ class TdpSource:
         *,
         node: TemplateSource | None = None,
         halving_blocks: int = HALVING_BLOCKS,
+        file: Path | None = None,
         first_number: int | None = None,
         silence_s: float = SILENCE_S,
     ) -> None:
@@ -125,6 +113,7 @@ class TdpSource:
             authority_key: Who must have certified it; without it anybody is taken for it.
             node: A source that is asked what the protocol does not tell; it runs with this one.
             halving_blocks: After how many blocks the subsidy halves on this network.
+            file: Where the last numbers outlive the process; None forgets them.
             first_number: The first template's number; by default microseconds since 1970, so that
                 no number is used again by a later process.
             silence_s: How long the provider may be silent before it is asked whether it lives.
@@ -133,7 +122,6 @@ class TdpSource:
         self._authority_key = authority_key
         self._node = node
         self._halving_blocks = halving_blocks
-        self._number = time.time_ns() // 1_000 if first_number is None else first_number
         self._silence_s = silence_s
         self._room = CoinbaseOutputConstraints(OUTPUT_SIZE, OUTPUT_SIGOPS)
         self._room_changed = trio.Event()
@@ -141,7 +129,7 @@ class TdpSource:
         self._connection = 0
         self._futures: OrderedDict[int, Template] = OrderedDict()
         self._tip: Tip | None = None
-        self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._numbers = TemplateNumbers(file, first_number)
         self._kept: OrderedDict[int, TemplateTransactions] = OrderedDict()
         self._tips: list[tuple[int, bytes]] = []
         self._changed = trio.Event()
@@ -170,6 +158,7 @@ class TdpSource:
                 started = True
                 task_status.started()
             self._problem = ""
+            await self._numbers.write_down()
             await updates.send(update)
             await self._tell_tip(update, chain_events)
 
@@ -197,7 +186,7 @@ class TdpSource:
         Raises:
             LocalProtocolError: The template is not remembered.
         """
-        known = self._known_template(solution.template_id)
+        known = self._numbers.find(solution.template_id)
         message = SubmitSolution(
             template_id=known.remote,
             version=solution.version,
@@ -243,7 +232,7 @@ class TdpSource:
         kept = self._kept.get(template_id)
         if kept is not None:
             return kept
-        known = self._known_template(template_id)
+        known = self._numbers.find(template_id)
         if self._link is None:
             raise NodeError(f"the template provider at {self._endpoint} is away")
         if known.connection != self._connection:
@@ -354,11 +343,8 @@ class TdpSource:
             ]:
                 del self._futures[remote]
             return TemplateUpdate(template, self._tip)
-        template = template_of(message, self._number, self._halving_blocks)
-        self._number += 1
-        self._known[template.id] = _Known(message.template_id, self._connection)
-        while len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
+        number = self._numbers.take(message.template_id, self._connection)
+        template = template_of(message, number, self._halving_blocks)
         if message.future_template:
             self._futures[message.template_id] = template
             while len(self._futures) > FUTURES_MAX:
@@ -408,12 +394,6 @@ class TdpSource:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
-
-    def _known_template(self, template_id: int) -> _Known:
-        known = self._known.get(template_id)
-        if known is None:
-            raise LocalProtocolError(f"template-id-not-found: {template_id} is not remembered")
-        return known
 
     def _judge(self) -> TemplateSource:
         if self._node is None:

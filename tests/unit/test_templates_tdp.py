@@ -1,5 +1,6 @@
 """The source in front of a template provider: a provider that plays a script, and our own."""
 
+import json
 import random
 from contextlib import asynccontextmanager
 
@@ -16,7 +17,7 @@ from radpool_sv2.errors import LocalProtocolError, NodeError, RemoteProtocolErro
 from radpool_sv2.template_provider.identity import ProviderIdentity
 from radpool_sv2.template_provider.provider import ProviderSettings, TemplateProvider
 from radpool_sv2.templates import tdp as tdp_module
-from radpool_sv2.templates import tdp_link
+from radpool_sv2.templates import tdp_link, tdp_number
 from radpool_sv2.templates.distribution import (
     expand_nbits,
     new_template,
@@ -408,6 +409,52 @@ async def test_a_solution_waits_for_a_provider_that_is_away():
             await rig.provider.accept()
             assert (await rig.provider.channel.expect("SubmitSolution")).template_id == 5
             nursery.cancel_scope.cancel()
+
+
+async def test_a_block_found_before_a_crash_can_be_sent_after_it(tmp_path):
+    file = tmp_path / "new" / "tdp.json"
+    async with following(file=file) as rig:
+        await rig.provider.accept()
+        await rig.provider.channel.send(offer(5), tip(5))
+        number = (await rig.update()).template.id
+    async with following(file=file) as rig:
+        await rig.provider.accept()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.source.submit_solution, solution(number, B))
+            assert (await rig.provider.channel.expect("SubmitSolution")).template_id == 5
+            nursery.cancel_scope.cancel()
+        with pytest.raises(LocalProtocolError, match="old connection"):
+            await rig.source.transactions(number)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', "\xff"])
+async def test_a_file_that_is_none_is_written_anew(tmp_path, text):
+    file = tmp_path / "tdp.json"
+    file.write_text(text, encoding="latin-1")
+    async with following(file=file) as rig:
+        await rig.provider.accept()
+        for number in range(1, 80):
+            await rig.provider.channel.send(offer(number), tip(number))
+            await rig.update()
+            await rig.provider.channel.send(offer(1_000 + number, future=False))
+            await rig.update()
+    assert list(json.loads(file.read_text()).values())[-2:] == [79, 1_079]
+    assert len(json.loads(file.read_text())) == tdp_number.FILED_MAX
+    # The clock may have gone back: no number is given twice.
+    again = tdp_number.TemplateNumbers(file, 0)
+    assert again.take(1, 1) == 1_158
+    for _ in range(tdp_number.KNOWN_MAX):
+        again.take(1, 1)
+    with pytest.raises(LocalProtocolError, match="not remembered"):
+        again.find(1_158)
+
+
+async def test_a_disk_that_is_full_does_not_stop_the_templates(tmp_path):
+    (tmp_path / "file").write_text("")
+    async with following(file=tmp_path / "file" / "tdp.json") as rig:
+        await rig.provider.accept()
+        await rig.provider.channel.send(offer(5), tip(5))
+        await rig.update()
 
 
 class Node:
