@@ -70,7 +70,9 @@ def open_declaring(  # noqa: PLR0913 - the parts of a node that it joins
         coinbase_only=section.coinbase_only,
     )
     pool.custom = CustomJobDesk(terms, desk, pool.weighing, pool.board)
-    return Declarator(section, keys.identity, desk, verdicts, listen=listen)
+    declarator = Declarator(section, keys.identity(), desk, verdicts, listen=listen)
+    pool.bearers.append(declarator)
+    return declarator
 
 
 def _policy_owners(mint: Mint, policies: tuple[str, ...]) -> Callable[[str], Owner]:

@@ -21,8 +21,6 @@ from radpool_sv2.wire.message.job_declaration import DECLARE_TX_DATA
 from radpool_sv2.wire.setup import take_setup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from radpool_sv2._native.keys import ServerIdentity
     from radpool_sv2.config import Endpoint
     from radpool_sv2.config.declarator import DeclaratorSection
@@ -65,7 +63,7 @@ class Declarator:
     def __init__(
         self,
         config: DeclaratorSection,
-        identity: Callable[[], ServerIdentity],
+        identity: ServerIdentity,
         desk: DeclaratorDesk,
         verdicts: VerdictDesk,
         *,
@@ -108,6 +106,7 @@ class Declarator:
 
     def set_identity(self, identity: ServerIdentity) -> None:
         """Shows another certificate to clients that connect from now on."""
+        self._identity = identity
         if self._listener is not None:
             self._listener.identity = identity
 
@@ -121,7 +120,7 @@ class Declarator:
             connections_max=self._config.connections_max,
             connections_per_address_max=self._config.connections_per_address_max,
         )
-        listener = Listener(self._listen, self._identity(), limits, self._serve)
+        listener = Listener(self._listen, self._identity, limits, self._serve)
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._verdicts.run)

@@ -55,6 +55,7 @@ class Submission:
         reason: Why the nodes refuse it; empty when one has it.
         active: Whether it is on a node's active chain.
         answered: The nodes whose answer counts.
+        said: Why a node could not be asked, as far as that was logged.
     """
 
     accepted: bool = False
@@ -62,6 +63,7 @@ class Submission:
     reason: str = ""
     active: bool = False
     answered: set[str] = field(default_factory=set)
+    said: dict[str, str] = field(default_factory=dict)
 
     @property
     def has_landed(self) -> bool:
@@ -105,7 +107,10 @@ async def _submit(
     except RpcRefusedError as error:
         answer = error.reason or "refused"
     except NodeError as error:
-        log.warning("a node cannot take a block now", node=node.name, reason=str(error))
+        if str(error) != result.said.get(node.name):
+            # Once, and not at each of the attempts that follow.
+            result.said[node.name] = str(error)
+            log.warning("a node cannot take a block now", node=node.name, reason=str(error))
         return
     if answer in PARENT_UNKNOWN and trio.current_time() < orphan_until_s:
         return

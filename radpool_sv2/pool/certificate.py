@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
@@ -21,17 +21,23 @@ from radpool_sv2.keyfile import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from radpool_sv2._native.engine import Engine
     from radpool_sv2._native.keys import Certificate
     from radpool_sv2.config.msp import Keys
     from radpool_sv2.keyfile import KeyRing
 
-__all__ = ["CertificateWatch"]
+__all__ = ["CertificateWatch", "IdentityBearer"]
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 60.0
 """How long `radpool certify` may wait until a running node shows the new certificate."""
+
+
+class IdentityBearer(Protocol):
+    """Is whatever shows the certificate to clients; it may be called in any thread."""
+
+    def set_identity(self, identity: ServerIdentity) -> None:
+        """Shows another certificate to clients that connect from now on."""
 
 
 class CertificateWatch:
@@ -46,13 +52,13 @@ class CertificateWatch:
         self,
         keys: KeyRing,
         config: Keys,
-        engine: Engine,
+        server: IdentityBearer,
         *,
         now_unix_s: Callable[[], int] = lambda: int(time.time()),
     ) -> None:
         self._keys = keys
         self._config = config
-        self._engine = engine
+        self._server = server
         self._now_unix_s = now_unix_s
         self._certificate = keys.certificate
         self._warned_s = -DAY_S
@@ -86,7 +92,7 @@ class CertificateWatch:
 
     def _show(self, certificate: Certificate) -> None:
         self._certificate = certificate
-        self._engine.set_identity(ServerIdentity(self._keys.static_key, certificate))
+        self._server.set_identity(ServerIdentity(self._keys.static_key, certificate))
         log.info("a new certificate is shown", valid_until_unix_s=self._certificate.not_valid_after)
 
     def _renew(self, now: int) -> None:

@@ -64,9 +64,11 @@ from radpool_sv2.templates.declared import DECLARED_ID_MIN, Owner, TipView
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from radpool_sv2._native.keys import ServerIdentity
     from radpool_sv2.config import MspConfig
     from radpool_sv2.keyfile import KeyRing
     from radpool_sv2.ledger import Account, Ledger
+    from radpool_sv2.pool.certificate import IdentityBearer
     from radpool_sv2.pool.custom import CustomJobDesk
     from radpool_sv2.pool.registry import ExtensionRegistry
     from radpool_sv2.templates.source import ChainEvent, Solution, TemplateSource, TemplateUpdate
@@ -102,6 +104,7 @@ class Pool:
         board: What is mined now, for whoever waits for it.
         custom: Judges the jobs of miners; None where there is no declarator.
         outlet: Sends the blocks of miners' templates.
+        bearers: Other listeners that show the pool's certificate.
         changed: Are called on trio's thread when the chain has another tip, when a block was
             recorded and when settlements were brought in line with the chain; must not wait.
         started_unix_ms: When it began to serve.
@@ -138,6 +141,7 @@ class Pool:
         self._solution_log = config.node.data_dir / SOLUTION_LOG
         self.board = TipBoard()
         self.custom: CustomJobDesk | None = None
+        self.bearers: list[IdentityBearer] = []
         self._declared = DeclaredBlocks(config.node.data_dir / DIRECTORY)
         self.outlet = BlockOutlet(source, ledger, self._declared, self._solved)
         self._listen = listen or config.mining.listen
@@ -166,6 +170,13 @@ class Pool:
         else:
             found += [part.problem for part in (self._intake, self._watch) if part.problem]
         return [*found, *self._source.problems()]
+
+    def set_identity(self, identity: ServerIdentity) -> None:
+        """Shows another certificate, at all listeners of the node that have the pool's identity."""
+        if self._engine is not None:
+            self._engine.set_identity(identity)
+        for bearer in self.bearers:
+            bearer.set_identity(identity)
 
     def metrics(self) -> dict[str, int]:
         """Returns the engine's counters and gauges; none while it does not run."""
@@ -242,7 +253,7 @@ class Pool:
         self._desk = BlockDesk(
             self.ledger, self._source, self._solution_log, self._declared, self._tell_changed
         )
-        self._watch = CertificateWatch(self._keys, self._config.keys, engine)
+        self._watch = CertificateWatch(self._keys, self._config.keys, self)
         self._intake = Intake(
             engine, self.ledger, self._extensions, ledger, self._handle, self._hand_over
         )

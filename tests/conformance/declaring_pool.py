@@ -134,7 +134,7 @@ class DeclaringPool:
         )
         self.role = Declarator(
             section,
-            lambda: self.identity,
+            self.identity,
             self.desk,
             verdicts,
             listen=Endpoint("127.0.0.1", 0),

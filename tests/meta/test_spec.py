@@ -71,6 +71,7 @@ def test_there_are_pages_and_vectors():
         "06",
         "07",
         "08",
+        "09",
         "10",
         "11",
     ]

@@ -4,6 +4,7 @@ Programs come from $RADPOOL_SRI_DIR or .nodes/bin, which `make interop` fills.
 """
 
 import os
+import re
 from pathlib import Path
 
 import tomlkit
@@ -48,6 +49,10 @@ class Role:
         """Returns all that it has printed."""
         return self.process.stdout.read_text(errors="replace")
 
+    def heard(self, message):
+        """Returns the codes of all messages of a kind that it has received."""
+        return set(re.findall(rf"Received: {message}\(.*?error_code: ?=?([a-z-]+)", self.said()))
+
     def until_said(self, *words):
         """Waits until it has printed all of these."""
 
@@ -88,7 +93,7 @@ def job_declarator_client(directory, pool, templates, *, mode="FULLTEMPLATE", us
         "authority_public_key": AUTHORITY_KEY,
         "authority_secret_key": AUTHORITY_SECRET,
         "cert_validity_sec": 3600,
-        "shares_per_minute": 120.0,
+        "shares_per_minute": 12.0,
         "share_batch_size": 1,
         "mode": mode,
         "jdc_signature": "declared",
@@ -110,7 +115,9 @@ def job_declarator_client(directory, pool, templates, *, mode="FULLTEMPLATE", us
     return Role("jd_client_sv2", directory, settings, port)
 
 
-def translator(directory, pool_address, authority_key, *, aggregates, user="sri.translator"):
+def translator(
+    directory, pool_address, authority_key, *, aggregates, vardiff=True, user="sri.translator"
+):
     """SRI's translator, which lets SV1 miners mine on a pool or on a job declarator client."""
     (port,) = free_ports(1)
     host, pool_port = pool_address.rsplit(":", 1)
@@ -126,7 +133,7 @@ def translator(directory, pool_address, authority_key, *, aggregates, user="sri.
         "downstream_difficulty_config": {
             "min_individual_miner_hashrate": 50_000.0,
             "shares_per_minute": 60.0,
-            "enable_vardiff": True,
+            "enable_vardiff": vardiff,
             "job_keepalive_interval_secs": 60,
         },
         "upstreams": [

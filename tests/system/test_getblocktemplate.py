@@ -1,12 +1,14 @@
 """The source in front of real nodes: templates, blocks, reorganisations, and nodes that fail."""
 
+import dataclasses
+
 import pytest
 import trio
-from rig.bitcoind import PURSE_SCRIPT, transaction
+from rig.bitcoind import PURSE_SCRIPT, free_ports, transaction
 from rig.getblocktemplate import block_of, double_hash, following, settings_of, solve
 
 from radpool_sv2.errors import ConfigError, LocalProtocolError, NodeError
-from radpool_sv2.network import MAIN
+from radpool_sv2.network import MAIN, REGTEST
 from radpool_sv2.node.template import CoinbaseRoom
 from radpool_sv2.templates.source import SubmitStatus
 
@@ -235,6 +237,26 @@ async def test_a_second_node_takes_over_and_gives_back(bitcoinds):
         assert back.template.height == later.template.height + 1
         heights = [each.template.height for each in followed.seen]
         assert heights == sorted(heights)
+
+
+async def test_long_polls_on_nodes_that_are_each_others_peers(bitcoinds):
+    """As on a real network: a node without peers would not be used, and nobody polls often."""
+    (port,) = free_ports(1)
+    first = bitcoinds("first", arguments=["-listen=1", f"-bind=127.0.0.1:{port}"])
+    second = bitcoinds("second", blocks=0, arguments=[f"-connect=127.0.0.1:{port}"])
+    while second.rpc("getblockcount") < first.rpc("getblockcount"):
+        await trio.sleep(0.05)
+    network = dataclasses.replace(REGTEST, is_real=True)
+    nodes = [settings_of(each, zmq=False) for each in (first, second)]
+    async with following(nodes, network=network, interval_s=3_600) as followed:
+        update = await followed.on(first.tip)
+        # Mined elsewhere: only the first node's long poll can tell.
+        for _ in range(3):
+            (block,) = await in_thread(second.mine, 1)
+            update = await followed.on(block)
+        assert (await followed.source.submit_solution(solve(update))).active
+        await followed.on(shown(solve(update).hash))
+        assert followed.source.problems() == []
 
 
 async def test_a_block_goes_to_all_nodes(bitcoinds):

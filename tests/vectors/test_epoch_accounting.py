@@ -9,7 +9,7 @@ import pytest
 from vector_file import bodies_of, cases
 
 from radpool_sv2._native.ledger import MspKey
-from radpool_sv2.errors import FaultyMSPError, StoreError
+from radpool_sv2.errors import FaultyMSPError, LocalProtocolError, StoreError
 from radpool_sv2.ledger import Claim, split_reward
 from radpool_sv2.ledger.books import Books
 from radpool_sv2.ledger.export import export_epoch
@@ -183,7 +183,7 @@ def tell(books, case, accounts, commitments):
 
 @cases(FILE, "stories")
 def test_story(case, file):
-    """spec: EA-1, EA-2, EA-6, EA-7, EA-8, EA-9, EA-13, EA-15, EA-16, EA-17"""
+    """spec: EA-1, EA-2, EA-6, EA-7, EA-8, EA-9, EA-13, EA-15, EA-16, EA-17, EA-25"""
     books = books_of(file, Key(), case["inputs"]["maturity_blocks"])
     named = {
         row["commitment"]
@@ -342,7 +342,7 @@ def live(books, event, accounts):
 
 @cases(FILE, "exports")
 def test_the_ledger_exports_these_bytes(case, file, tmp_path):
-    """spec: EA-4, EA-18, EA-19, EA-20, CV-13"""
+    """spec: EA-4, EA-18, EA-19, EA-20, EA-25, EA-27, EA-29, CV-13"""
     inputs = case["inputs"]
     key = MspKey.from_secret(bytes.fromhex(inputs["secret_key"]))
     books = books_of(file, key, inputs["maturity_blocks"])
@@ -378,7 +378,7 @@ def write_files(directory, files):
 
 @cases(FILE, "exports")
 def test_export(case, tmp_path):
-    """spec: EA-18, EA-20, EA-22, CV-13"""
+    """spec: EA-18, EA-20, EA-22, EA-26, EA-27, EA-29, EA-30, CV-13"""
     expected = case["expected"]
     report = verify_export(write_files(tmp_path / "export", case["inputs"]["files"]))
     for name in ("epoch", "state", "batches", "shares", "value_sats"):
@@ -391,6 +391,39 @@ def test_export(case, tmp_path):
     assert len(unknown) == (case["id"] == "export-block-not-among-the-shares")
 
 
+def test_scripts_of_others_are_refused_by_whoever_knows_the_pools(tmp_path):
+    """spec: EA-22, EA-30"""
+    [case] = [each for each in cases(FILE, "exports").args[1] if "three-templates" in each["id"]]
+    directory = write_files(tmp_path / "export", case["inputs"]["files"])
+    report = verify_export(directory, scripts=[POOL_SCRIPT, b"\x51"])
+    assert [note for note in report.notes if POOL_SCRIPT.hex() in note]
+    with pytest.raises(FaultyMSPError, match="counted as payments to the pool"):
+        verify_export(directory, scripts=[b"\x51"])
+
+
+def test_voids_stay(file):
+    """spec: EA-28"""
+    [case] = [each for each in cases(FILE, "exports").args[1] if each["id"] == "export-with-a-void"]
+    inputs = case["inputs"]
+    books = books_of(file, MspKey.from_secret(bytes.fromhex(inputs["secret_key"])), 3)
+    owners = {row["commitment"] for row in case["expected"]["payouts"]}
+    claims = json.loads(bytes.fromhex(inputs["claims"]))
+    accounts, _ = accounts_of(books, owners | {row["commitment"] for row in claims["sums"]})
+    for event in inputs["events"][:3]:
+        live(books, event, accounts)
+    [void] = books.store.voids()
+    assert books.void(void.digest, "another reason") == void
+    with pytest.raises(LocalProtocolError, match="no share on a template"):
+        books.void(bytes(32), "unknown")
+    assert [row.count for row in void.sums] == [1]
+    books.store.close()
+    database = sqlite3.connect(file)
+    for table in ("void", "void_sum", "quote", "epoch_weight"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            database.execute(f"DELETE FROM {table}")
+    database.close()
+
+
 @cases(FILE, "exports_1")
 def test_export_of_format_1(case, tmp_path):
     """spec: EA-31"""
@@ -399,7 +432,7 @@ def test_export_of_format_1(case, tmp_path):
 
 @cases(FILE, "refused_exports")
 def test_refused_export(case, tmp_path):
-    """spec: EA-5, EA-20, EA-21, SB-18, SB-24, CV-13"""
+    """spec: EA-5, EA-20, EA-21, EA-27, EA-30, SB-18, SB-24, CV-13"""
     [base] = [
         export
         for export in cases(FILE, "exports").args[1]

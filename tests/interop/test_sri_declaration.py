@@ -1,0 +1,168 @@
+"""SRI's job declarator client, as published, declares templates to the pool: for `make interop`.
+
+On regtest every second hash is a block for that client, and it pushes each share as one. So the
+pool asks for no more zeros than the node does, and shares are some seconds apart: the client asks
+for tokens and declares at each block, as it does elsewhere every ten minutes.
+"""
+
+import signal
+
+import pytest
+from rig import audit, sri
+from rig.bitcoind import CORE_DIRECTORY
+from rig.book import Book
+from rig.node import Node
+from rig.offering import ProviderNode
+from rig.sv1 import Sv1Miner
+from rig.wait import until
+
+PATIENCE_S = 150
+SHARES = 6
+BLOCKS = 4
+PROGRAM = CORE_DIRECTORY / "bin" / "bitcoin-node"
+MINING = {
+    "mining.exponent_min": 18,
+    "mining.shares_per_minute": 12,
+    "mining.report_interval_ms": 1_000,
+    "declarator.enabled": True,
+    "templates.block_zeros": 0,
+}
+
+
+@pytest.fixture
+def core(bitcoinds):
+    """Bitcoin Core with its socket where SRI's roles look for it."""
+    return bitcoinds("n", blocks=130, program=PROGRAM, zmq=False, arguments=["-ipcbind=unix"])
+
+
+def by_socket(node):
+    return {
+        "templates.source": "core_ipc",
+        "templates.ipc_socket": str(node.data / "regtest" / "node.sock"),
+        "templates.interval_s": 1,
+    }
+
+
+def by_rpc(node):
+    return {
+        "templates.source": "bitcoind",
+        "templates.rpc_urls": [node.url],
+        "templates.rpc_cookie_files": [str(node.cookie_file)],
+        "templates.interval_s": 1,
+    }
+
+
+def mines_declared_templates(tmp_path, running, client, node):
+    """Lets a device mine through a client until shares are credited and its blocks are found."""
+    txid = node.spend(fee_sats=7_000)
+    with client, sri.mining_device(tmp_path / "sri", client.address, sri.AUTHORITY_KEY) as device:
+
+        def credited():
+            assert client.process.is_alive, client.process.tail()
+            assert device.is_alive, device.tail()
+            return shares_of(running) >= SHARES and len(blocks_of(running)) >= BLOCKS
+
+        until(
+            credited,
+            lambda: f"{shares_of(running)} shares; {client.process.tail()} {device.tail()}",
+            PATIENCE_S,
+        )
+    assert client.heard("DeclareMiningJobError") <= {"stale-chain-tip"}
+    assert client.heard("SetCustomMiningJobError") <= {"stale-chain-tip"}
+    found = [node.rpc("getblock", block["hash"], 2) for block in blocks_of(running)]
+    # What the client chose is in the chain: its transaction, its name, and the pool is paid.
+    assert any(tx["txid"] == txid for block in found for tx in block["tx"])
+    for block in found:
+        coinbase = block["tx"][0]
+        assert b"declared" in bytes.fromhex(coinbase["vin"][0]["coinbase"])
+        assert coinbase["vout"][0]["value"] > 0
+
+
+def shares_of(running):
+    total = 0
+    for client in running.get("/api/v1/clients").json()["items"]:
+        page = running.get(f"/api/v1/clients/{client['client_id']}/channels").json()
+        total += sum(channel["shares_accepted"] for channel in page["extended_channels"])
+    return total
+
+
+def blocks_of(running):
+    return running.get("/api/v1/blocks?limit=100").json()["items"]
+
+
+def accepted_jobs(node):
+    return [line for line in node.log() if line.get("event") == "custom job accepted"]
+
+
+@pytest.mark.timeout(400)
+def test_templates_of_our_provider_are_declared_to_our_pool(tmp_path, bitcoind):
+    node = Node(tmp_path / "msp", MINING | by_rpc(bitcoind))
+    provider = ProviderNode(tmp_path / "tp", by_rpc(bitcoind))
+    with node.running() as running, provider.running():
+        templates = sri.provider(provider.address, provider.authority_key)
+        client = sri.job_declarator_client(tmp_path / "sri", running, templates)
+        mines_declared_templates(tmp_path, running, client, bitcoind)
+        assert running.leave(signal.SIGTERM, 10) == 0
+    assert len(accepted_jobs(node)) >= BLOCKS
+    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
+
+
+@pytest.mark.timeout(400)
+def test_templates_of_bitcoin_core_are_declared_to_our_pool_on_its_socket(tmp_path, core):
+    node = Node(tmp_path / "msp", MINING | by_socket(core))
+    with node.running() as running:
+        client = sri.job_declarator_client(tmp_path / "sri", running, sri.core(core))
+        mines_declared_templates(tmp_path, running, client, core)
+        assert running.leave(signal.SIGTERM, 10) == 0
+    assert len(accepted_jobs(node)) >= BLOCKS
+    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
+
+
+@pytest.mark.timeout(400)
+def test_transactions_may_be_kept_to_oneself(tmp_path, bitcoind):
+    """Coinbase-only: the pool learns the coinbase alone, and pays no more than the reference."""
+    node = Node(tmp_path / "msp", MINING | by_rpc(bitcoind))
+    # That client makes a job only of a template for a tip that is there.
+    settings = by_rpc(bitcoind) | {"provider.repeat_on_tip": True}
+    provider = ProviderNode(tmp_path / "tp", settings)
+    with node.running() as running, provider.running():
+        templates = sri.provider(provider.address, provider.authority_key)
+        client = sri.job_declarator_client(
+            tmp_path / "sri", running, templates, mode="COINBASEONLY"
+        )
+        key = sri.AUTHORITY_KEY
+        with client, sri.mining_device(tmp_path / "sri", client.address, key) as device:
+            until(
+                lambda: shares_of(running) >= SHARES,
+                lambda: f"{shares_of(running)} shares; {client.process.tail()} {device.tail()}",
+                PATIENCE_S,
+            )
+        assert running.leave(signal.SIGTERM, 10) == 0
+    assert accepted_jobs(node)
+    assert client.heard("SetCustomMiningJobError") <= {"stale-chain-tip"}
+    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
+
+
+@pytest.mark.timeout(400)
+def test_an_old_miner_mines_what_the_client_has_declared(tmp_path, core):
+    """SV1 miner, SRI's translator, SRI's client, our pool: the whole way."""
+    node = Node(tmp_path / "msp", MINING | {"mining.exponent_min": 14} | by_socket(core))
+    with node.running() as running:
+        client = sri.job_declarator_client(tmp_path / "sri", running, sri.core(core))
+        with client:
+            client.until_said("ready to accept connections")
+            bridge = sri.translator(
+                tmp_path / "sri", client.address, sri.AUTHORITY_KEY, aggregates=True, vardiff=False
+            )
+            with bridge:
+                bridge.until_said("listening on")
+                with Sv1Miner(bridge.address, "old") as miner:
+                    until(
+                        lambda: shares_of(running) >= SHARES or miner.lost,
+                        lambda: f"{miner.accepted}; {client.process.tail()}",
+                        PATIENCE_S,
+                    )
+                    assert miner.lost == ""
+        assert running.leave(signal.SIGTERM, 10) == 0
+    assert accepted_jobs(node)
+    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
