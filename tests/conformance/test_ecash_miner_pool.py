@@ -29,7 +29,9 @@ class Run:
 
     def __init__(self, pool, tmp_path, wallet, **change):
         options = {"policy": None, "sign_mode": "eager", "unsigned_max": 3, "mint_url": None}
-        self.side = EcashMiner(wallet, SideOptions(directory=tmp_path / "wallet", **options | change))
+        self.side = EcashMiner(
+            wallet, SideOptions(directory=tmp_path / "wallet", **options | change)
+        )
         self.machine = Miner(
             host=pool.pool.address.host,
             port=pool.pool.address.port,

@@ -26,7 +26,9 @@ class Miner:
 
 
 GOOD = {"accepted": 3, "accepted_hashes": 24 << 12, "unanswered": 0, "lost": 0, "mismatches": 0}
-EARNED = Epoch(1, "ab", 100, 0, 0, (Part(ACCOUNT, 3, 24 << 12, 24 << 12, 75), Part("bob", 1, 8, 8, 25)))
+EARNED = Epoch(
+    1, "ab", 100, 0, 0, (Part(ACCOUNT, 3, 24 << 12, 24 << 12, 75), Part("bob", 1, 8, 8, 25))
+)
 EPOCH = Epoch(1, "ab", 100, 0, 0, (Part("alice", 3, 24, 24, 75), Part("bob", 1, 8, 8, 25)))
 
 

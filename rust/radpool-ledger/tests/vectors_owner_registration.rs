@@ -33,7 +33,7 @@ fn both_sides_sign_the_registration() {
         assert_eq!(signed, array(&expected["signed_hash"]), "{id}");
         for (key, signature) in [(msp, "msp_signature"), (miner, "miner_signature")] {
             let signature = array(&expected[signature]);
-            assert!(is_signed_by(&key.public(), &signed, &signature), "{id}");
+            assert!(is_signed_by(key.public(), &signed, &signature), "{id}");
             assert_eq!(key.sign(&signed), signature, "{id}");
         }
     }
