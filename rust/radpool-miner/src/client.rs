@@ -559,7 +559,8 @@ fn accept(channel: &mut Channel, success: &SubmitSharesSuccess, now_us: u64, out
 }
 
 /// Makes text of a peer's code that cannot play tricks on a terminal or a log.
-pub(crate) fn printable(code: &[u8]) -> String {
+#[must_use]
+pub fn printable(code: &[u8]) -> String {
     code.iter()
         .map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '?' })
         .collect()

@@ -71,15 +71,21 @@ impl Ended {
         )
     }
 
-    pub(crate) fn refused(what: &'static str, code: &[u8]) -> Self {
+    /// Says so with the peer's words made printable.
+    #[must_use]
+    pub fn refused(what: &'static str, code: &[u8]) -> Self {
         Self::Refused { what, code: printable(code) }
     }
 
-    pub(crate) const fn broken(what: &'static str) -> Self {
+    /// Says so.
+    #[must_use]
+    pub const fn broken(what: &'static str) -> Self {
         Self::Broken(what)
     }
 
-    pub(crate) fn sent_elsewhere(host: &[u8], port: u16) -> Self {
+    /// Says so with the peer's words made printable.
+    #[must_use]
+    pub fn sent_elsewhere(host: &[u8], port: u16) -> Self {
         Self::SentElsewhere { host: printable(host), port }
     }
 }

@@ -56,6 +56,12 @@ impl Submissions {
         self.pending.is_empty()
     }
 
+    /// When the share was sent that has waited longest.
+    #[must_use]
+    pub fn oldest_us(&self) -> Option<u64> {
+        self.pending.front().map(|share| share.sent_us)
+    }
+
     /// Notes a share that is sent now and gives it its number.
     pub fn send(&mut self, now_us: u64, exponent: Option<Exponent>) -> u32 {
         let sequence = self.next_sequence;

@@ -2,7 +2,7 @@
 
 /// What a bucket says to one more event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Grant {
+pub enum Grant {
     /// Within rate and burst.
     Yes,
     /// Above them.
@@ -13,19 +13,21 @@ pub(crate) enum Grant {
 
 /// Tokens that flow in at a rate and out by one an event; excess makes debt, down to one burst.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bucket {
+pub struct Bucket {
     /// In thousandths of a token, so that each millisecond adds a whole number.
     level: i64,
     filled_ms: u64,
 }
 
 impl Bucket {
-    pub(crate) fn full(burst: u32, now_ms: u64) -> Self {
+    /// Starts full.
+    #[must_use]
+    pub fn full(burst: u32, now_ms: u64) -> Self {
         Self { level: i64::from(burst) * 1000, filled_ms: now_ms }
     }
 
     /// Takes a token.
-    pub(crate) fn take(&mut self, per_second: u32, burst: u32, now_ms: u64) -> Grant {
+    pub fn take(&mut self, per_second: u32, burst: u32, now_ms: u64) -> Grant {
         let burst = i64::from(burst) * 1000;
         let elapsed = i64::try_from(now_ms.saturating_sub(self.filled_ms)).unwrap_or(i64::MAX);
         let inflow = elapsed.saturating_mul(per_second.into());

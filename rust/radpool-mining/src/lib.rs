@@ -5,7 +5,7 @@
 //! connections of a pool have in common (settings, current work, header hashes seen, extranonce
 //! prefixes, counters) is one [`Shared`] behind an `Arc`.
 
-mod bucket;
+pub mod bucket;
 mod channel;
 mod close;
 mod command;
@@ -33,7 +33,7 @@ mod siphash;
 mod submit;
 mod update;
 mod validate;
-mod vardiff;
+pub mod vardiff;
 mod vardiff_table;
 mod work;
 

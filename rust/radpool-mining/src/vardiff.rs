@@ -19,18 +19,20 @@ const UP_SHARES_MIN: u32 = 6;
 
 /// Observation of one channel since its last move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Vardiff {
+pub struct Vardiff {
     since_ms: u64,
     shares: u32,
 }
 
 impl Vardiff {
-    pub(crate) const fn new(now_ms: u64) -> Self {
+    /// Starts to observe.
+    #[must_use]
+    pub const fn new(now_ms: u64) -> Self {
         Self { since_ms: now_ms, shares: 0 }
     }
 
     /// Counts an accepted share; returns by how many steps to move, if the rate is implausible.
-    pub(crate) fn on_share(&mut self, now_ms: u64, per_minute: u32) -> Option<i32> {
+    pub fn on_share(&mut self, now_ms: u64, per_minute: u32) -> Option<i32> {
         if let Some(down) = self.on_time(now_ms, per_minute) {
             return Some(down);
         }
@@ -52,7 +54,8 @@ impl Vardiff {
     }
 
     /// Returns by how many steps to move if the shares so far are implausibly few.
-    pub(crate) fn on_time(&self, now_ms: u64, per_minute: u32) -> Option<i32> {
+    #[must_use]
+    pub fn on_time(&self, now_ms: u64, per_minute: u32) -> Option<i32> {
         let elapsed = now_ms.saturating_sub(self.since_ms);
         let expected = expected_micro(elapsed, per_minute);
         if expected <= DOWN_MICRO[self.shares as usize].into() {
@@ -63,7 +66,8 @@ impl Vardiff {
     }
 
     /// When `on_time()` moves the channel unless a share comes before.
-    pub(crate) fn deadline(&self, per_minute: u32) -> u64 {
+    #[must_use]
+    pub fn deadline(&self, per_minute: u32) -> u64 {
         let micro = u64::from(DOWN_MICRO[self.shares as usize]);
         // The inverse of expected_micro(), rounded up to the first millisecond above the threshold.
         self.since_ms + micro * 3 / (u64::from(per_minute) * 50) + 1

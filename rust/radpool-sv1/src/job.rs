@@ -1,0 +1,90 @@
+//! A job as a device gets it, and what becomes of a share of it.
+
+use std::sync::Arc;
+
+use radpool_miner::{assignment::Assignment, header::Header};
+use radpool_units::{Exponent, Hash256, sha256d};
+
+use crate::request::write_hex;
+
+/// Bytes of extranonce that a device is given: the same for every one, whatever the pool's prefix is.
+pub const EXTRANONCE1_LEN: usize = 4;
+
+/// The version bits that SV1 devices roll. Source: BIP320.
+pub const VERSION_MASK: u32 = 0x1fff_e000;
+
+/// A job that a device was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceJob {
+    /// The number behind its id; never used twice on a connection.
+    pub(crate) number: u32,
+    /// Which upstream it is of.
+    pub(crate) source: u64,
+    pub(crate) assignment: Arc<Assignment>,
+    /// What the device was asked for.
+    pub(crate) exponent: Exponent,
+    /// Whether its shares are of no use any more.
+    pub(crate) stale: bool,
+    pub(crate) sent_ms: u64,
+    /// The time that it was sent with.
+    pub(crate) ntime: u32,
+}
+
+/// What a device rolled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rolled {
+    pub(crate) version: u32,
+    pub(crate) ntime: u32,
+    pub(crate) nonce: u32,
+    /// Everything behind the pool's prefix, then zeros.
+    pub(crate) extranonce: [u8; 32],
+}
+
+/// The share of bytes behind the pool's prefix that are nobody's: what is left of them when both
+/// parts of the device's extranonce are taken off the end. `None` when they do not fit.
+pub(crate) fn padding(assignment: &Assignment, extranonce2_len: usize) -> Option<usize> {
+    assignment.rollable.checked_sub(EXTRANONCE1_LEN + extranonce2_len)
+}
+
+/// The hash of the header that a device has found.
+pub(crate) fn header_hash(assignment: &Assignment, rolled: &Rolled) -> Hash256 {
+    let header = Header {
+        version: rolled.version,
+        prev_hash: assignment.prev_hash,
+        merkle_root: assignment.merkle_root(&rolled.extranonce[..assignment.rollable]).0,
+        ntime: rolled.ntime,
+        nbits: assignment.nbits,
+    };
+    sha256d(&header.to_bytes(rolled.nonce))
+}
+
+/// Writes mining.notify. The pool's prefix and the padding are part of the coinbase's first half.
+pub(crate) fn write_notify(job: &DeviceJob, padding: usize, clean: bool, out: &mut Vec<u8>) {
+    let assignment = &*job.assignment;
+    let radpool_miner::assignment::JobSource::Coinbase { prefix, suffix, path } =
+        &assignment.source
+    else {
+        return; // only standard channels have such jobs, and none is ever opened
+    };
+    out.extend_from_slice(b"{\"id\":null,\"method\":\"mining.notify\",\"params\":[\"");
+    out.extend_from_slice(format!("{:x}", job.number).as_bytes());
+    out.extend_from_slice(b"\",\"");
+    for word in assignment.prev_hash.chunks_exact(4) {
+        write_hex(&[word[3], word[2], word[1], word[0]], out);
+    }
+    out.extend_from_slice(b"\",\"");
+    write_hex(prefix, out);
+    write_hex(&assignment.extranonce_prefix, out);
+    write_hex(&[0; 32][..padding], out);
+    out.extend_from_slice(b"\",\"");
+    write_hex(suffix, out);
+    out.extend_from_slice(b"\",[");
+    for (index, node) in path.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });
+        write_hex(node, out);
+        out.push(b'"');
+    }
+    let (version, nbits) = (assignment.version, assignment.nbits);
+    let end = format!("],\"{version:08x}\",\"{nbits:08x}\",\"{:08x}\",{clean}]}}\n", job.ntime);
+    out.extend_from_slice(end.as_bytes());
+}
