@@ -8,7 +8,7 @@ Exit status: 0 done · 1 it failed, and stderr says why · 2 the command line wa
 
 import os
 import sys
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 
 from cyclopts import App, CycloptsError
 
@@ -36,6 +36,10 @@ app.command(
 )
 app.command("radpool_sv2.cli.jdc:app", name="jdc", help="Declares own templates to pools.")
 app.command("radpool_sv2.cli.miner:app", name="miner", help="Mines on a pool with this CPU.")
+for command in entry_points(group="radpool_sv2.commands"):
+    # Packages that build on this one bring commands of their own.
+    about = "" if command.dist is None else command.dist.metadata["Summary"]
+    app.command(command.value, name=command.name, help=about)
 app.command("radpool_sv2.cli.wallet:app", name="wallet", help="Keeps what a miner earns.")
 app.command("radpool_sv2.cli.status:app", name="status", help="Shows how a running node fares.")
 app.command("radpool_sv2.cli.verify:app", name="verify", help="Recomputes an exported epoch.")

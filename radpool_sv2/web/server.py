@@ -53,6 +53,31 @@ async def serve_http(  # noqa: PLR0913 - settings, each with a name at every cal
     Raises:
         OSError: the address cannot be bound.
     """
+    api = Api(pool, now_unix_ms, mint).application()
+    await serve_application(
+        api,
+        host,
+        port,
+        requests_max=requests_max,
+        request_deadline_s=request_deadline_s,
+        task_status=task_status,
+    )
+
+
+async def serve_application(  # noqa: PLR0913 - settings, each with a name at every call
+    application: Starlette,
+    host: str,
+    port: int,
+    *,
+    requests_max: int,
+    request_deadline_s: float,
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves any application within the same bounds; the arguments are those of `serve_http`.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
     config = Config()
     config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
     config.accesslog = None
@@ -63,8 +88,7 @@ async def serve_http(  # noqa: PLR0913 - settings, each with a name at every cal
     config.read_timeout = math.ceil(request_deadline_s)
     config.include_server_header = False
     async with trio.open_nursery() as nursery:
-        api = Api(pool, now_unix_ms, mint).application()
-        bounded = _bounded(api, requests_max, request_deadline_s)
+        bounded = _bounded(application, requests_max, request_deadline_s)
         bound = await nursery.start(serve, bounded, config)
         address, _, bound_port = str(bound[0]).removeprefix("http://").rpartition(":")
         task_status.started((address.strip("[]"), int(bound_port)))

@@ -1,4 +1,1 @@
-"""Will hold the translator between Stratum V1 devices and a Stratum V2 pool.
-
-There is nothing to run yet: devices that speak Stratum V1 alone cannot mine on the pool.
-"""
+"""Holds the translator: Stratum V1 devices on pools that speak Stratum V2."""

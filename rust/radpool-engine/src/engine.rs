@@ -80,7 +80,7 @@ impl Engine {
             .build()
             .map_err(system("thread"))?;
         let core = Arc::new(Core {
-            gate: Arc::new(Gate::new(&settings)),
+            gate: Arc::new(Gate::new(&settings.gate())),
             settings,
             shared,
             clock,

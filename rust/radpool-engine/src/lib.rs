@@ -4,6 +4,9 @@
 //! through a bounded ring to one consumer, which a file descriptor wakes; decisions come back through
 //! a mailbox per connection. New work is published once and every connection is woken to compare it
 //! with what it has sent, so that whoever joins, sleeps or lags gets to the same place.
+//!
+//! Beside the engine stands the [`Translator`], which has SV1 devices on one side and pools on the
+//! other.
 
 mod clock;
 mod core;
@@ -21,6 +24,7 @@ mod registry;
 mod scratch;
 mod settings;
 mod solution;
+mod translator;
 mod wake;
 
 pub use engine::Engine;
@@ -28,3 +32,7 @@ pub use error::EngineError;
 pub use event::{Completion, EngineEvent, NO_SUCH_CONNECTION, TOO_MANY_COMMANDS};
 pub use handover::Drained;
 pub use settings::{EngineSettings, EngineSettingsError};
+pub use translator::{
+    Client, Translator, TranslatorError, TranslatorEvent, TranslatorSettings,
+    TranslatorSettingsError, UpstreamPlace,
+};

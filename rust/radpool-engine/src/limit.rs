@@ -9,8 +9,6 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::EngineSettings;
-
 /// Why someone is turned away before any cryptography.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -54,6 +52,17 @@ impl Bucket {
     }
 }
 
+/// How many connections and handshakes there may be, in all and per address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GateLimits {
+    pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: usize,
+    pub(crate) handshakes_per_second_max: u32,
+    pub(crate) handshakes_burst_max: u32,
+    pub(crate) handshakes_per_second_per_address_max: u32,
+    pub(crate) handshakes_burst_per_address_max: u32,
+}
+
 /// Counts connections and handshakes, in all and per address.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -83,17 +92,14 @@ struct Address {
 const SWEEP_MIN: usize = 1024;
 
 impl Gate {
-    pub(crate) fn new(settings: &EngineSettings) -> Self {
+    pub(crate) fn new(limits: &GateLimits) -> Self {
         Self {
-            connections_max: settings.connections_max,
-            connections_per_address_max: settings.connections_per_address_max,
-            handshakes: Rate::new(
-                settings.handshakes_per_second_max,
-                settings.handshakes_burst_max,
-            ),
+            connections_max: limits.connections_max,
+            connections_per_address_max: limits.connections_per_address_max,
+            handshakes: Rate::new(limits.handshakes_per_second_max, limits.handshakes_burst_max),
             handshakes_of_address: Rate::new(
-                settings.handshakes_per_second_per_address_max,
-                settings.handshakes_burst_per_address_max,
+                limits.handshakes_per_second_per_address_max,
+                limits.handshakes_burst_per_address_max,
             ),
             state: Mutex::new(State { sweep_at: SWEEP_MIN, ..State::default() }),
         }
@@ -184,19 +190,18 @@ fn prefix(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::tests::settings;
+    use crate::{EngineSettings, settings::tests::settings};
 
     const SECOND: u64 = 1_000_000_000;
 
     fn gate() -> Arc<Gate> {
-        Arc::new(Gate::new(&EngineSettings {
+        Arc::new(Gate::new(&GateLimits {
             connections_max: 3,
             connections_per_address_max: 2,
             handshakes_per_second_max: 10,
             handshakes_burst_max: 3,
             handshakes_per_second_per_address_max: 1,
             handshakes_burst_per_address_max: 2,
-            ..settings()
         }))
     }
 
@@ -244,11 +249,9 @@ mod tests {
 
     #[test]
     fn the_engine_rate_delays() {
-        let gate = Arc::new(Gate::new(&EngineSettings {
-            handshakes_per_second_max: 10,
-            handshakes_burst_max: 3,
-            ..settings()
-        }));
+        let settings =
+            EngineSettings { handshakes_per_second_max: 10, handshakes_burst_max: 3, ..settings() };
+        let gate = Arc::new(Gate::new(&settings.gate()));
         let admission = gate.admit(peer("10.0.0.1"), 0).unwrap();
         let delays: Vec<u64> =
             (0..6).map(|_| admission.book_handshake(0).unwrap().as_millis() as u64).collect();

@@ -21,7 +21,7 @@ use crate::{core::Core, limit::Admission, link::Link};
 const BACKLOG: u32 = 4096;
 
 /// How long to leave new connections to the backlog when the system has no descriptor or memory.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a peer may be silent on the network before the system asks whether it still exists.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -69,7 +69,7 @@ pub(crate) async fn accept(core: Arc<Core>, listener: TcpListener) {
 }
 
 /// Whether the system is short of what a connection needs.
-fn is_exhausted(error: &io::Error) -> bool {
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     let short = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
     error.raw_os_error().is_some_and(|code| short.contains(&code))
 }
@@ -140,7 +140,7 @@ async fn respond(
     Ok(Some((sealer, opener)))
 }
 
-fn prepare(socket: &TcpStream) -> io::Result<()> {
+pub(crate) fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);

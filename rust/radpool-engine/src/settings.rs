@@ -5,6 +5,8 @@ use std::{path::PathBuf, thread};
 use radpool_mining::{Settings, SettingsError};
 use thiserror::Error;
 
+use crate::limit::GateLimits;
+
 /// Settings of the engine and of the pool that it serves. Nothing has a default here.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
@@ -94,10 +96,26 @@ impl EngineSettings {
     /// The number of threads that serve sockets.
     #[must_use]
     pub fn threads(&self) -> usize {
-        match self.io_threads {
-            0 => thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1),
-            threads => threads,
+        threads(self.io_threads)
+    }
+
+    pub(crate) const fn gate(&self) -> GateLimits {
+        GateLimits {
+            connections_max: self.connections_max,
+            connections_per_address_max: self.connections_per_address_max,
+            handshakes_per_second_max: self.handshakes_per_second_max,
+            handshakes_burst_max: self.handshakes_burst_max,
+            handshakes_per_second_per_address_max: self.handshakes_per_second_per_address_max,
+            handshakes_burst_per_address_max: self.handshakes_burst_per_address_max,
         }
+    }
+}
+
+/// How many threads a setting means: 0 leaves Python one of the processors.
+pub(crate) fn threads(setting: usize) -> usize {
+    match setting {
+        0 => thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1),
+        threads => threads,
     }
 }
 

@@ -11,6 +11,7 @@ use radpool_wire::{
     noise::{ACT2_LEN, HandshakeError, Initiator, Opener, Sealer},
     reader::{FrameReader, ReadError},
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,6 +22,11 @@ use crate::{client::Client, ended::Ended};
 
 /// Connecting and the handshake together may take this long.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How long a pool may be silent on the network before the system asks whether it still exists.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long sent bytes may stay without the network's receipt: a pool that lost power is gone then.
+const RECEIPT_MAX: Duration = Duration::from_secs(20);
 /// A peer that takes nothing for this long is gone.
 const WRITE_MAX: Duration = Duration::from_secs(30);
 
@@ -61,7 +67,7 @@ impl Link {
         let unreachable =
             |error: io::Error| Ended::Disconnected(format!("cannot reach {host}:{port}: {error}"));
         let mut stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
+        prepare(&stream).map_err(unreachable)?;
         let (initiator, act1) = Initiator::new(random()?, random()?).map_err(untrusted)?;
         let lost = |error: io::Error| {
             Ended::Disconnected(format!(
@@ -138,6 +144,14 @@ impl Link {
         // The peer may have gone first: then there is nobody to tell.
         let _ = timeout(Duration::from_secs(1), self.stream.shutdown()).await;
     }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(RECEIPT_MAX))
 }
 
 fn random() -> Result<[u8; 32], Ended> {

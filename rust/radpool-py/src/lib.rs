@@ -17,14 +17,25 @@ mod miner;
 mod receipt;
 mod setting;
 mod template;
+mod translator;
 mod wire;
 mod work;
 
 use pyo3::prelude::*;
 
 /// Submodules by name, as `register_submodules` makes them importable.
-const SUBMODULES: [&str; 9] =
-    ["ecash", "engine", "event", "ipc", "keys", "ledger", "miner", "template", "wire"];
+const SUBMODULES: [&str; 10] = [
+    "ecash",
+    "engine",
+    "event",
+    "ipc",
+    "keys",
+    "ledger",
+    "miner",
+    "template",
+    "translator",
+    "wire",
+];
 
 #[pymodule]
 mod _native {
@@ -120,6 +131,15 @@ mod _native {
             use pyo3::types::PyModuleMethods;
             module.add("TRANSACTIONS_MAX", radpool_template::TRANSACTIONS_MAX)
         }
+    }
+
+    #[pymodule]
+    mod translator {
+        #[pymodule_export]
+        use crate::translator::{
+            ChannelRefused, Client, DeviceJoined, DeviceLeft, EventsDropped, Translator,
+            TranslatorSettings, UpstreamEnded, UpstreamReady, Worker,
+        };
     }
 
     #[pymodule]

@@ -44,7 +44,7 @@ solution_log, solution_socket)"
             Some(settings) => settings.copy()?,
             None => PyDict::new(py),
         };
-        let mut keys = Keys { given };
+        let mut keys = Keys { class: "EngineSettings", given };
         let settings = radpool_engine::EngineSettings {
             mining: mining(&mut keys)?,
             io_threads: keys.take("io_threads")?,
@@ -144,18 +144,20 @@ fn limits(keys: &mut Keys<'_>) -> PyResult<Limits> {
 }
 
 /// The keywords that are left.
-struct Keys<'py> {
-    given: Bound<'py, PyDict>,
+pub(crate) struct Keys<'py> {
+    /// The class that they are for.
+    pub(crate) class: &'static str,
+    pub(crate) given: Bound<'py, PyDict>,
 }
 
 impl<'py> Keys<'py> {
-    fn take<T>(&mut self, name: &str) -> PyResult<T>
+    pub(crate) fn take<T>(&mut self, name: &str) -> PyResult<T>
     where
         T: for<'a> FromPyObject<'a, 'py, Error: Into<PyErr>>,
     {
         let name = PyString::new(self.given.py(), name);
         let value = self.given.get_item(&name)?.ok_or_else(|| {
-            PyTypeError::new_err(format!("EngineSettings needs the keyword {name}"))
+            PyTypeError::new_err(format!("{} needs the keyword {name}", self.class))
         })?;
         self.given.del_item(&name)?;
         value.extract::<T>().map_err(|error| {
@@ -169,11 +171,11 @@ impl<'py> Keys<'py> {
         Exponent::new(zeros).map_err(|error| config_error(format!("{name}: {error}")))
     }
 
-    fn finish(self) -> PyResult<()> {
+    pub(crate) fn finish(self) -> PyResult<()> {
         match self.given.keys().iter().next() {
             None => Ok(()),
             Some(name) => {
-                Err(PyTypeError::new_err(format!("EngineSettings knows no keyword {name}")))
+                Err(PyTypeError::new_err(format!("{} knows no keyword {name}", self.class)))
             }
         }
     }

@@ -1,0 +1,264 @@
+"""Holds the translator's sockets: SV1 devices on one side, pools on the other, on its own threads.
+
+No share crosses this border. Its owner decides which pool is mined for, and shows how it goes.
+"""
+
+from typing import final
+
+from .keys import AuthorityPublicKey
+
+@final
+class TranslatorSettings:
+    """Is what is decided once for all devices."""
+
+    def __new__(
+        cls,
+        *,
+        shares_per_minute: int,
+        exponent_min: int,
+        handshake_deadline_ms: int,
+        silence_ms: int,
+        keepalive_ms: int,
+        ntime_ahead_s: int,
+        submits_per_second_max: int,
+        submits_burst_max: int,
+        requests_per_second_max: int,
+        requests_burst_max: int,
+        malformed_max: int,
+        names_max: int,
+        jobs_max: int,
+        user: str | None,
+        nominal_hash_rate: float,
+        linger_ms: int,
+        io_threads: int,
+        connections_max: int,
+        connections_per_address_max: int,
+        connects_per_second_per_address_max: int,
+        connects_burst_per_address_max: int,
+        line_deadline_ms: int,
+        write_deadline_ms: int,
+        seen_shares_max: int,
+    ) -> TranslatorSettings:
+        """Takes every setting; `radpool_sv2_translator.config` says what each means.
+
+        Raises:
+            ConfigError: If one cannot be used.
+        """
+
+@final
+class UpstreamReady:
+    """Says that a pool works: it has given a job."""
+
+    @property
+    def upstream(self) -> int: ...
+    @property
+    def extranonce_size(self) -> int | None:
+        """How many bytes of extranonce it leaves to us; None when no channel was granted yet."""
+
+@final
+class UpstreamEnded:
+    """Says that the connection to a pool is over."""
+
+    @property
+    def upstream(self) -> int: ...
+    @property
+    def reason(self) -> str:
+        """Why, for people."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether another try with the same settings is hopeless."""
+
+    @property
+    def elsewhere(self) -> tuple[str, int] | None:
+        """Where it asked to be called instead; empty host and 0 mean the same place."""
+
+@final
+class DeviceJoined:
+    """Says that a device is subscribed and authorized. Its user name is its own text."""
+
+    @property
+    def device(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+
+@final
+class DeviceLeft:
+    """Says that a device which had joined is gone."""
+
+    @property
+    def device(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+
+@final
+class ChannelRefused:
+    """Says that a pool opens no channel for a device, or has closed it."""
+
+    @property
+    def device(self) -> int: ...
+    @property
+    def upstream(self) -> int: ...
+    @property
+    def code(self) -> str: ...
+
+@final
+class EventsDropped:
+    """Says that events of devices were dropped, because nobody took them."""
+
+    @property
+    def count(self) -> int: ...
+
+@final
+class Worker:
+    """Is what is counted of a worker of a device."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def accepted(self) -> int:
+        """Shares that met what was asked for."""
+
+    @property
+    def work(self) -> int:
+        """What they are worth, in expected hashes."""
+
+    @property
+    def forwarded(self) -> int:
+        """Those of them that went to the pool."""
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Refused shares by reason."""
+
+    @property
+    def last_share_unix_ms(self) -> int:
+        """When the last share came; 0 for never."""
+
+@final
+class Client:
+    """Is a device at one moment."""
+
+    @property
+    def device(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def since_unix_ms(self) -> int: ...
+    @property
+    def agent(self) -> str:
+        """What it says that it is: printable ASCII."""
+
+    @property
+    def workers(self) -> list[Worker]: ...
+    @property
+    def version_mask(self) -> int: ...
+    @property
+    def exponent(self) -> int | None:
+        """What it is asked for."""
+
+    @property
+    def pool_exponent(self) -> int | None:
+        """What the pool asks for."""
+
+    @property
+    def jobs(self) -> int: ...
+    @property
+    def pool_accepted(self) -> int: ...
+    @property
+    def pool_work(self) -> int:
+        """What the pool says that these are worth, in expected hashes."""
+
+    @property
+    def pool_rejected(self) -> dict[str, int]:
+        """Shares that the pool refused, by its code."""
+
+    @property
+    def refused(self) -> int:
+        """Requests that were refused before any worker was known."""
+
+@final
+class Translator:
+    """Serves SV1 devices, each by an extended channel of its own with the pool in use."""
+
+    def __new__(cls, settings: TranslatorSettings) -> Translator:
+        """Starts the threads; nothing listens yet.
+
+        Raises:
+            ConfigError: If a setting is out of its range, or the system gives no threads.
+        """
+
+    def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Starts to accept devices and returns the address; port 0 takes any free one.
+
+        Raises:
+            ConfigError: If the address cannot be had.
+            LocalProtocolError: If it has stopped.
+        """
+
+    def event_fd(self) -> int:
+        """Returns the descriptor that is readable when there is something to drain."""
+
+    def drain(
+        self,
+    ) -> tuple[
+        list[
+            UpstreamReady
+            | UpstreamEnded
+            | DeviceJoined
+            | DeviceLeft
+            | ChannelRefused
+            | EventsDropped
+        ],
+        bool,
+    ]:
+        """Takes what has happened, and says whether nothing will ever follow."""
+
+    def connect(
+        self,
+        *,
+        host: str,
+        port: int,
+        authority: AuthorityPublicKey | None,
+        user: str,
+        probe_required: bool,
+    ) -> int:
+        """Starts to connect to a pool and returns its number.
+
+        `UpstreamReady` follows once a channel of this user has a job, `UpstreamEnded` in any case.
+
+        Args:
+            host: Name or address of the pool.
+            port: Its port.
+            authority: Who must have certified it; None trusts whoever answers.
+            user: As whom the first channel is opened.
+            probe_required: Whether a pool that refuses this channel is of no use.
+
+        Raises:
+            LocalProtocolError: If it has stopped, or 16 pools are connected.
+        """
+
+    def use_upstream(self, upstream: int) -> None:
+        """Has devices mine for a pool; each changes over when it has work of it.
+
+        Raises:
+            LocalProtocolError: If the pool's connection has ended.
+        """
+
+    def disconnect(self, upstream: int) -> None:
+        """Leaves a pool in order; `UpstreamEnded` follows.
+
+        Raises:
+            LocalProtocolError: If its connection has ended.
+        """
+
+    def clients(self) -> list[Client]:
+        """Returns all devices, in the order in which they came."""
+
+    def metrics(self) -> dict[str, int]:
+        """Returns all counters and gauges by name."""
+
+    def stop(self, timeout_ms: int) -> None:
+        """Says goodbye to devices and pools and ends the threads; blocks for about that long."""

@@ -1,0 +1,159 @@
+"""Devices that speak Stratum V1 mine through the translator, with real processes."""
+
+import json
+import signal
+import socket
+
+import pytest
+from rig import audit
+from rig.book import Book
+from rig.declarer import Relay
+from rig.node import UNLIMITED, Node
+from rig.sv1 import Sv1Miner
+from rig.translating import Translating
+from rig.wait import until
+
+pytestmark = pytest.mark.slow
+
+POOL = UNLIMITED | {
+    "mining.exponent_min": 10,
+    "mining.exponent_max": 14,
+    "mining.shares_per_minute": 600,
+    "mining.report_interval_ms": 1_000,
+    "templates.block_zeros": 18,
+    "templates.payments_per_minute": 60,
+}
+SHARES = 20
+PATIENCE_S = 90
+
+
+def mined(miners, count):
+    """Returns a condition: each has so many more shares, or one has lost its connection."""
+    before = [each.accepted for each in miners]
+
+    def look():
+        pairs = zip(miners, before, strict=True)
+        return any(each.lost for each in miners) or all(
+            each.accepted - start >= count for each, start in pairs
+        )
+
+    return look
+
+
+def told(miners, translating):
+    return lambda: (
+        f"{[(each.accepted, each.lost, each.refused) for each in miners]}; "
+        + (translating.process.tail())
+    )
+
+
+def refusals(miners):
+    """Returns what was refused, but for shares that a new tip has overtaken."""
+    return [error for each in miners for error in each.refused if error[0] != 21]
+
+
+@pytest.mark.timeout(240)
+def test_devices_earn_and_find_blocks(tmp_path):
+    node = Node(tmp_path / "msp", POOL)
+    with node.running() as running:
+        pools = [(running.sv2, running.authority_key)]
+        with Translating(tmp_path / "translator", pools) as translating:
+            translating.mining_for(running.sv2)
+            with Sv1Miner(translating.sv1, "one.a") as one, Sv1Miner(translating.sv1, "two") as two:
+                miners = [one, two]
+                until(mined(miners, SHARES), told(miners, translating), PATIENCE_S)
+                until(
+                    lambda: running.get("/api/v1/blocks").json()["items"],
+                    told(miners, translating),
+                    PATIENCE_S,
+                )
+                listed = translating.get("/api/v1/sv1/clients").json()
+                names = {each["name"] for item in listed["items"] for each in item["workers"]}
+                assert names == {"one.a", "two"}
+                assert "sv1_clients_total 2.0" in translating.get("/metrics").text
+                assert (one.lost, two.lost, refusals(miners)) == ("", "", [])
+            translating.process.signal(signal.SIGTERM)
+            assert translating.process.wait(15) == 0, translating.process.tail()
+            figures = translating.figures
+            assert figures["pool_accepted"] >= 2 * SHARES
+            late = figures["pool_rejected"]
+            assert figures["pool_accepted"] + late == figures["forwarded"], "all is answered"
+        assert running.leave(15, 10) == 0
+    assert audit.check_batches(node) == Book(node.database).check() > 0
+    assert audit.check_blocks(node)
+
+
+@pytest.mark.timeout(300)
+def test_devices_go_to_the_next_pool_and_return_without_a_new_connection(tmp_path):
+    first, second = Node(tmp_path / "first", POOL), Node(tmp_path / "second", POOL)
+    with first.running() as one, second.running() as two, Relay(one.sv2) as way:
+        pools = [(way.address, one.authority_key), (two.sv2, two.authority_key)]
+        with Translating(tmp_path / "translator", pools) as translating:
+            translating.mining_for(way.address)
+            with Sv1Miner(translating.sv1, "a") as a, Sv1Miner(translating.sv1, "b") as b:
+                miners = [a, b]
+                until(mined(miners, 5), told(miners, translating), PATIENCE_S)
+                way.cut()
+                translating.mining_for(two.sv2)
+                until(mined(miners, 5), told(miners, translating), PATIENCE_S)
+                way.mend()
+                translating.mining_for(way.address)
+                until(mined(miners, 5), told(miners, translating), PATIENCE_S)
+                assert (a.lost, b.lost, refusals(miners)) == ("", "", [])
+    assert Book(first.database).check() > 0
+    assert Book(second.database).check() > 0
+
+
+@pytest.mark.timeout(120)
+def test_devices_are_disconnected_when_no_pool_works_for_long(tmp_path):
+    node = Node(tmp_path / "msp", POOL)
+    with node.running() as running, Relay(running.sv2) as way:
+        settings = {"devices.silence_ms": 2_000}
+        pools = [(way.address, running.authority_key)]
+        with Translating(tmp_path / "translator", pools, settings) as translating:
+            translating.mining_for(way.address)
+            with Sv1Miner(translating.sv1, "a") as miner:
+                until(mined([miner], 3), told([miner], translating), PATIENCE_S)
+                way.cut()
+                until(lambda: miner.lost, told([miner], translating), PATIENCE_S)
+                assert "closed the connection" in miner.lost
+            assert translating.get("/api/v1/health").status_code == 503
+            way.mend()
+            translating.mining_for(way.address)
+            with Sv1Miner(translating.sv1, "a") as miner:
+                until(mined([miner], 3), told([miner], translating), PATIENCE_S)
+
+
+@pytest.mark.timeout(120)
+def test_strangers_do_not_disturb_a_device(tmp_path):
+    node = Node(tmp_path / "msp", POOL)
+    with node.running() as running:
+        pools = [(running.sv2, running.authority_key)]
+        settings = {"devices.handshake_deadline_ms": 1_000, "limits.line_deadline_ms": 500}
+        with Translating(tmp_path / "translator", pools, settings) as translating:
+            translating.mining_for(running.sv2)
+            host, port = translating.sv1.rsplit(":", 1)
+            with Sv1Miner(translating.sv1, "a") as miner:
+                until(mined([miner], 3), told([miner], translating), PATIENCE_S)
+                # What is sent, and how much of an answer comes before the end.
+                strangers = {
+                    b"": 0,
+                    b"{": 0,
+                    b'{"id":1,"method":"mining.subscribe"}\n': 1,
+                    b"x" * 1_000_000: 0,
+                    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n": 2,
+                    b"{}}\n" * 9: 8,
+                    b"\n" * 50_000: 0,
+                }
+                for sent, lines in strangers.items():
+                    with socket.create_connection((host, int(port)), timeout=30) as stranger:
+                        try:
+                            stranger.sendall(sent)
+                            answer = b"".join(iter(lambda: stranger.recv(4_096), b""))
+                        except ConnectionError:
+                            answer = b"\n" * lines
+                    assert answer.count(b"\n") == lines, sent[:40]
+                    for line in filter(None, answer.split(b"\n")):
+                        assert {"id", "result", "error"} == json.loads(line).keys()
+                until(mined([miner], 3), told([miner], translating), PATIENCE_S)
+                assert (miner.lost, refusals([miner])) == ("", [])

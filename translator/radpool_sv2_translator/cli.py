@@ -1,0 +1,157 @@
+"""`radpool translator`: Stratum V1 devices on pools that speak Stratum V2.
+
+With `--json` the figures go to stdout, a line each second; whoever does not read them stops nothing
+but the printing.
+"""
+
+from __future__ import annotations
+
+import functools
+import json as json_module
+import sys
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import cyclopts
+import trio
+from cyclopts import App, Parameter
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from radpool_sv2.config import Endpoint, load, loads
+from radpool_sv2.errors import ConfigError
+from radpool_sv2.log import configure_logging
+from radpool_sv2_translator.config import TranslatorConfig
+from radpool_sv2_translator.role import run_translator
+from radpool_sv2_translator.view import figures, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from radpool_sv2_translator.role import TranslatorRole
+
+app = App(name="translator", help="Brings Stratum V1 devices to pools that speak Stratum V2.")
+
+LOOK_EVERY_S = 0.25
+JSON_EVERY_S = 1.0
+LAST_WORDS_S = 1.0
+NOTES_SHOWN = 8
+
+
+def _endpoint(_type: object, tokens: list[cyclopts.Token]) -> Endpoint:
+    return Endpoint.parse(tokens[0].value)
+
+
+_Endpoint = Annotated[
+    Endpoint | None, Parameter(converter=_endpoint, n_tokens=1, accepts_keys=False)
+]
+
+
+@app.default
+def translator(  # noqa: PLR0913 - one argument for each option
+    *,
+    config: Path | None = None,
+    pool: _Endpoint = None,
+    authority_key: str = "",
+    user: str = "",
+    listen: _Endpoint = None,
+    http_listen: _Endpoint = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Serves Stratum V1 devices until Ctrl-C or SIGTERM. The log goes to stderr.
+
+    Args:
+        config: The configuration file, for more than one pool and for everything else.
+        pool: The pool, HOST:PORT, where there is no configuration file.
+        authority_key: The pool's authority public key. Without it whoever answers is trusted.
+        user: Whom the pool is to pay; the names of the devices' workers follow behind a dot. By
+            default the devices' own user names are passed on.
+        listen: HOST:PORT for devices; port 0 takes any free one.
+        http_listen: HOST:PORT for /api/v1/sv1/clients and /metrics; by default they are not served.
+        json: Print a line of JSON each second instead of the live view.
+    """
+    settings = _settings(config, pool, authority_key, user)
+    configure_logging(settings.log.level, settings.log.format)
+    show = _show_json if json else _show_live
+    trio.run(functools.partial(run_translator, settings, listen, http_listen, show))
+
+
+def _settings(
+    config: Path | None, pool: Endpoint | None, authority_key: str, user: str
+) -> TranslatorConfig:
+    if (config is None) == (pool is None):
+        raise ConfigError("give either --pool HOST:PORT or --config FILE")
+    if config is not None:
+        if authority_key or user:
+            raise ConfigError("--authority-key and --user stand in the file that --config names")
+        return load(TranslatorConfig, config)
+    # The file that says the same, so that both are checked in one place.
+    words = {"address": str(pool), "authority_public_key": authority_key}
+    lines = ["[devices]", f"user = {json_module.dumps(user)}", "[[pools]]"]
+    lines += [f"{key} = {json_module.dumps(value)}" for key, value in words.items()]
+    return loads(TranslatorConfig, "\n".join(lines), Path("command line"))
+
+
+async def _show_json(role: TranslatorRole, stop: trio.Event) -> None:
+    http = None if role.http is None else str(role.http)
+    await _print({"event": "serving", "sv1": str(role.address), "http": http})
+    while not stop.is_set():
+        await _print_all(role, "stats")
+        with trio.move_on_after(JSON_EVERY_S):
+            await stop.wait()
+    with trio.move_on_after(LAST_WORDS_S):
+        await _print_all(role, "stopped")
+
+
+async def _print_all(role: TranslatorRole, event: str) -> None:
+    for unix_ms, text in role.take_notes():
+        await _print({"event": "note", "unix_ms": unix_ms, "text": text})
+    await _print({"event": event, **figures(role)})
+
+
+async def _print(line: Mapping[str, object]) -> None:
+    """Prints on a thread: a reader that has stopped must not stop the mining."""
+
+    def write() -> None:
+        sys.stdout.write(json_module.dumps(line) + "\n")
+        sys.stdout.flush()
+
+    await trio.to_thread.run_sync(write, abandon_on_cancel=True)
+
+
+async def _show_live(role: TranslatorRole, stop: trio.Event) -> None:
+    console = Console(highlight=False)
+    title = Text(f"Devices connect to stratum+tcp://{role.address}", style="bold")
+    last: list[str] = []
+    live = Live(console=console, refresh_per_second=4, transient=True)
+    if not console.is_terminal:
+        console.print(title, soft_wrap=True)
+    with live if console.is_terminal else nullcontext():
+        while not stop.is_set():
+            lines = [f"{_clock(unix_ms)}  {text}" for unix_ms, text in role.take_notes()]
+            if console.is_terminal:
+                last = (last + lines)[-NOTES_SHOWN:]
+                live.update(Group(title, _table(role), Text("\n".join(last), style="dim")))
+            else:
+                for line in lines:
+                    console.print(Text(line), soft_wrap=True)
+            with trio.move_on_after(LOOK_EVERY_S):
+                await stop.wait()
+    console.print(Text("Ended.", style="bold"))
+    for name, value in rows(role):
+        console.print(Text(f"  {name:<14}{value}"), soft_wrap=True)
+
+
+def _table(role: TranslatorRole) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows(role):
+        table.add_row(Text(name, style="dim"), Text(value))
+    return table
+
+
+def _clock(unix_ms: int) -> str:
+    return f"{datetime.fromtimestamp(unix_ms / 1000, UTC).astimezone():%H:%M:%S}"

@@ -1,0 +1,264 @@
+"""Runs a translator until it is told to stop."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import deque
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import structlog
+import trio
+
+from radpool_sv2._native import translator as native
+from radpool_sv2._native.keys import AuthorityPublicKey
+from radpool_sv2.config import Endpoint
+from radpool_sv2.errors import ConfigError, InternalError
+from radpool_sv2.supervision import Role, stop_on_signal, supervise
+from radpool_sv2.web.server import serve_application
+from radpool_sv2_translator.api import application
+from radpool_sv2_translator.pools import Place, Pools
+from radpool_sv2_translator.rate import Estimate, Meter
+
+if TYPE_CHECKING:
+    from radpool_sv2_translator.config import TranslatorConfig
+
+    Event: TypeAlias = (
+        native.UpstreamReady
+        | native.UpstreamEnded
+        | native.DeviceJoined
+        | native.DeviceLeft
+        | native.ChannelRefused
+        | native.EventsDropped
+    )
+
+__all__ = ["Show", "TranslatorRole", "run_translator"]
+
+log = structlog.get_logger(__name__)
+
+STOP_MS_MAX: Final = 2_000
+NOTES_MAX: Final = 256
+LOOK_S: Final = 1.0
+REQUESTS_MAX: Final = 16
+REQUEST_DEADLINE_S: Final = 10.0
+
+
+class Show(Protocol):
+    """Is what shows the user how it goes."""
+
+    async def __call__(self, role: TranslatorRole, stop: trio.Event) -> None:
+        """Shows it until `stop` is set, and once more."""
+
+
+class TranslatorRole:
+    """Is a translator; `run` serves.
+
+    Args:
+        config: The configuration.
+
+    Attributes:
+        address: Where devices connect, once it serves.
+        http: Where figures are served, if they are.
+        pools: The pools.
+    """
+
+    def __init__(self, config: TranslatorConfig) -> None:
+        self._config = config
+        self.address: Endpoint | None = None
+        self.http: Endpoint | None = None
+        self.started_unix_ms = 0
+        self._notes: deque[tuple[int, str]] = deque(maxlen=NOTES_MAX)
+        self._meters: dict[tuple[int, str], Meter] = {}
+        self._users: dict[int, str] = {}
+        self._clients: list[native.Client] = []
+        self._metrics: dict[str, int] = {}
+        places = [
+            Place(each.address, _authority(each.authority_public_key)) for each in config.pools
+        ]
+        self._engine: native.Translator | None = None
+        self._places = places
+        self.pools: Pools | None = None
+
+    async def run(
+        self, stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serves until `stop` is set.
+
+        Raises:
+            ConfigError: An address cannot be had.
+            InternalError: The native part stopped by itself.
+        """
+        engine = native.Translator(_settings(self._config))
+        self._engine = engine
+        fallback, devices = self._config.fallback, self._config.devices
+        pauses_s = (float(fallback.retry_s), float(fallback.retry_s_max))
+        self.pools = Pools(engine, self._places, pauses_s, devices.user, self.note)
+        self.started_unix_ms = time.time_ns() // 1_000_000
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._serve_figures(nursery)
+                listen = self.address or devices.listen
+                self.address = Endpoint(*engine.listen(listen.host, listen.port))
+                nursery.start_soon(self.pools.run)
+                nursery.start_soon(self._look)
+                nursery.start_soon(self._take, engine)
+                task_status.started()
+                await stop.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(engine.stop, STOP_MS_MAX)
+            self._measure()
+            self._engine = None
+
+    async def _serve_figures(self, nursery: trio.Nursery) -> None:
+        configured = self._config.http.listen
+        listen = self.http or (Endpoint.parse(configured) if configured else None)
+        if listen is None:
+            return
+
+        async def serve(*, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
+            await serve_application(
+                application(self),
+                listen.host,
+                listen.port,
+                requests_max=REQUESTS_MAX,
+                request_deadline_s=REQUEST_DEADLINE_S,
+                task_status=task_status,
+            )
+
+        try:
+            self.http = Endpoint(*await nursery.start(serve))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen: {error.strerror}", key="http.listen", value=str(listen)
+            ) from error
+
+    async def _take(self, engine: native.Translator) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(engine.event_fd())
+            events, stopped = engine.drain()
+            for event in events:
+                self._handle(event)
+            if stopped:
+                raise InternalError("the translator stopped although nobody had told it to")
+
+    def _handle(self, event: Event) -> None:
+        assert self.pools is not None, "it is made before anything can happen"
+        match event:
+            case native.UpstreamReady():
+                self.pools.ready(event)
+            case native.UpstreamEnded():
+                self.pools.ended(event)
+            case native.DeviceJoined():
+                self._users[event.device] = event.user
+                self.note(f"{event.user} mines from {event.address}")
+            case native.DeviceLeft():
+                user = self._users.pop(event.device, "a device")
+                self.note(f"{user} left: {event.reason}")
+            case native.ChannelRefused():
+                user = self._users.get(event.device, "a device")
+                log.warning("a pool opens no channel", user=user, code=event.code)
+                self.note(f"the pool opens no channel for {user}: {event.code}")
+            case native.EventsDropped():
+                log.warning("news of devices were dropped", count=event.count)
+
+    async def _look(self) -> None:
+        while True:
+            self._measure()
+            await trio.sleep(LOOK_S)
+
+    def _measure(self) -> None:
+        """Takes the figures of a moment, for whoever shows them."""
+        if self._engine is None:
+            return
+        self._clients = self._engine.clients()
+        self._metrics = self._engine.metrics()
+        now_s = trio.current_time()
+        meters = {}
+        for client in self._clients:
+            for worker in client.workers:
+                key = client.device, worker.name
+                meter = meters[key] = self._meters.get(key) or Meter()
+                meter.note(now_s, worker.accepted, worker.work)
+        self._meters = meters
+
+    # What there is to show
+
+    def note(self, text: str) -> None:
+        """Keeps what people want to know."""
+        self._notes.append((time.time_ns() // 1_000_000, text))
+
+    def take_notes(self) -> list[tuple[int, str]]:
+        """Returns what happened since the last call: milliseconds since 1970 and a sentence."""
+        notes = list(self._notes)
+        self._notes.clear()
+        return notes
+
+    def clients(self) -> list[native.Client]:
+        """Returns the devices as of the last look."""
+        return self._clients
+
+    def metrics(self) -> dict[str, int]:
+        """Returns the native counters as of the last look."""
+        return self._metrics
+
+    def estimate(self, device: int, worker: str) -> Estimate | None:
+        """Returns the hash rate of a worker; None while nothing is known."""
+        meter = self._meters.get((device, worker))
+        return None if meter is None else meter.estimate()
+
+
+async def run_translator(
+    config: TranslatorConfig, listen: Endpoint | None, http: Endpoint | None, show: Show
+) -> None:
+    """Runs a translator until SIGTERM or Ctrl-C.
+
+    Args:
+        config: The configuration.
+        listen: Where devices connect, if not where the configuration says.
+        http: Where figures are served, if not where the configuration says.
+        show: Shows the user how it goes, once all of it serves.
+
+    Raises:
+        ConfigError: Something that the operator can mend keeps it from starting.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    translator = TranslatorRole(config)
+    translator.address, translator.http = listen, http
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, stop)
+        async with trio.open_nursery() as running:
+            await running.start(supervise, [Role("translator", translator.run)], stop)
+            if not stop.is_set():
+                running.start_soon(show, translator, stop)
+        nursery.cancel_scope.cancel()
+
+
+def _authority(text: str) -> AuthorityPublicKey | None:
+    if not text:
+        return None
+    try:
+        return AuthorityPublicKey.from_text(text)
+    except ConfigError as error:
+        raise ConfigError(
+            str(error), key="pools.authority_public_key", value=text, allowed="the pool's key"
+        ) from error
+
+
+def _settings(config: TranslatorConfig) -> native.TranslatorSettings:
+    devices = config.devices
+    return native.TranslatorSettings(
+        **asdict(config.limits),
+        shares_per_minute=devices.shares_per_minute,
+        exponent_min=devices.exponent_min,
+        handshake_deadline_ms=devices.handshake_deadline_ms,
+        silence_ms=devices.silence_ms,
+        keepalive_ms=devices.keepalive_ms,
+        user=devices.user or None,
+        nominal_hash_rate=devices.nominal_hash_rate_mh * 1e6,
+        linger_ms=devices.linger_ms,
+    )
