@@ -3,9 +3,11 @@
 No share crosses this border. Its owner decides which pool is mined for, and shows how it goes.
 """
 
+from collections.abc import Sequence
 from typing import final
 
 from .keys import AuthorityPublicKey
+from .miner import Carrier, News
 
 @final
 class TranslatorSettings:
@@ -15,6 +17,7 @@ class TranslatorSettings:
         cls,
         *,
         shares_per_minute: int,
+        exponent_start: int,
         exponent_min: int,
         handshake_deadline_ms: int,
         silence_ms: int,
@@ -180,6 +183,26 @@ class Client:
         """Requests that were refused before any worker was known."""
 
 @final
+class Desk:
+    """Is the counter between a pool and the side of the extension that carries its shares.
+
+    It outlives the pool's connections, each of which is a session. What its methods do is told of
+    `radpool_sv2._native.miner.Miner`.
+    """
+
+    def __new__(cls) -> Desk:
+        """Makes one.
+
+        Raises:
+            ConfigError: If the system gives no socket.
+        """
+
+    def event_fd(self) -> int: ...
+    def take(self) -> News: ...
+    def give(self, session: int, lot: int, attachments: Sequence[tuple[int, bytes]]) -> bool: ...
+    def send(self, session: int, msg_type: int, *, channel_msg: bool, payload: bytes) -> bool: ...
+
+@final
 class Translator:
     """Serves SV1 devices, each by an extended channel of its own with the pool in use."""
 
@@ -224,6 +247,9 @@ class Translator:
         authority: AuthorityPublicKey | None,
         user: str,
         probe_required: bool,
+        aggregated: bool,
+        carrier: Carrier | None = None,
+        desk: Desk | None = None,
     ) -> int:
         """Starts to connect to a pool and returns its number.
 
@@ -235,9 +261,14 @@ class Translator:
             authority: Who must have certified it; None trusts whoever answers.
             user: As whom the first channel is opened.
             probe_required: Whether a pool that refuses this channel is of no use.
+            aggregated: Whether all devices share that channel.
+            carrier: The extension that is to carry the shares; then `aggregated` must hold.
+            desk: Over which it is served. No connection starts while another one uses it, or
+                before the end of the last one was taken.
 
         Raises:
-            LocalProtocolError: If it has stopped, or 16 pools are connected.
+            LocalProtocolError: If it has stopped, 16 pools are connected, or arguments contradict
+                each other.
         """
 
     def use_upstream(self, upstream: int) -> None:

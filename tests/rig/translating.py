@@ -16,9 +16,10 @@ class Translating:
         directory: Where its output goes.
         pools: Address and authority key of each pool, best first.
         settings: Keys of the file that differ from their defaults, dotted.
+        ecash: Whether shares earn ecash.
     """
 
-    def __init__(self, directory, pools, settings=None):
+    def __init__(self, directory, pools, settings=None, *, ecash=False):
         directory.mkdir(parents=True, exist_ok=True)
         sections = {"fallback": {"retry_s": 1, "retry_s_max": 2}}
         for name, value in (settings or {}).items():
@@ -30,6 +31,7 @@ class Translating:
             text += "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
         for address, key in pools:
             text += f'[[pools]]\naddress = "{address}"\nauthority_public_key = "{key}"\n'
+            text += f"ecash = {json.dumps(ecash)}\n"
         self._config = directory / "translator.toml"
         self._config.write_text(text)
         self._directory = directory

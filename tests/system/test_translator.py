@@ -8,7 +8,8 @@ import pytest
 from rig import audit
 from rig.book import Book
 from rig.declarer import Relay
-from rig.node import UNLIMITED, Node
+from rig.node import NO_BLOCKS, UNLIMITED, Node
+from rig.process import radpool
 from rig.sv1 import Sv1Miner
 from rig.translating import Translating
 from rig.wait import until
@@ -81,6 +82,35 @@ def test_devices_earn_and_find_blocks(tmp_path):
         assert running.leave(15, 10) == 0
     assert audit.check_batches(node) == Book(node.database).check() > 0
     assert audit.check_blocks(node)
+
+
+@pytest.mark.timeout(240)
+def test_devices_earn_ecash(tmp_path):
+    """The wallet has a token for each share that the pool has accepted, also after a kill."""
+    node = Node(tmp_path / "msp", POOL | NO_BLOCKS)
+    wallet = tmp_path / "wallet"
+    with node.running() as running:
+        radpool("wallet", "create", "--dir", wallet, "--mint", f"http://{running.http}")
+        pools, keys = [(running.sv2, running.authority_key)], {"wallet.dir": str(wallet)}
+        for ends in (signal.SIGKILL, signal.SIGTERM):
+            with Translating(tmp_path / ends.name, pools, keys, ecash=True) as translating:
+                translating.mining_for(running.sv2)
+                with Sv1Miner(translating.sv1, "a") as a, Sv1Miner(translating.sv1, "b") as b:
+                    miners = [a, b]
+                    until(mined(miners, SHARES), told(miners, translating), PATIENCE_S)
+                    assert (a.lost, b.lost, refusals(miners)) == ("", "", [])
+                    translating.process.signal(ends)
+                    assert translating.process.wait(15) in {0, -signal.SIGKILL}
+            assert translating.figures["pool_channels"] <= 1, "all devices share one"
+        assert running.leave(signal.SIGTERM, 10) == 0
+    figures = translating.figures
+    purse = figures["wallet"]
+    assert (purse["unsigned"], purse["held"]) == (0, None)
+    assert figures["pool_accepted"] + figures["pool_rejected"] == figures["forwarded"] > 0
+    # Those of the translator that was killed are among them.
+    balance = json.loads(radpool("wallet", "balance", "--dir", wallet, "--json"))
+    tokens = sum(epoch["tokens"] for epoch in balance["epochs"])
+    assert tokens == Book(node.database).check() > figures["pool_accepted"]
 
 
 @pytest.mark.timeout(300)

@@ -106,8 +106,8 @@ class Engine:
         self.used = []
         self.left = []
 
-    def connect(self, *, host, port, authority, user, probe_required):
-        self.connected[len(self.connected) + 1] = (host, port, user, probe_required)
+    def connect(self, *, host, port, user, probe_required, aggregated, **_):
+        self.connected[len(self.connected) + 1] = (host, port, user, probe_required, aggregated)
         return len(self.connected)
 
     def use_upstream(self, upstream):
@@ -130,7 +130,7 @@ class Told:
 async def ladder(nursery, autojump_clock):
     engine, notes = Engine(), []
     places = [Place(Endpoint("a", 1), None), Place(Endpoint("b", 2), None)]
-    pools = Pools(engine, places, (2.0, 60.0), "us", notes.append)
+    pools = Pools(engine, places, (2.0, 60.0), "us", notes.append, aggregated=False)
     nursery.start_soon(pools.run)
     await trio.testing.wait_all_tasks_blocked()
     return engine, pools, notes
@@ -138,7 +138,7 @@ async def ladder(nursery, autojump_clock):
 
 async def test_first_pool_that_works_is_used(ladder):
     engine, pools, notes = ladder
-    assert engine.connected == {1: ("a", 1, "us", True)}
+    assert engine.connected == {1: ("a", 1, "us", True, False)}
     assert pools.in_use is None
     pools.ready(Told(1))
     assert (engine.used, pools.in_use.name) == ([1], "a:1")
@@ -187,6 +187,7 @@ async def test_events_of_pools_that_were_left_are_no_news(ladder):
 def settings(**changes):
     values = {
         "shares_per_minute": 6,
+        "exponent_start": 120,
         "exponent_min": 0,
         "handshake_deadline_ms": 1_000,
         "silence_ms": 1_000,
@@ -230,7 +231,7 @@ async def test_unreachable_pool_is_told_and_stopping_ends_the_events():
     translator = native.Translator(settings())
     with socket_that_refuses() as (host, port):
         upstream = translator.connect(
-            host=host, port=port, authority=None, user="us", probe_required=True
+            host=host, port=port, authority=None, user="us", probe_required=True, aggregated=False
         )
     await trio.lowlevel.wait_readable(translator.event_fd())
     [ended], stopped = translator.drain()

@@ -22,9 +22,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from radpool_sv2.cli.wallet_table import show_created
 from radpool_sv2.config import Endpoint, load, loads
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.log import configure_logging
+from radpool_sv2.wallet import Wallet
+from radpool_sv2.wallet.file import FILE_NAME
 from radpool_sv2_translator.config import TranslatorConfig
 from radpool_sv2_translator.role import run_translator
 from radpool_sv2_translator.view import figures, rows
@@ -39,6 +42,7 @@ app = App(name="translator", help="Brings Stratum V1 devices to pools that speak
 LOOK_EVERY_S = 0.25
 JSON_EVERY_S = 1.0
 LAST_WORDS_S = 1.0
+FINISH_S = 4.0
 NOTES_SHOWN = 8
 
 
@@ -58,6 +62,7 @@ def translator(  # noqa: PLR0913 - one argument for each option
     pool: _Endpoint = None,
     authority_key: str = "",
     user: str = "",
+    wallet: Path | None = None,
     listen: _Endpoint = None,
     http_listen: _Endpoint = None,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -70,30 +75,55 @@ def translator(  # noqa: PLR0913 - one argument for each option
         authority_key: The pool's authority public key. Without it whoever answers is trusted.
         user: Whom the pool is to pay; the names of the devices' workers follow behind a dot. By
             default the devices' own user names are passed on.
+        wallet: Earn ecash, kept in the wallet in this directory; it is made if there is none, and
+            its words are shown once.
         listen: HOST:PORT for devices; port 0 takes any free one.
         http_listen: HOST:PORT for /api/v1/sv1/clients and /metrics; by default they are not served.
         json: Print a line of JSON each second instead of the live view.
     """
-    settings = _settings(config, pool, authority_key, user)
+    settings = _settings(config, pool, {"authority_public_key": authority_key}, user, wallet)
+    if any(each.ecash for each in settings.pools):
+        trio.run(_provide_wallet, settings.wallet.dir, json)
     configure_logging(settings.log.level, settings.log.format)
     show = _show_json if json else _show_live
     trio.run(functools.partial(run_translator, settings, listen, http_listen, show))
 
 
 def _settings(
-    config: Path | None, pool: Endpoint | None, authority_key: str, user: str
+    config: Path | None,
+    pool: Endpoint | None,
+    words: dict[str, str],
+    user: str,
+    wallet: Path | None,
 ) -> TranslatorConfig:
     if (config is None) == (pool is None):
         raise ConfigError("give either --pool HOST:PORT or --config FILE")
     if config is not None:
-        if authority_key or user:
-            raise ConfigError("--authority-key and --user stand in the file that --config names")
+        if any(words.values()) or user or wallet is not None:
+            raise ConfigError("the file that --config names has the key, the user and the wallet")
         return load(TranslatorConfig, config)
     # The file that says the same, so that both are checked in one place.
-    words = {"address": str(pool), "authority_public_key": authority_key}
-    lines = ["[devices]", f"user = {json_module.dumps(user)}", "[[pools]]"]
-    lines += [f"{key} = {json_module.dumps(value)}" for key, value in words.items()]
+    sections = {"devices": {"user": user}, "[pools]": {"address": str(pool), **words}}
+    if wallet is not None:
+        sections["wallet"] = {"dir": str(wallet.absolute())}
+    lines = []
+    for section, keys in sections.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {json_module.dumps(value)}" for key, value in keys.items()]
+        if section == "[pools]":
+            lines.append(f"ecash = {json_module.dumps(wallet is not None)}")
     return loads(TranslatorConfig, "\n".join(lines), Path("command line"))
+
+
+async def _provide_wallet(directory: Path, as_json: bool) -> None:  # noqa: FBT001 - see trio.run
+    """Makes a wallet where there is none, and shows its words."""
+    if (directory / FILE_NAME).exists():
+        return
+    wallet = await Wallet.create(directory)
+    try:
+        show_created(directory, wallet.words(), [], as_json=as_json)
+    finally:
+        await wallet.close()
 
 
 async def _show_json(role: TranslatorRole, stop: trio.Event) -> None:
@@ -103,6 +133,8 @@ async def _show_json(role: TranslatorRole, stop: trio.Event) -> None:
         await _print_all(role, "stats")
         with trio.move_on_after(JSON_EVERY_S):
             await stop.wait()
+    with trio.move_on_after(FINISH_S):
+        await role.finished.wait()
     with trio.move_on_after(LAST_WORDS_S):
         await _print_all(role, "stopped")
 
@@ -141,6 +173,8 @@ async def _show_live(role: TranslatorRole, stop: trio.Event) -> None:
                     console.print(Text(line), soft_wrap=True)
             with trio.move_on_after(LOOK_EVERY_S):
                 await stop.wait()
+    with trio.move_on_after(FINISH_S):
+        await role.finished.wait()
     console.print(Text("Ended.", style="bold"))
     for name, value in rows(role):
         console.print(Text(f"  {name:<14}{value}"), soft_wrap=True)

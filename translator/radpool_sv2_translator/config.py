@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from radpool_sv2.config.jdc import WalletSection  # noqa: TC001 - read at run time
 from radpool_sv2.config.limit import MINUTE_MS
-from radpool_sv2.config.setting import REQUIRED, Endpoint, choice, endpoint, integer, text
+from radpool_sv2.config.setting import REQUIRED, Endpoint, choice, endpoint, flag, integer, text
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.units import EXPONENT_MAX
 
@@ -51,6 +52,11 @@ class PoolSection:
         about="The pool's authority key, as base58 text.",
         why="The pool publishes it. Without it whoever answers is trusted, and whoever sits on the "
         "line can take your work.",
+    )
+    ecash: bool = flag(
+        False,
+        about="Whether shares earn ecash, kept in the wallet of this file, and no account.",
+        why="An account needs no wallet; not every pool has a mint.",
     )
 
 
@@ -101,6 +107,12 @@ class Devices:
         about="Who is to be paid, as the pool knows you. The part of a device's user name behind "
         "the first dot, or all of it, follows behind a dot.",
         why="Empty passes the user names of the devices on as they are.",
+    )
+    aggregated: bool = flag(
+        False,
+        about="Whether all devices share one channel with the pool, which sees them as one miner. "
+        "With ecash they always do: one wallet takes what all of them earn.",
+        why="With a channel for each, the pool shows each device and chooses its difficulty.",
     )
     shares_per_minute: int = integer(
         6,
@@ -328,6 +340,7 @@ class TranslatorConfig:
     devices: Devices
     pools: tuple[PoolSection, ...]
     fallback: Fallback
+    wallet: WalletSection
     limits: DeviceLimits
     http: Http
     log: Log

@@ -1,6 +1,8 @@
 """Keeps devices on the first pool of the list that works.
 
-The native translator connects and carries; `radpool_sv2.jdc.ladder` decides. A pool works once it
+The native translator connects and carries; `radpool_sv2.jdc.ladder` decides. Where shares earn
+ecash, the side of the extension serves the pool's desk through all its connections; a pool that
+breaks what the extension promises is not tried again. A pool works once it
 has given a job on a channel of the translator's own name. A better one that works again is returned
 to: devices change over when they have its work, so the one that is left stays connected for a
 while.
@@ -14,15 +16,16 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from radpool_sv2.errors import LocalProtocolError
+from radpool_sv2.errors import LocalProtocolError, RadpoolError
 from radpool_sv2.jdc.ladder import Drop, Failed, Ladder, Try, Use, Worked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from radpool_sv2._native.keys import AuthorityPublicKey
-    from radpool_sv2._native.translator import Translator, UpstreamEnded, UpstreamReady
+    from radpool_sv2._native.translator import Desk, Translator, UpstreamEnded, UpstreamReady
     from radpool_sv2.config import Endpoint
+    from radpool_sv2.miner.side import MinerSide
 
 __all__ = ["Place", "Pools"]
 
@@ -50,6 +53,8 @@ class Place:
         failure: Why it was given up last.
         elsewhere: Where it asked to be called instead.
         redirections: How often it has, since it last worked.
+        side: Who knows the extension that carries the shares, if one does.
+        desk: Over which the side is served.
     """
 
     address: Endpoint
@@ -59,6 +64,8 @@ class Place:
     failure: str = ""
     elsewhere: tuple[str, int] = ("", 0)
     redirections: int = 0
+    side: MinerSide | None = None
+    desk: Desk | None = None
 
     @property
     def name(self) -> str:
@@ -74,20 +81,24 @@ class Pools:
         places: The pools, best first.
         pauses_s: The first pause after a failure, and the longest.
         user: Whom pools are to pay; empty for whom the devices name.
+        aggregated: Whether all devices share one channel.
         note: Takes what people want to know.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each with a name at the call
         self,
         engine: Translator,
         places: list[Place],
         pauses_s: tuple[float, float],
         user: str,
         note: Callable[[str], None],
+        *,
+        aggregated: bool,
     ) -> None:
         self._engine = engine
         self.places = places
         self._user = user
+        self._aggregated = aggregated
         self._note = note
         self._ladder = Ladder(len(places), *pauses_s)
         self._stirred = trio.Event()
@@ -103,6 +114,9 @@ class Pools:
         """Tries and drops pools until it is cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            for rung, place in enumerate(self.places):
+                if place.side is not None and place.desk is not None:
+                    nursery.start_soon(self._run_side, rung, place.side, place.desk)
             self._ladder.start(trio.current_time())
             self._climb()
             while True:
@@ -168,7 +182,11 @@ class Pools:
             port=port or place.address.port,
             authority=place.authority,
             user=self._user or ANONYMOUS,
-            probe_required=bool(self._user),
+            # Without a channel of its own name nothing can be shared, or carried.
+            probe_required=bool(self._user) or self._aggregated or place.side is not None,
+            aggregated=self._aggregated or place.side is not None,
+            carrier=None if place.side is None else place.side.carrier,
+            desk=place.desk,
         )
 
     def _use(self, place: Place) -> None:
@@ -194,3 +212,15 @@ class Pools:
             self._engine.disconnect(upstream)
         except LocalProtocolError:
             return  # it has ended by itself
+
+    async def _run_side(self, rung: int, side: MinerSide, desk: Desk) -> None:
+        """Lets the extension's side serve; what it finds wrong ends all trust in the pool."""
+        place = self.places[rung]
+        try:
+            await side.run(desk)
+        except RadpoolError as error:
+            log.error("a pool broke what its extension promises", pool=place.name)  # noqa: TRY400
+            place.failure = str(error)
+            self._note(f"{place.name} is not mined for any more: {error}")
+            self._ladder.handle(Failed(rung, for_good=True), trio.current_time())
+            self._climb()

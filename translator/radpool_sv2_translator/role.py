@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections import deque
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -15,7 +17,9 @@ from radpool_sv2._native import translator as native
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import ConfigError, InternalError
+from radpool_sv2.miner.side import SideOptions, find_side
 from radpool_sv2.supervision import Role, stop_on_signal, supervise
+from radpool_sv2.units import EXPONENT_MAX
 from radpool_sv2.web.server import serve_application
 from radpool_sv2_translator.api import application
 from radpool_sv2_translator.pools import Place, Pools
@@ -38,6 +42,8 @@ __all__ = ["Show", "TranslatorRole", "run_translator"]
 log = structlog.get_logger(__name__)
 
 STOP_MS_MAX: Final = 2_000
+ECASH: Final = "ecash"
+"""The extension whose shares earn tokens."""
 NOTES_MAX: Final = 256
 LOOK_S: Final = 1.0
 REQUESTS_MAX: Final = 16
@@ -61,6 +67,7 @@ class TranslatorRole:
         address: Where devices connect, once it serves.
         http: Where figures are served, if they are.
         pools: The pools.
+        finished: Is set once nothing is left to be told.
     """
 
     def __init__(self, config: TranslatorConfig) -> None:
@@ -77,8 +84,10 @@ class TranslatorRole:
             Place(each.address, _authority(each.authority_public_key)) for each in config.pools
         ]
         self._engine: native.Translator | None = None
+        self._stopping = False
         self._places = places
         self.pools: Pools | None = None
+        self.finished = trio.Event()
 
     async def run(
         self, stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -89,28 +98,59 @@ class TranslatorRole:
             ConfigError: An address cannot be had.
             InternalError: The native part stopped by itself.
         """
-        engine = native.Translator(_settings(self._config))
-        self._engine = engine
-        fallback, devices = self._config.fallback, self._config.devices
-        pauses_s = (float(fallback.retry_s), float(fallback.retry_s_max))
-        self.pools = Pools(engine, self._places, pauses_s, devices.user, self.note)
+        async with AsyncExitStack() as stack:
+            for section, place in zip(self._config.pools, self._places, strict=True):
+                if section.ecash:
+                    place.side = await stack.enter_async_context(find_side(ECASH)(self._options()))
+                    place.desk = native.Desk()
+            await self._run(stop, task_status)
+
+    def _options(self) -> SideOptions:
+        wallet = self._config.wallet
+        return SideOptions(
+            directory=wallet.dir,
+            policy=None if wallet.policy == "any" else wallet.policy,
+            sign_mode=wallet.sign_mode,
+            unsigned_max=wallet.unsigned_max,
+            mint_url=wallet.mint_url or None,
+        )
+
+    async def _run(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
+        config = self._config
+        engine = self._engine = native.Translator(_settings(config))
+        self.pools = Pools(
+            engine,
+            self._places,
+            (float(config.fallback.retry_s), float(config.fallback.retry_s_max)),
+            config.devices.user,
+            self.note,
+            aggregated=config.devices.aggregated,
+        )
         self.started_unix_ms = time.time_ns() // 1_000_000
         try:
             async with trio.open_nursery() as nursery:
                 await self._serve_figures(nursery)
-                listen = self.address or devices.listen
+                listen = self.address or config.devices.listen
                 self.address = Endpoint(*engine.listen(listen.host, listen.port))
                 nursery.start_soon(self.pools.run)
                 nursery.start_soon(self._look)
                 nursery.start_soon(self._take, engine)
                 task_status.started()
                 await stop.wait()
+                # Sides serve on until the last answers are in.
+                self._stopping = True
+                await trio.to_thread.run_sync(engine.stop, STOP_MS_MAX)
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(engine.stop, STOP_MS_MAX)
+                for place in self._places:
+                    if place.side is not None and place.desk is not None:
+                        await place.side.finish(place.desk)
             self._measure()
             self._engine = None
+            if stop.is_set():
+                self.finished.set()
 
     async def _serve_figures(self, nursery: trio.Nursery) -> None:
         configured = self._config.http.listen
@@ -141,8 +181,11 @@ class TranslatorRole:
             events, stopped = engine.drain()
             for event in events:
                 self._handle(event)
-            if stopped:
+            if stopped and not self._stopping:
                 raise InternalError("the translator stopped although nobody had told it to")
+
+            if stopped:
+                return
 
     def _handle(self, event: Event) -> None:
         assert self.pools is not None, "it is made before anything can happen"
@@ -194,7 +237,22 @@ class TranslatorRole:
         """Returns what happened since the last call: milliseconds since 1970 and a sentence."""
         notes = list(self._notes)
         self._notes.clear()
-        return notes
+        for place in self._places:
+            if place.side is not None:
+                notes += place.side.events()
+        return sorted(notes)
+
+    def wallet(self) -> tuple[str, dict[str, object]] | None:
+        """Returns what the wallet's extension tells, under its word; None without a wallet."""
+        for place in self._places:
+            if place.side is not None:
+                return place.side.word, place.side.figures()
+        return None
+
+    def wallet_rows(self) -> list[tuple[str, str]]:
+        """Returns the same for people."""
+        sides = (place.side for place in self._places if place.side is not None)
+        return [row for side in sides for row in side.rows()]
 
     def clients(self) -> list[native.Client]:
         """Returns the devices as of the last look."""
@@ -251,14 +309,19 @@ def _authority(text: str) -> AuthorityPublicKey | None:
 
 def _settings(config: TranslatorConfig) -> native.TranslatorSettings:
     devices = config.devices
+    # Where all share a channel, its difficulty is far above any device's own.
+    is_shared = devices.aggregated or any(each.ecash for each in config.pools)
+    rate = devices.nominal_hash_rate_mh * 1e6
+    start = math.floor(math.log2(rate * 60 / devices.shares_per_minute))
     return native.TranslatorSettings(
         **asdict(config.limits),
         shares_per_minute=devices.shares_per_minute,
+        exponent_start=min(max(start, 0), EXPONENT_MAX) if is_shared else EXPONENT_MAX,
         exponent_min=devices.exponent_min,
         handshake_deadline_ms=devices.handshake_deadline_ms,
         silence_ms=devices.silence_ms,
         keepalive_ms=devices.keepalive_ms,
         user=devices.user or None,
-        nominal_hash_rate=devices.nominal_hash_rate_mh * 1e6,
+        nominal_hash_rate=rate,
         linger_ms=devices.linger_ms,
     )

@@ -28,6 +28,7 @@ def figures(translator: TranslatorRole) -> dict[str, object]:
     rejected = Counter[str]()
     for worker in workers:
         rejected.update(worker.rejected)
+    wallet = translator.wallet()
     return {
         "state": "waiting" if in_use is None else "mining",
         "pool": None if in_use is None else in_use.name,
@@ -49,7 +50,7 @@ def figures(translator: TranslatorRole) -> dict[str, object]:
             }
             for place in ([] if pools is None else pools.places)
         ],
-    }
+    } | ({} if wallet is None else {wallet[0]: wallet[1]})
 
 
 def _state(works: bool, *, connects: bool) -> str:  # noqa: FBT001 - named by its only caller
@@ -117,4 +118,5 @@ def rows(translator: TranslatorRole) -> list[tuple[str, str]]:
         ("devices", f"{told['devices']}, {scale(round(hash_rate(translator)))}H/s"),
         ("shares", f"{told['accepted']} accepted, {refused or 'none refused'}"),
         ("at the pool", at_pool),
+        *translator.wallet_rows(),
     ]

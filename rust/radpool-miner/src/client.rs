@@ -22,7 +22,7 @@ use std::sync::Arc;
 use radpool_units::Target;
 use radpool_wire::{
     DecodeError,
-    frame::{FrameHeader, HEADER_LEN},
+    frame::FrameHeader,
     message::{
         CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
         OpenStandardMiningChannel, Protocol, RequestExtensions, SetupConnection, SubmitSharesError,
@@ -33,7 +33,7 @@ use radpool_wire::{
 use crate::{
     assignment::{Assignment, ChannelKind, EXTRANONCE_LEN_MAX, Share},
     channel::Channel,
-    desk::CarrierFrame,
+    courier::Carries,
     ended::Ended,
     extension::{ClientExtension, Said},
     submission::Mismatch,
@@ -129,12 +129,6 @@ impl Outbox {
             self.frames.truncate(start);
             self.events.push(Event::Ended(Ended::Unsendable(error.to_string())));
         }
-    }
-
-    pub(crate) fn send_carrier(&mut self, carrier: &ClientExtension, frame: &CarrierFrame) {
-        let start = self.frames.len();
-        self.frames.extend_from_slice(&[0; HEADER_LEN]);
-        carrier.rename(&mut self.frames, start, frame.msg_type, frame.channel_msg, &frame.payload);
     }
 }
 
@@ -520,6 +514,29 @@ impl Client {
         {
             out.events.push(Event::Assigned { assignment: Arc::clone(assignment), new_tip });
         }
+    }
+}
+
+impl Carries<()> for Client {
+    type Outbox = Outbox;
+
+    fn unanswered(&self) -> usize {
+        Self::unanswered(self)
+    }
+
+    fn tip(&self) -> Option<[u8; 32]> {
+        Some(self.channel()?.active()?.prev_hash)
+    }
+
+    fn submit_attached(
+        &mut self,
+        share: &Share,
+        (): &(),
+        attachment: &[u8],
+        now_us: u64,
+        out: &mut Outbox,
+    ) -> Option<u32> {
+        Self::submit_attached(self, share, attachment, now_us, out)
     }
 }
 

@@ -7,12 +7,35 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use radpool_wire::frame::HEADER_LEN;
+
 use crate::{
     assignment::Share,
-    client::{Client, Outbox},
     desk::{Attachment, Desk, Refused, Submitted},
     extension::{ClientExtension, Verdict},
 };
+
+/// A connection that a courier sends shares on; `Tag` says whose a share is.
+pub trait Carries<Tag> {
+    /// Where it leaves what is to be sent.
+    type Outbox;
+
+    /// How many shares wait for their answer.
+    fn unanswered(&self) -> usize;
+
+    /// The block that is built on now.
+    fn tip(&self) -> Option<[u8; 32]>;
+
+    /// Sends a share with its attachment and returns its number; `None` when its channel is gone.
+    fn submit_attached(
+        &mut self,
+        share: &Share,
+        tag: &Tag,
+        attachment: &[u8],
+        now_us: u64,
+        out: &mut Self::Outbox,
+    ) -> Option<u32>;
+}
 
 /// Shares that wait for an attachment.
 const WAITING_MAX: usize = 256;
@@ -22,68 +45,73 @@ const SENT_MAX: usize = 1_024;
 const RESENDS_MAX: u8 = 7;
 
 #[derive(Debug)]
-struct Waiting {
+struct Waiting<Tag> {
     share: Share,
+    tag: Tag,
     /// How often it was sent before.
     sent: u8,
 }
 
 #[derive(Debug)]
-struct Sent {
+struct Sent<Tag> {
     sequence: u32,
     lot: u64,
-    waiting: Waiting,
+    waiting: Waiting<Tag>,
 }
 
 /// The shares of one session.
 #[derive(Debug)]
-pub(crate) struct Courier {
+pub struct Courier<Tag> {
     desk: Arc<Desk>,
     carrier: ClientExtension,
-    waiting: VecDeque<Waiting>,
-    sent: VecDeque<Sent>,
+    waiting: VecDeque<Waiting<Tag>>,
+    sent: VecDeque<Sent<Tag>>,
 }
 
-impl Courier {
-    pub(crate) fn new(desk: Arc<Desk>, carrier: ClientExtension) -> Self {
+impl<Tag> Courier<Tag> {
+    /// Starts a session over the counter.
+    #[must_use]
+    pub fn new(desk: Arc<Desk>, carrier: ClientExtension) -> Self {
         Self { desk, carrier, waiting: VecDeque::new(), sent: VecDeque::new() }
     }
 
     /// How many shares wait that the pool has and whose attachment it refused.
-    pub(crate) fn owed(&self) -> usize {
+    #[must_use]
+    pub fn owed(&self) -> usize {
         self.waiting.iter().filter(|waiting| waiting.sent > 0).count()
     }
 
     /// Gives up what the pool does not have, and takes in no more of it.
-    pub(crate) fn leave(&mut self) {
+    pub fn leave(&mut self) {
         let owed = self.owed();
         self.desk.tell_dropped((self.waiting.len() - owed) as u64);
         self.waiting.retain(|waiting| waiting.sent > 0);
     }
 
     /// How many shares wait for an attachment.
-    pub(crate) fn waiting(&self) -> usize {
+    #[must_use]
+    pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// Takes a share that was found.
-    pub(crate) fn take_in(&mut self, share: Share) {
+    pub fn take_in(&mut self, share: Share, tag: Tag) {
         if self.waiting.len() == WAITING_MAX {
             // One that the pool has already is worth more than one that it has not.
             let oldest_new = self.waiting.iter().position(|waiting| waiting.sent == 0);
             self.waiting.remove(oldest_new.unwrap_or(0));
             self.desk.tell_dropped(1);
         }
-        self.waiting.push_back(Waiting { share, sent: 0 });
+        self.waiting.push_back(Waiting { share, tag, sent: 0 });
     }
 
     /// Sends what can be sent, until `unanswered_max` shares are under way; returns how many.
-    pub(crate) fn send(
+    pub fn send<Client: Carries<Tag>>(
         &mut self,
         client: &mut Client,
         unanswered_max: usize,
         now_us: u64,
-        out: &mut Outbox,
+        out: &mut Client::Outbox,
     ) -> u64 {
         let mut count = 0;
         while client.unanswered() < unanswered_max && self.desk.has_attachment() {
@@ -98,7 +126,8 @@ impl Courier {
     }
 
     /// Takes in a refusal; says whether the share goes out again.
-    pub(crate) fn handle_refusal(&mut self, sequence: u32, code: &str) -> bool {
+    #[must_use]
+    pub fn handle_refusal(&mut self, sequence: u32, code: &str) -> bool {
         let verdict = self.carrier.verdict(code);
         let sent = self.sent.iter().rposition(|sent| sent.sequence == sequence);
         let sent = sent.and_then(|index| self.sent.remove(index));
@@ -118,16 +147,19 @@ impl Courier {
         true
     }
 
-    /// Puts the extension's own frames into `out`.
-    pub(crate) fn send_commands(&self, out: &mut Outbox) {
+    /// Puts the extension's own frames behind `frames`.
+    pub fn send_commands(&self, frames: &mut Vec<u8>) {
         while let Some(frame) = self.desk.next_command() {
-            out.send_carrier(&self.carrier, &frame);
+            let start = frames.len();
+            frames.extend_from_slice(&[0; HEADER_LEN]);
+            let (carrier, payload) = (&self.carrier, &frame.payload);
+            carrier.rename(frames, start, frame.msg_type, frame.channel_msg, payload);
         }
     }
 
     /// The next share that is still of use.
-    fn next_current(&mut self, client: &Client) -> Option<Waiting> {
-        let tip = client.channel()?.active()?.prev_hash;
+    fn next_current(&mut self, client: &impl Carries<Tag>) -> Option<Waiting<Tag>> {
+        let tip = client.tip()?;
         while let Some(waiting) = self.waiting.pop_front() {
             // The pool has the other kind already and waits for nothing but its attachment.
             if waiting.sent > 0 || waiting.share.assignment.prev_hash == tip {
@@ -138,17 +170,17 @@ impl Courier {
         None
     }
 
-    fn submit(
+    fn submit<Client: Carries<Tag>>(
         &mut self,
         client: &mut Client,
-        mut waiting: Waiting,
+        mut waiting: Waiting<Tag>,
         lot: u64,
         attachment: &Attachment,
         now_us: u64,
-        out: &mut Outbox,
+        out: &mut Client::Outbox,
     ) -> bool {
         let share = &waiting.share;
-        let sequence = client.submit_attached(share, &attachment.data, now_us, out);
+        let sequence = client.submit_attached(share, &waiting.tag, &attachment.data, now_us, out);
         let Some(sequence) = sequence else { return false };
         let exponent = share.assignment.target.exponent_at_most();
         let exponent = exponent.filter(|z| z.target() == share.assignment.target);
@@ -167,7 +199,7 @@ impl Courier {
     }
 }
 
-impl Drop for Courier {
+impl<Tag> Drop for Courier<Tag> {
     /// Tells what is given up with the session.
     fn drop(&mut self) {
         if !self.waiting.is_empty() {

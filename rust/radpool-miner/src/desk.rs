@@ -114,16 +114,20 @@ struct State {
 
 /// The counter. See the head of this module.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub struct Desk {
     state: Mutex<State>,
     /// Something was given, or the news were taken.
-    pub(crate) stirred: Notify,
+    pub stirred: Notify,
     bell: UnixStream,
     listener: UnixStream,
 }
 
 impl Desk {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When the system gives no socket.
+    pub fn new() -> io::Result<Self> {
         let (bell, listener) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         listener.set_nonblocking(true)?;
@@ -134,12 +138,14 @@ impl Desk {
     // What whoever knows the extension calls.
 
     /// Is readable while there are news.
-    pub(crate) fn descriptor(&self) -> RawFd {
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
         self.listener.as_raw_fd()
     }
 
     /// Takes the news.
-    pub(crate) fn take(&self) -> News {
+    #[must_use]
+    pub fn take(&self) -> News {
         let mut scratch = [0; 64];
         // Rings that come from here on stay, so that nothing told after the look below is missed.
         while matches!((&self.listener).read(&mut scratch), Ok(length) if length > 0) {}
@@ -155,7 +161,8 @@ impl Desk {
     /// Gives attachments of `lot`: behind those that wait when the lot is the same, in their place
     /// when it is a later one. False when they were not taken: the session is over, the lot has
     /// ended, or there would be too many.
-    pub(crate) fn give(&self, session: u64, lot: u64, items: Vec<Attachment>) -> bool {
+    #[must_use]
+    pub fn give(&self, session: u64, lot: u64, items: Vec<Attachment>) -> bool {
         let mut state = self.state.lock();
         if !state.is_open || state.news.session != session || lot < state.lot {
             return false;
@@ -180,7 +187,8 @@ impl Desk {
     }
 
     /// Has a frame sent; false when the session is over or too many frames wait.
-    pub(crate) fn command(&self, session: u64, frame: CarrierFrame) -> bool {
+    #[must_use]
+    pub fn command(&self, session: u64, frame: CarrierFrame) -> bool {
         let mut state = self.state.lock();
         let is_this = state.is_open && state.news.session == session;
         if !is_this || state.commands.len() == COMMANDS_MAX {
@@ -195,12 +203,21 @@ impl Desk {
     // What the session calls.
 
     /// Whether the end of the last session has been taken note of.
-    pub(crate) fn is_cleared(&self) -> bool {
+    #[must_use]
+    pub fn is_cleared(&self) -> bool {
         self.state.lock().news.ended.is_none()
     }
 
+    /// Whether no session runs either, where several connections take turns.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        let state = self.state.lock();
+        !state.is_open && state.news.ended.is_none()
+    }
+
     /// Whether there is room for what the pool may say next.
-    pub(crate) fn has_room(&self) -> bool {
+    #[must_use]
+    pub fn has_room(&self) -> bool {
         let state = self.state.lock();
         let news = &state.news;
         let entries =
@@ -209,7 +226,7 @@ impl Desk {
     }
 
     /// Starts session `number`, with nothing left of the one before.
-    pub(crate) fn open(&self, number: u64) {
+    pub fn open(&self, number: u64) {
         let mut state = self.state.lock();
         state.news.session = number;
         state.is_open = true;
@@ -220,7 +237,7 @@ impl Desk {
     }
 
     /// Ends the session.
-    pub(crate) fn close(&self, reason: String) {
+    pub fn close(&self, reason: String) {
         self.tell(|state| {
             state.is_open = false;
             state.withdraw();
@@ -229,43 +246,50 @@ impl Desk {
         });
     }
 
-    pub(crate) fn tell_opened(&self, channel: u32, tail: Vec<u8>) {
+    /// Tells that the channel was opened.
+    pub fn tell_opened(&self, channel: u32, tail: Vec<u8>) {
         self.tell(|state| state.news.opened = Some((channel, tail)));
     }
 
-    pub(crate) fn tell_frame(&self, frame: CarrierFrame) {
+    /// Tells of a frame of the extension.
+    pub fn tell_frame(&self, frame: CarrierFrame) {
         self.tell(|state| {
             state.bytes += frame.payload.len();
             state.news.frames.push(frame);
         });
     }
 
-    pub(crate) fn tell_submitted(&self, submitted: Submitted) {
+    /// Tells of a share that was sent.
+    pub fn tell_submitted(&self, submitted: Submitted) {
         self.tell(|state| state.news.submitted.push(submitted));
     }
 
-    pub(crate) fn tell_refused(&self, refused: Refused) {
+    /// Tells of a share that was refused.
+    pub fn tell_refused(&self, refused: Refused) {
         self.tell(|state| state.news.refused.push(refused));
     }
 
-    pub(crate) fn tell_dropped(&self, count: u64) {
+    /// Tells of shares that were given up unsent.
+    pub fn tell_dropped(&self, count: u64) {
         self.tell(|state| state.news.dropped += count);
     }
 
     /// The next attachment and the lot it is of.
-    pub(crate) fn next_attachment(&self) -> Option<(u64, Attachment)> {
+    #[must_use]
+    pub fn next_attachment(&self) -> Option<(u64, Attachment)> {
         let mut state = self.state.lock();
         let attachment = state.attachments.pop_front()?;
         Some((state.lot, attachment))
     }
 
     /// Whether an attachment waits for a share.
-    pub(crate) fn has_attachment(&self) -> bool {
+    #[must_use]
+    pub fn has_attachment(&self) -> bool {
         !self.state.lock().attachments.is_empty()
     }
 
     /// Ends `lot`, unless another has come: none of its attachments is of use any more.
-    pub(crate) fn lapse(&self, lot: u64) {
+    pub fn lapse(&self, lot: u64) {
         self.tell(|state| {
             if state.lot == lot {
                 state.lot_lapsed = true;
@@ -275,7 +299,8 @@ impl Desk {
     }
 
     /// The next frame to send.
-    pub(crate) fn next_command(&self) -> Option<CarrierFrame> {
+    #[must_use]
+    pub fn next_command(&self) -> Option<CarrierFrame> {
         self.state.lock().commands.pop_front()
     }
 

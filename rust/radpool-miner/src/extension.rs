@@ -55,18 +55,23 @@ pub struct ClientExtension {
 
 /// What a frame of the extension says to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub enum Said {
+    /// The channel is open.
     Opened { success: OpenExtendedMiningChannelSuccess, tail: Vec<u8> },
+    /// There will be none.
     OpenRefused(OpenMiningChannelError),
+    /// Shares are good.
     Accepted(SubmitSharesSuccess),
+    /// A share is not.
     Refused(SubmitSharesError),
+    /// Something for the extension alone.
     Other,
 }
 
 impl ClientExtension {
     /// Turns the core message that starts at `start` in `frames` into one of this extension: `tail`
     /// follows its fields.
-    pub(crate) fn rename(
+    pub fn rename(
         &self,
         frames: &mut Vec<u8>,
         start: usize,
@@ -85,7 +90,10 @@ impl ClientExtension {
     }
 
     /// Reads the core fields of a frame of this extension.
-    pub(crate) fn read(&self, msg_type: u8, payload: &[u8]) -> Result<Said, DecodeError> {
+    ///
+    /// # Errors
+    /// `DecodeError` when they are not whole.
+    pub fn read(&self, msg_type: u8, payload: &[u8]) -> Result<Said, DecodeError> {
         let core = match msg_type {
             kind if kind == self.open.success => OPEN_SUCCESS,
             kind if kind == self.open.error => OPEN_ERROR,
@@ -114,7 +122,8 @@ impl ClientExtension {
     }
 
     /// What becomes of a share that was refused with `code`.
-    pub(crate) fn verdict(&self, code: &str) -> Verdict {
+    #[must_use]
+    pub fn verdict(&self, code: &str) -> Verdict {
         let listed = |codes: &[String]| codes.iter().any(|known| known == code);
         match (listed(&self.lapsing_codes), listed(&self.renewing_codes)) {
             (true, _) => Verdict::Lapse,
@@ -126,7 +135,7 @@ impl ClientExtension {
 
 /// What a refusal means for the share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It is not sent again.
     Final,
     /// It is sent again with another attachment.

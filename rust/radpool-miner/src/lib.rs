@@ -25,7 +25,8 @@ mod worker;
 
 pub use assignment::{Assignment, ChannelKind, Share};
 pub use client::{Client, ClientSettings};
+pub use courier::{Carries, Courier};
 pub use ended::Ended;
-pub use extension::{ClientExtension, Exchange};
+pub use extension::{ClientExtension, Exchange, Said, Verdict};
 pub use miner::{Miner, MinerSettings};
 pub use stats::{Note, State, Stats};

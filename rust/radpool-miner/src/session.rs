@@ -195,7 +195,7 @@ impl Sessions {
     /// `is_over` says, of a miner that is leaving, whether its time is up.
     fn act(
         &self,
-        mut courier: Option<&mut Courier>,
+        mut courier: Option<&mut Courier<()>>,
         client: &mut Client,
         is_over: Option<bool>,
         now_us: u64,
@@ -225,7 +225,7 @@ impl Sessions {
     fn handle_found(
         &self,
         found: Found,
-        courier: Option<&mut Courier>,
+        courier: Option<&mut Courier<()>>,
         client: &mut Client,
         now_us: u64,
         out: &mut Outbox,
@@ -234,15 +234,15 @@ impl Sessions {
             return;
         }
         if let Some(courier) = courier {
-            courier.take_in(found.share);
+            courier.take_in(found.share, ());
         } else if client.submit(&found.share, now_us, out).is_some() {
             self.book.lock().stats.submitted += 1;
         }
     }
 
     /// Sends what the courier can send.
-    fn serve(&self, courier: &mut Courier, client: &mut Client, now_us: u64, out: &mut Outbox) {
-        courier.send_commands(out);
+    fn serve(&self, courier: &mut Courier<()>, client: &mut Client, now_us: u64, out: &mut Outbox) {
+        courier.send_commands(&mut out.frames);
         let sent = courier.send(client, UNANSWERED_MAX, now_us, out);
         let mut book = self.book.lock();
         book.stats.submitted += sent;
@@ -253,7 +253,7 @@ impl Sessions {
     fn handle_events(
         &self,
         out: &mut Outbox,
-        mut courier: Option<&mut Courier>,
+        mut courier: Option<&mut Courier<()>>,
         opened: &mut bool,
     ) -> Option<Ended> {
         let mut ended = None;

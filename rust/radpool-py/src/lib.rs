@@ -137,7 +137,7 @@ mod _native {
     mod translator {
         #[pymodule_export]
         use crate::translator::{
-            ChannelRefused, Client, DeviceJoined, DeviceLeft, EventsDropped, Translator,
+            ChannelRefused, Client, Desk, DeviceJoined, DeviceLeft, EventsDropped, Translator,
             TranslatorSettings, UpstreamEnded, UpstreamReady, Worker,
         };
     }

@@ -27,7 +27,7 @@ type ExchangeNumbers = (Int<u8>, Int<u8>, Int<u8>);
 /// How a miner speaks an extension that carries its shares.
 #[pyclass(frozen, module = "radpool_sv2._native.miner")]
 #[derive(Clone, Debug)]
-pub struct Carrier(miner::ClientExtension);
+pub struct Carrier(pub(crate) miner::ClientExtension);
 
 #[pymethods]
 impl Carrier {
@@ -111,7 +111,7 @@ impl Carrier {
 /// What has happened in a session since the last look.
 #[pyclass(frozen, module = "radpool_sv2._native.miner")]
 #[derive(Debug)]
-pub struct News(miner::desk::News);
+pub struct News(pub(crate) miner::desk::News);
 
 #[pymethods]
 impl News {
@@ -163,6 +163,32 @@ impl News {
     fn __repr__(&self) -> String {
         format!("{:?}", self.0)
     }
+}
+
+/// Attachments whose length is checked.
+pub(crate) fn sized(attachments: Vec<(Int<u64>, Vec<u8>)>) -> PyResult<Vec<Attachment>> {
+    let sized = attachments.into_iter().map(|(id, data)| match data.len() {
+        0..=ATTACHMENT_LEN_MAX => Ok(Attachment { id: id.0, data }),
+        length => Err(local_error(format!(
+            "an attachment of {length} bytes: {ATTACHMENT_LEN_MAX} are the most"
+        ))),
+    });
+    sized.collect()
+}
+
+/// A frame of an extension whose length is checked.
+pub(crate) fn carrier_frame(
+    msg_type: u8,
+    channel_msg: bool,
+    payload: Vec<u8>,
+) -> PyResult<CarrierFrame> {
+    if payload.len() > PAYLOAD_LEN_MAX {
+        return Err(local_error(format!(
+            "a payload of {} bytes: {PAYLOAD_LEN_MAX} are the most",
+            payload.len()
+        )));
+    }
+    Ok(CarrierFrame { msg_type, channel_msg, payload })
 }
 
 /// A CPU miner on threads of its own.
@@ -275,13 +301,7 @@ impl Miner {
         lot: Int<u64>,
         attachments: Vec<(Int<u64>, Vec<u8>)>,
     ) -> PyResult<bool> {
-        let sized = attachments.into_iter().map(|(id, data)| match data.len() {
-            0..=ATTACHMENT_LEN_MAX => Ok(Attachment { id: id.0, data }),
-            length => Err(local_error(format!(
-                "an attachment of {length} bytes: {ATTACHMENT_LEN_MAX} are the most"
-            ))),
-        });
-        let attachments: Vec<Attachment> = sized.collect::<PyResult<_>>()?;
+        let attachments = sized(attachments)?;
         self.with_running(|miner| miner.give(session.0, lot.0, attachments))
     }
 
@@ -293,13 +313,7 @@ impl Miner {
         channel_msg: bool,
         payload: Vec<u8>,
     ) -> PyResult<bool> {
-        if payload.len() > PAYLOAD_LEN_MAX {
-            return Err(local_error(format!(
-                "a payload of {} bytes: {PAYLOAD_LEN_MAX} are the most",
-                payload.len()
-            )));
-        }
-        let frame = CarrierFrame { msg_type: msg_type.0, channel_msg, payload };
+        let frame = carrier_frame(msg_type.0, channel_msg, payload)?;
         self.with_running(|miner| miner.send(session.0, frame))
     }
 

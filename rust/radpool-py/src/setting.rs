@@ -166,7 +166,7 @@ impl<'py> Keys<'py> {
         })
     }
 
-    fn exponent(&mut self, name: &str) -> PyResult<Exponent> {
+    pub(crate) fn exponent(&mut self, name: &str) -> PyResult<Exponent> {
         let zeros = self.take(name)?;
         Exponent::new(zeros).map_err(|error| config_error(format!("{name}: {error}")))
     }

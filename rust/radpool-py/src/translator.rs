@@ -1,6 +1,6 @@
 //! `radpool_sv2._native.translator`: SV1 devices on one side, pools on the other.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use pyo3::{
@@ -17,6 +17,7 @@ use crate::{
     argument::Int,
     error::{config_error, local_error},
     keys::AuthorityPublicKey,
+    miner::{Carrier, News, carrier_frame, sized},
     setting::Keys,
 };
 
@@ -113,7 +114,7 @@ impl TranslatorSettings {
     #[new]
     #[pyo3(
         signature = (**settings),
-        text_signature = "(*, shares_per_minute, exponent_min, handshake_deadline_ms, silence_ms, \
+        text_signature = "(*, shares_per_minute, exponent_start, exponent_min, handshake_deadline_ms, silence_ms, \
 keepalive_ms, ntime_ahead_s, submits_per_second_max, submits_burst_max, requests_per_second_max, \
 requests_burst_max, malformed_max, names_max, jobs_max, user, nominal_hash_rate, linger_ms, \
 io_threads, connections_max, connections_per_address_max, connects_per_second_per_address_max, \
@@ -125,10 +126,11 @@ connects_burst_per_address_max, line_deadline_ms, write_deadline_ms, seen_shares
             None => PyDict::new(py),
         };
         let mut keys = Keys { class: "TranslatorSettings", given };
-        let zeros: u32 = keys.take("exponent_min")?;
+        let exponent_min = keys.exponent("exponent_min")?;
         let device = DeviceSettings {
+            exponent_start: keys.exponent("exponent_start")?,
             shares_per_minute: keys.take("shares_per_minute")?,
-            exponent_min: Exponent::new(zeros).map_err(config_error)?,
+            exponent_min,
             handshake_deadline_ms: keys.take("handshake_deadline_ms")?,
             silence_ms: keys.take("silence_ms")?,
             keepalive_ms: keys.take("keepalive_ms")?,
@@ -158,6 +160,51 @@ connects_burst_per_address_max, line_deadline_ms, write_deadline_ms, seen_shares
         };
         keys.finish()?;
         Ok(Self(settings))
+    }
+}
+
+/// The counter between the pool of an upstream and the side of the extension that carries shares.
+#[pyclass(frozen, module = "radpool_sv2._native.translator")]
+#[derive(Debug)]
+pub struct Desk(Arc<radpool_miner::desk::Desk>);
+
+#[pymethods]
+impl Desk {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let desk = radpool_miner::desk::Desk::new();
+        let desk =
+            desk.map_err(|error| config_error(format!("the system gives no socket: {error}")))?;
+        Ok(Self(Arc::new(desk)))
+    }
+
+    fn event_fd(&self) -> i32 {
+        self.0.descriptor()
+    }
+
+    fn take(&self) -> News {
+        News(self.0.take())
+    }
+
+    fn give(
+        &self,
+        session: Int<u64>,
+        lot: Int<u64>,
+        attachments: Vec<(Int<u64>, Vec<u8>)>,
+    ) -> PyResult<bool> {
+        Ok(self.0.give(session.0, lot.0, sized(attachments)?))
+    }
+
+    #[pyo3(signature = (session, msg_type, *, channel_msg, payload))]
+    fn send(
+        &self,
+        session: Int<u64>,
+        msg_type: Int<u8>,
+        channel_msg: bool,
+        payload: Vec<u8>,
+    ) -> PyResult<bool> {
+        let frame = carrier_frame(msg_type.0, channel_msg, payload)?;
+        Ok(self.0.command(session.0, frame))
     }
 }
 
@@ -204,7 +251,10 @@ impl Translator {
         Ok((list.unbind(), stopped))
     }
 
-    #[pyo3(signature = (*, host, port, authority, user, probe_required))]
+    #[pyo3(signature = (
+        *, host, port, authority, user, probe_required, aggregated, carrier = None, desk = None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keywords on the other side of the border")]
     fn connect(
         &self,
         host: String,
@@ -212,7 +262,15 @@ impl Translator {
         authority: Option<&AuthorityPublicKey>,
         user: String,
         probe_required: bool,
+        aggregated: bool,
+        carrier: Option<&Carrier>,
+        desk: Option<&Desk>,
     ) -> PyResult<u64> {
+        if carrier.is_some() != desk.is_some() || (carrier.is_some() && !aggregated) {
+            return Err(local_error(
+                "an extension that carries shares needs a desk and one channel for all devices",
+            ));
+        }
         if user.len() > 255 {
             return Err(config_error(format!(
                 "the user name has {} bytes: 255 are the most that a pool can be told",
@@ -230,8 +288,11 @@ impl Translator {
             nominal_hash_rate: self.nominal_hash_rate,
             linger_ms: self.linger_ms,
             channels_max: self.channels_max,
+            aggregated,
+            carrier: carrier.map(|carrier| carrier.0.clone()),
         };
-        let place = UpstreamPlace { authority: authority.map(|key| key.0), settings };
+        let desk = desk.map(|desk| Arc::clone(&desk.0));
+        let place = UpstreamPlace { authority: authority.map(|key| key.0), settings, desk };
         self.engine.connect(place).map_err(translator_error)
     }
 

@@ -194,7 +194,8 @@ impl Device {
                     None => (true, true),
                 };
                 if first {
-                    self.easier = self.asked.filter(|asked| *asked < pool);
+                    let first = self.asked.unwrap_or(self.settings.exponent_start);
+                    self.easier = Some(first).filter(|first| *first < pool);
                     self.vardiff = Vardiff::new(now.mono_ms);
                 }
                 if self.is_ready() {

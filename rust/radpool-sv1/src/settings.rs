@@ -8,6 +8,8 @@ use thiserror::Error;
 pub struct DeviceSettings {
     /// Rate that the local difficulty is steered to; 1 to 1,000,000.
     pub shares_per_minute: u32,
+    /// What a device that asks for nothing begins with, where that is easier than the pool's.
+    pub exponent_start: Exponent,
     /// The easiest difficulty that a device is given.
     pub exponent_min: Exponent,
     /// From the connection to a subscribed and authorized device; then it is closed.

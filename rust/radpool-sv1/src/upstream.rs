@@ -8,8 +8,14 @@
 //!   └──── no extensions wanted ─────────────────────────^  └── refused, and allowed to be ──^
 //! ```
 //!
-//! Each channel has at most one *member*, a device. A channel whose member left stays open for
-//! `linger_ms`, and the next member of the same user takes it over with the job it has: firmware that
+//! Each channel has at most one *member*, a device, or all of them where they are aggregated: then the
+//! probe channel is the only one, their parts of the extranonce keep them apart, and the pool is told
+//! the sum of their hash rates, once a second at most.
+//!
+//! An extension may carry the shares ([`ClientExtension`]): its messages open channels and submit,
+//! and whatever else it says is told as it came.
+//!
+//! A channel whose member left stays open for `linger_ms`, and the next member of the same user takes it over with the job it has: firmware that
 //! looks in, leaves and comes back costs no channel. A member whose channel is refused or closed is
 //! told, and nobody else is.
 //!
@@ -23,11 +29,13 @@
 //! Bounds: `channels_max` channels and requests; frames of `PAYLOAD_LEN_MAX` bytes; what a
 //! [`Channel`] keeps. Times are milliseconds of a clock that never goes back.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use radpool_miner::{
-    Ended,
+    Carries, ClientExtension, Ended, Said,
     assignment::{Assignment, ChannelKind, EXTRANONCE_LEN_MAX, Share},
     channel::Channel,
     client::printable,
@@ -38,8 +46,8 @@ use radpool_wire::{
     frame::FrameHeader,
     message::{
         CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
-        Protocol, RequestExtensions, SetupConnection, SubmitSharesExtended, SubmitSharesSuccess,
-        UpdateChannel,
+        Protocol, RequestExtensions, SetupConnection, SubmitSharesError, SubmitSharesExtended,
+        SubmitSharesSuccess, UpdateChannel,
     },
 };
 
@@ -55,6 +63,10 @@ const SILENCE_MS_MIN: u64 = 30_000;
 const SILENCE_MS_FIRST: u64 = 120_000;
 /// How many times the longest wait so far a share may wait in silence.
 const SILENCE_WAITS: u64 = 3;
+/// The pool is told of another sum of hash rates at most this often,
+const RATE_PAUSE_MS: u64 = 1_000;
+/// and when it has changed by a tenth.
+const RATE_STEP: f32 = 10.0;
 /// SetupConnection.Success flag: the version field must not be rolled. Source: SV2, 5.3.1.
 const REQUIRES_FIXED_VERSION: u32 = 1;
 const PROTOCOL_VERSION: u16 = 2;
@@ -81,6 +93,20 @@ pub struct UpstreamSettings {
     /// How long a channel without a device stays open.
     pub linger_ms: u64,
     pub channels_max: usize,
+    /// Whether all devices share one channel.
+    pub aggregated: bool,
+    /// The extension that opens channels and carries their shares.
+    pub carrier: Option<ClientExtension>,
+}
+
+impl UpstreamSettings {
+    /// All extensions to ask for.
+    fn wanted(&self) -> Vec<u16> {
+        let mut wanted = self.extensions.clone();
+        let carrier = self.carrier.as_ref().map(|carrier| carrier.extension_type);
+        wanted.extend(carrier.filter(|carrier| !self.extensions.contains(carrier)));
+        wanted
+    }
 }
 
 /// What there is to tell; `member` is the device it is for.
@@ -97,7 +123,11 @@ pub enum Told {
     /// Its shares were acknowledged.
     Accepted { member: u64, count: u32, hashes: u64 },
     /// A share of it was refused.
-    Rejected { member: u64, code: String },
+    Rejected { member: u64, sequence: u32, code: String },
+    /// The extension that carries the shares has opened a channel, and said this with it.
+    Carried { channel: u32, tail: Vec<u8> },
+    /// A message of that extension, answers to accepted shares included.
+    Frame { msg_type: u8, channel_msg: bool, payload: Vec<u8> },
     /// Nothing more comes; the connection is to be closed.
     Ended(Ended),
 }
@@ -141,12 +171,24 @@ struct Opening {
 #[derive(Debug)]
 struct Open {
     channel: Channel,
-    member: Option<u64>,
+    members: Vec<u64>,
     user: String,
+    /// Whose the shares are that wait for an answer, by number, in their order.
+    senders: VecDeque<(u32, u64)>,
     /// When the present job came.
     since_ms: u64,
     /// When it is closed unless a member takes it.
     idle_until_ms: u64,
+}
+
+impl Open {
+    /// Whose a share was that is answered by its number.
+    fn take_sender(&mut self, sequence: u32) -> Option<u64> {
+        let index = self.senders.iter().position(|(number, _)| *number == sequence);
+        // A count that has passed it has taken another one in its place.
+        let index = index.unwrap_or(0);
+        self.senders.remove(index).map(|(_, member)| member)
+    }
 }
 
 /// The machine; see the module's head.
@@ -165,6 +207,11 @@ pub struct Upstream {
     members: HashMap<u64, u32>,
     heard_ms: u64,
     longest_wait_ms: Option<u64>,
+    /// How fast the devices of the one channel are.
+    rates: HashMap<u64, f32>,
+    rate_told: f32,
+    /// When the pool is told of another sum.
+    rate_due_ms: Option<u64>,
 }
 
 impl Upstream {
@@ -196,6 +243,9 @@ impl Upstream {
             members: HashMap::new(),
             heard_ms: now_ms,
             longest_wait_ms: None,
+            rates: HashMap::new(),
+            rate_told: 0.0,
+            rate_due_ms: None,
         }
     }
 
@@ -227,10 +277,11 @@ impl Upstream {
         if self.phase == Phase::Over || has_asked || self.members.contains_key(&member) {
             return;
         }
-        let idle =
-            self.channels.iter_mut().find(|(_, open)| open.member.is_none() && open.user == user);
-        if let Some((id, open)) = idle {
-            open.member = Some(member);
+        let aggregated = self.settings.aggregated;
+        let is_free = |open: &Open| aggregated || open.members.is_empty() && open.user == user;
+        let free = self.channels.iter_mut().find(|(_, open)| is_free(open));
+        if let Some((id, open)) = free {
+            open.members.push(member);
             self.members.insert(member, *id);
             if let Some(assignment) = open.channel.active() {
                 out.told.push(Told::Work {
@@ -240,7 +291,11 @@ impl Upstream {
                     since_ms: open.since_ms,
                 });
             }
-            return;
+            return self.note_rate(member, Some(rate), now_ms);
+        }
+        if aggregated {
+            let code = "no-channel".into();
+            return out.told.push(Told::Refused { member, code });
         }
         if self.channels.len() + self.opening.len() >= self.settings.channels_max {
             let code = "channel-capacity-exhausted".into();
@@ -257,13 +312,17 @@ impl Upstream {
         if let Some(id) = self.members.remove(&member)
             && let Some(open) = self.channels.get_mut(&id)
         {
-            open.member = None;
+            open.members.retain(|other| *other != member);
             open.idle_until_ms = now_ms + self.settings.linger_ms;
         }
+        self.note_rate(member, None, now_ms);
     }
 
     /// Tells the pool how fast a device is.
-    pub fn update(&mut self, member: u64, rate: f32, out: &mut UpstreamOutbox) {
+    pub fn update(&mut self, member: u64, rate: f32, now_ms: u64, out: &mut UpstreamOutbox) {
+        if self.settings.aggregated {
+            return self.note_rate(member, Some(rate), now_ms);
+        }
         if let Some(&channel_id) = self.members.get(&member) {
             let maximum_target = Target::MAX.to_le_bytes();
             let update = UpdateChannel { channel_id, nominal_hash_rate: rate, maximum_target };
@@ -271,12 +330,58 @@ impl Upstream {
         }
     }
 
-    /// Sends a share; false when its channel is gone.
-    pub fn submit(&mut self, share: &Share, now_ms: u64, out: &mut UpstreamOutbox) -> bool {
+    /// Takes in how fast a device of the one channel is, or that it has left.
+    fn note_rate(&mut self, member: u64, rate: Option<f32>, now_ms: u64) {
+        if !self.settings.aggregated {
+            return;
+        }
+        match rate {
+            Some(rate) => self.rates.insert(member, rate),
+            None => self.rates.remove(&member),
+        };
+        self.rate_due_ms.get_or_insert(now_ms + RATE_PAUSE_MS);
+    }
+
+    fn tell_rate(&mut self, out: &mut UpstreamOutbox) {
+        self.rate_due_ms = None;
+        let rate: f32 = self.rates.values().sum();
+        let step = (rate - self.rate_told).abs() * RATE_STEP;
+        if step <= self.rate_told {
+            return;
+        }
+        self.rate_told = rate;
+        let maximum_target = Target::MAX.to_le_bytes();
+        for channel_id in self.channels.keys().copied() {
+            let update = UpdateChannel { channel_id, nominal_hash_rate: rate, maximum_target };
+            out.send(&Message::UpdateChannel(update));
+        }
+    }
+
+    /// Sends a share of a device; false when its channel is gone.
+    pub fn submit(
+        &mut self,
+        share: &Share,
+        member: u64,
+        now_ms: u64,
+        out: &mut UpstreamOutbox,
+    ) -> bool {
+        self.send_share(share, member, &[], now_ms * 1000, out).is_some()
+    }
+
+    fn send_share(
+        &mut self,
+        share: &Share,
+        member: u64,
+        attachment: &[u8],
+        now_us: u64,
+        out: &mut UpstreamOutbox,
+    ) -> Option<u32> {
         let job = &share.assignment;
-        let Some(open) = self.channels.get_mut(&job.channel_id) else { return false };
+        let open = self.channels.get_mut(&job.channel_id)?;
         let exponent = job.target.exponent_at_most().filter(|z| z.target() == job.target);
-        let sequence_number = open.channel.submissions.send(now_ms * 1000, exponent);
+        let sequence_number = open.channel.submissions.send(now_us, exponent);
+        open.senders.push_back((sequence_number, member));
+        let start = out.frames.len();
         out.send(&Message::SubmitSharesExtended(SubmitSharesExtended {
             channel_id: job.channel_id,
             sequence_number,
@@ -287,7 +392,10 @@ impl Upstream {
             extranonce: &share.extranonce[..job.rollable],
             tail: &[],
         }));
-        true
+        if let Some(carrier) = &self.settings.carrier {
+            carrier.rename(&mut out.frames, start, carrier.share.request, true, attachment);
+        }
+        Some(sequence_number)
     }
 
     /// Leaves in order.
@@ -309,10 +417,10 @@ impl Upstream {
         }
         let phase = if self.phase == Phase::Ready { u64::MAX } else { self.phase_due_ms };
         let opening = self.opening.values().map(|opening| opening.due_ms).min();
-        let idle = self.channels.values().filter(|open| open.member.is_none());
+        let idle = self.channels.values().filter(|open| self.is_idle(open));
         let idle = idle.map(|open| open.idle_until_ms).min();
         let silent = self.silent_at();
-        [opening, idle, silent].into_iter().flatten().fold(phase, u64::min)
+        [opening, idle, silent, self.rate_due_ms].into_iter().flatten().fold(phase, u64::min)
     }
 
     /// Acts when time is up.
@@ -322,7 +430,7 @@ impl Upstream {
         }
         if self.phase != Phase::Ready && now_ms >= self.phase_due_ms {
             return match self.phase {
-                Phase::Extending => self.probe(now_ms, out),
+                Phase::Extending => self.handle_agreement(&[], now_ms, out),
                 Phase::SetUp => self.end(Ended::Silent { awaited: "SetupConnection" }, out),
                 _ => self.end(Ended::Silent { awaited: "a channel with a job" }, out),
             };
@@ -343,14 +451,21 @@ impl Upstream {
                 out.told.push(Told::Refused { member, code });
             }
         }
-        let idle = |open: &Open| open.member.is_none() && now_ms >= open.idle_until_ms;
-        let old: Vec<u32> =
-            self.channels.iter().filter(|(_, open)| idle(open)).map(|(id, _)| *id).collect();
+        if self.rate_due_ms.is_some_and(|due_ms| now_ms >= due_ms) {
+            self.tell_rate(out);
+        }
+        let is_old = |open: &Open| self.is_idle(open) && now_ms >= open.idle_until_ms;
+        let old = self.channels.iter().filter(|(_, open)| is_old(open));
+        let old: Vec<u32> = old.map(|(id, _)| *id).collect();
         for channel_id in old {
             self.channels.remove(&channel_id);
             let reason_code = b"device-left".to_vec();
             out.send(&Message::CloseChannel(CloseChannel { channel_id, reason_code }));
         }
+    }
+
+    fn is_idle(&self, open: &Open) -> bool {
+        open.members.is_empty() && !self.settings.aggregated
     }
 
     /// When the pool counts as silent, if a share waits.
@@ -377,6 +492,12 @@ impl Upstream {
             return;
         }
         self.heard_ms = now_ms;
+        if let Some(carrier) = &self.settings.carrier
+            && header.extension_type == carrier.extension_type
+        {
+            let said = carrier.read(header.msg_type, payload);
+            return self.handle_carrier(header, said, payload, now_ms, out);
+        }
         // What is not understood and not core is somebody's extension: ignored, as SV2 3.2 wants.
         let message = match Message::decode(header, payload) {
             Ok(message) => message,
@@ -386,10 +507,10 @@ impl Upstream {
         match (self.phase, message) {
             (Phase::SetUp, Message::SetupConnectionSuccess(success)) => {
                 self.fixed_version = success.flags & REQUIRES_FIXED_VERSION != 0;
-                if self.settings.extensions.is_empty() {
+                let requested_extensions = self.settings.wanted();
+                if requested_extensions.is_empty() {
                     self.probe(now_ms, out);
                 } else {
-                    let requested_extensions = self.settings.extensions.clone();
                     let request = RequestExtensions { request_id: 1, requested_extensions };
                     out.send(&Message::RequestExtensions(request));
                     self.phase = Phase::Extending;
@@ -399,10 +520,12 @@ impl Upstream {
             (Phase::SetUp, Message::SetupConnectionError(error)) => {
                 self.end(Ended::refused("the connection", &error.error_code), out);
             }
-            (Phase::Extending, Message::RequestExtensionsSuccess(_)) => self.probe(now_ms, out),
+            (Phase::Extending, Message::RequestExtensionsSuccess(success)) => {
+                self.handle_agreement(&success.supported_extensions, now_ms, out);
+            }
             (Phase::Extending, Message::RequestExtensionsError(error)) => {
                 match error.required_extensions.is_empty() {
-                    true => self.probe(now_ms, out),
+                    true => self.handle_agreement(&[], now_ms, out),
                     false => self.end(Ended::ExtensionsRequired(error.required_extensions), out),
                 }
             }
@@ -413,6 +536,48 @@ impl Upstream {
             // Before there are channels nothing else means anything.
             _ => {}
         }
+    }
+
+    /// Goes on when the pool speaks what cannot be done without.
+    fn handle_agreement(&mut self, agreed: &[u16], now_ms: u64, out: &mut UpstreamOutbox) {
+        match &self.settings.carrier {
+            Some(carrier) if !agreed.contains(&carrier.extension_type) => {
+                self.end(Ended::ExtensionMissing(carrier.extension_type), out);
+            }
+            _ => self.probe(now_ms, out),
+        }
+    }
+
+    /// Takes in a message of the extension that carries the shares.
+    fn handle_carrier(
+        &mut self,
+        header: FrameHeader,
+        said: Result<Said, DecodeError>,
+        payload: &[u8],
+        now_ms: u64,
+        out: &mut UpstreamOutbox,
+    ) {
+        if !matches!(self.phase, Phase::Probing | Phase::Ready) {
+            return;
+        }
+        match said {
+            Err(error) => return self.end(Ended::Malformed(error.to_string()), out),
+            Ok(Said::Opened { success, tail }) => {
+                out.told.push(Told::Carried { channel: success.channel_id, tail });
+                return self.handle_opened(success, now_ms, out);
+            }
+            Ok(Said::OpenRefused(error)) => {
+                return self.handle_refused(error.request_id, &error.error_code, now_ms, out);
+            }
+            Ok(Said::Refused(error)) => return self.handle_rejected(&error, out),
+            Ok(Said::Accepted(success)) if success.new_submits_accepted_count == 0 => {
+                self.handle_settled(&success, now_ms, out);
+            }
+            Ok(Said::Accepted(success)) => self.handle_accepted(&success, now_ms, out),
+            Ok(Said::Other) => {}
+        }
+        let FrameHeader { msg_type, channel_msg, .. } = header;
+        out.told.push(Told::Frame { msg_type, channel_msg, payload: payload.to_vec() });
     }
 
     fn handle_mining(&mut self, message: Message<'_>, now_ms: u64, out: &mut UpstreamOutbox) {
@@ -458,15 +623,7 @@ impl Upstream {
                 }
             }
             Message::SubmitSharesSuccess(success) => self.handle_accepted(&success, now_ms, out),
-            Message::SubmitSharesError(error) => {
-                let Some(open) = self.channels.get_mut(&error.channel_id) else { return };
-                // A refusal of what does not wait is the pool's confusion; it is counted all the same.
-                let _ = open.channel.submissions.reject(error.sequence_number);
-                if let Some(member) = open.member {
-                    let code = printable(&error.error_code);
-                    out.told.push(Told::Rejected { member, code });
-                }
-            }
+            Message::SubmitSharesError(error) => self.handle_rejected(&error, out),
             Message::CloseChannel(close) => self.handle_closed(&close, out),
             _ => {}
         }
@@ -496,7 +653,7 @@ impl Upstream {
             }
             open.since_ms = now_ms;
             is_probed = true;
-            if let Some(member) = open.member {
+            for member in open.members.iter().copied() {
                 let assignment = Arc::clone(assignment);
                 out.told.push(Told::Work { member, assignment, new_tip, since_ms: now_ms });
             }
@@ -542,7 +699,14 @@ impl Upstream {
         }
         let idle_until_ms = now_ms + self.settings.linger_ms;
         let Opening { member, user, .. } = opening;
-        let open = Open { channel, member, user, since_ms: now_ms, idle_until_ms };
+        let open = Open {
+            channel,
+            members: member.into_iter().collect(),
+            user,
+            senders: VecDeque::new(),
+            since_ms: now_ms,
+            idle_until_ms,
+        };
         self.channels.insert(success.channel_id, open);
     }
 
@@ -579,19 +743,55 @@ impl Upstream {
         out: &mut UpstreamOutbox,
     ) {
         let Some(open) = self.channels.get_mut(&success.channel_id) else { return };
-        let count = success.new_submits_accepted_count;
+        let (count, hashes) = (success.new_submits_accepted_count, success.new_shares_sum);
         let mut longest_us = 0;
         // A sum of the pool's own is shown as it is: it is the pool's word on what it owes.
         let _ = open.channel.submissions.accept(
             success.last_sequence_number,
             count,
-            success.new_shares_sum,
+            hashes,
             now_ms * 1000,
             |wait_us| longest_us = longest_us.max(wait_us),
         );
         self.longest_wait_ms = self.longest_wait_ms.max(Some(longest_us / 1000));
-        if let Some(member) = open.member {
-            out.told.push(Told::Accepted { member, count, hashes: success.new_shares_sum });
+        let mut counts = BTreeMap::<u64, u32>::new();
+        for _ in 0..count {
+            let Some((_, member)) = open.senders.pop_front() else { break };
+            *counts.entry(member).or_default() += 1;
+        }
+        for (member, part) in counts {
+            // Shares that are answered together were nearly always asked for at one target.
+            let hashes = u128::from(hashes) * u128::from(part) / u128::from(count);
+            let hashes = u64::try_from(hashes).unwrap_or(u64::MAX);
+            out.told.push(Told::Accepted { member, count: part, hashes });
+        }
+    }
+
+    /// Takes in the answer to one share that the pool had before.
+    fn handle_settled(
+        &mut self,
+        success: &SubmitSharesSuccess,
+        now_ms: u64,
+        out: &mut UpstreamOutbox,
+    ) {
+        let Some(open) = self.channels.get_mut(&success.channel_id) else { return };
+        let sequence = success.last_sequence_number;
+        let settled = open.channel.submissions.settle(sequence, now_ms * 1000);
+        if let (Some((_, hashes)), Some(member)) = (settled, open.take_sender(sequence)) {
+            out.told.push(Told::Accepted { member, count: 1, hashes });
+        }
+    }
+
+    fn handle_rejected(&mut self, error: &SubmitSharesError, out: &mut UpstreamOutbox) {
+        let Some(open) = self.channels.get_mut(&error.channel_id) else { return };
+        let sequence = error.sequence_number;
+        // A refusal of what does not wait is the pool's confusion.
+        if open.channel.submissions.reject(sequence).is_err() {
+            return;
+        }
+        if let Some(member) = open.take_sender(sequence) {
+            let code = printable(&error.error_code);
+            out.told.push(Told::Rejected { member, sequence, code });
         }
     }
 
@@ -600,14 +800,15 @@ impl Upstream {
             self.channels.iter().filter(|(_, open)| open.channel.is_addressed(close.channel_id));
         let ids: Vec<u32> = addressed.map(|(id, _)| *id).collect();
         for id in ids {
-            let Some(Open { member: Some(member), .. }) = self.channels.remove(&id) else {
-                continue;
-            };
-            self.members.remove(&member);
-            let reason = printable(&close.reason_code);
-            out.told.push(Told::Closed { member, reason });
+            let Some(open) = self.channels.remove(&id) else { continue };
+            for member in open.members {
+                self.members.remove(&member);
+                let reason = printable(&close.reason_code);
+                out.told.push(Told::Closed { member, reason });
+            }
         }
-        if self.phase == Phase::Probing && self.channels.is_empty() {
+        let needs_it = self.settings.aggregated || self.phase == Phase::Probing;
+        if needs_it && self.channels.is_empty() {
             self.end(Ended::Closed(printable(&close.reason_code)), out);
         }
     }
@@ -630,6 +831,7 @@ impl Upstream {
     ) {
         let request_id = self.next_request;
         self.next_request = request_id.wrapping_add(1);
+        let start = out.frames.len();
         out.send(&Message::OpenExtendedMiningChannel(OpenExtendedMiningChannel {
             request_id,
             user_identity: user.as_bytes().to_vec(),
@@ -637,6 +839,10 @@ impl Upstream {
             max_target: Target::MAX.to_le_bytes(),
             min_extranonce_size: self.size_asked,
         }));
+        if let Some(carrier) = &self.settings.carrier {
+            let tail = &carrier.open_tail;
+            carrier.rename(&mut out.frames, start, carrier.open.request, false, tail);
+        }
         let (user, size, due_ms) = (user.to_owned(), self.size_asked, now_ms + ANSWER_MS_MAX);
         self.opening.insert(request_id, Opening { member, user, rate, size, due_ms });
     }
@@ -650,5 +856,29 @@ impl Upstream {
     fn end(&mut self, ended: Ended, out: &mut UpstreamOutbox) {
         self.phase = Phase::Over;
         out.told.push(Told::Ended(ended));
+    }
+}
+
+impl Carries<u64> for Upstream {
+    type Outbox = UpstreamOutbox;
+
+    fn unanswered(&self) -> usize {
+        Self::unanswered(self)
+    }
+
+    /// The block that the first channel builds on: a pool has one.
+    fn tip(&self) -> Option<[u8; 32]> {
+        Some(self.channels.values().next()?.channel.active()?.prev_hash)
+    }
+
+    fn submit_attached(
+        &mut self,
+        share: &Share,
+        member: &u64,
+        attachment: &[u8],
+        now_us: u64,
+        out: &mut UpstreamOutbox,
+    ) -> Option<u32> {
+        self.send_share(share, *member, attachment, now_us, out)
     }
 }

@@ -264,16 +264,20 @@ impl Translator {
         self.listeners.lock().drain(..).for_each(|task| task.abort());
         self.core.stopping.store(true, Ordering::Release);
         self.core.stir_all();
-        let deadline = Instant::now() + timeout;
-        let wait = |is_done: &dyn Fn() -> bool| {
-            while !is_done() && Instant::now() < deadline {
+        let (start, deadline) = (Instant::now(), Instant::now() + timeout);
+        let wait = |until: Instant, is_done: &dyn Fn() -> bool| {
+            while !is_done() && Instant::now() < until {
                 std::thread::sleep(STOP_LOOK);
             }
         };
-        wait(&|| self.core.devices.read().is_empty());
+        wait(deadline, &|| self.core.devices.read().is_empty());
+        // The last answers are worth waiting for: they are under way.
+        let waiting = |line: &Arc<Line>| line.unanswered.load(Ordering::Relaxed);
+        let is_answered = || self.core.lines.read().values().map(waiting).sum::<usize>() == 0;
+        wait(deadline.min(start + timeout / 2), &is_answered);
         let lines: Vec<Arc<Line>> = self.core.lines.read().values().cloned().collect();
         lines.into_iter().for_each(|line| self.leave(line));
-        wait(&|| self.core.lines.read().is_empty());
+        wait(deadline, &|| self.core.lines.read().is_empty());
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_timeout(THREADS_TIMEOUT);
         }

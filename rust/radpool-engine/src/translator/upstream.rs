@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use radpool_miner::{Ended, link::Link};
+use radpool_miner::{
+    Courier, Ended,
+    desk::{CarrierFrame, Desk},
+    link::Link,
+};
 use radpool_sv1::{Feed, Told, Upstream, UpstreamOutbox, UpstreamSettings};
 use radpool_wire::keys::AuthorityPublicKey;
 use tokio::{sync::mpsc, time::sleep_until};
@@ -15,6 +19,8 @@ use super::{
 /// Orders that are carried out before the frames go out in one write.
 const BURST_MAX: usize = 256;
 const SCRATCH_LEN: usize = 64 << 10;
+/// Shares with an attachment that may wait for an answer.
+const UNANSWERED_MAX: usize = 4_096;
 
 /// Where a pool is and how to speak to it.
 #[derive(Clone, Debug)]
@@ -22,6 +28,8 @@ pub struct UpstreamPlace {
     /// Who must have certified the pool; `None` trusts whoever answers.
     pub authority: Option<AuthorityPublicKey>,
     pub settings: UpstreamSettings,
+    /// Over which the extension that carries the shares is served, if one does.
+    pub desk: Option<Arc<Desk>>,
 }
 
 /// Runs one connection to its end, and tells of it.
@@ -31,8 +39,15 @@ pub(super) async fn run(
     orders: mpsc::Receiver<Order>,
     place: UpstreamPlace,
 ) {
-    let mut task = Task { core, line, orders };
-    let ended = task.converse(place).await;
+    let desk = place.desk.clone();
+    let mut task = Task { core, line, orders, desk };
+    let ended = match task.wait_until_cleared().await {
+        true => task.converse(place).await,
+        false => Ended::Stopped,
+    };
+    if let Some(desk) = &task.desk {
+        desk.close(ended.to_string());
+    }
     task.core.forget_line(&task.line);
     let upstream = task.line.id;
     task.core.events.push(TranslatorEvent::UpstreamEnded { upstream, ended });
@@ -42,11 +57,30 @@ struct Task {
     core: Arc<Core>,
     line: Arc<Line>,
     orders: mpsc::Receiver<Order>,
+    desk: Option<Arc<Desk>>,
 }
 
 impl Task {
+    /// Waits until the end of the last session over the desk was taken note of, and starts another;
+    /// false when the pool is to be left before.
+    async fn wait_until_cleared(&mut self) -> bool {
+        let Some(desk) = self.desk.clone() else { return true };
+        while !desk.is_free() {
+            tokio::select! {
+                () = desk.stirred.notified() => {}
+                () = wait_to_leave(&mut self.orders) => return false,
+            }
+        }
+        desk.open(self.line.id);
+        true
+    }
+
     async fn converse(&mut self, place: UpstreamPlace) -> Ended {
-        let UpstreamPlace { authority, settings } = place;
+        let UpstreamPlace { authority, settings, desk } = place;
+        let mut courier = desk
+            .clone()
+            .zip(settings.carrier.clone())
+            .map(|(desk, carrier)| Courier::new(desk, carrier));
         let connecting = Link::connect(&settings.host, settings.port, authority.as_ref());
         let connected = tokio::select! {
             connected = connecting => connected,
@@ -60,36 +94,39 @@ impl Task {
         let mut machine = Upstream::new(settings, self.core.clock.now().mono_ms, &mut out);
         let mut scratch = vec![0; SCRATCH_LEN];
         let ended = loop {
-            let ended = self.tell(&mut out);
+            let ended = self.tell(&mut out, courier.as_mut());
+            self.serve(courier.as_mut(), &mut machine, &mut out);
             self.line.channels.store(machine.channels(), Ordering::Relaxed);
-            self.line.unanswered.store(machine.unanswered(), Ordering::Relaxed);
+            let waiting = courier.as_ref().map_or(0, Courier::waiting);
+            self.line.unanswered.store(machine.unanswered() + waiting, Ordering::Relaxed);
             let sent = link.send(&mut out.frames).await.err();
             if let Some(ended) = ended.or(sent) {
                 break ended;
             }
             let deadline = self.core.clock.instant(machine.next_deadline());
             tokio::select! {
-                readable = link.readable() => {
+                readable = link.readable(), if desk.as_ref().is_none_or(|desk| desk.has_room()) => {
                     let clock = self.core.clock;
                     let read = readable.and_then(|()| link.read(&mut scratch, |header, payload| {
                         machine.handle_frame(header, payload, clock.now().mono_ms, &mut out);
                     }));
                     if let Err(ended) = read {
                         // What came before the end still counts.
-                        break self.tell(&mut out).unwrap_or(ended);
+                        break self.tell(&mut out, courier.as_mut()).unwrap_or(ended);
                     }
                 }
                 order = self.orders.recv() => {
                     let mut next = order;
                     for _ in 0..BURST_MAX {
                         let Some(order) = next else { break };
-                        self.carry_out(order, &mut machine, &mut out);
+                        self.carry_out(order, courier.as_mut(), &mut machine, &mut out);
                         next = self.orders.try_recv().ok();
                     }
                     if let Some(order) = next {
-                        self.carry_out(order, &mut machine, &mut out);
+                        self.carry_out(order, courier.as_mut(), &mut machine, &mut out);
                     }
                 }
+                () = stirred(desk.as_deref()) => {}
                 () = sleep_until(deadline) => {
                     machine.handle_deadline(self.core.clock.now().mono_ms, &mut out);
                 }
@@ -99,23 +136,47 @@ impl Task {
         ended
     }
 
-    fn carry_out(&self, order: Order, machine: &mut Upstream, out: &mut UpstreamOutbox) {
+    /// Sends what the desk has something for.
+    fn serve(
+        &self,
+        courier: Option<&mut Courier<u64>>,
+        machine: &mut Upstream,
+        out: &mut UpstreamOutbox,
+    ) {
+        if let Some(courier) = courier {
+            courier.send_commands(&mut out.frames);
+            let now_us = self.core.clock.now().mono_ms * 1000;
+            courier.send(machine, UNANSWERED_MAX, now_us, out);
+        }
+    }
+
+    fn carry_out(
+        &self,
+        order: Order,
+        courier: Option<&mut Courier<u64>>,
+        machine: &mut Upstream,
+        out: &mut UpstreamOutbox,
+    ) {
         let now_ms = self.core.clock.now().mono_ms;
         match order {
             Order::Open { device, user, rate } => machine.open(device, &user, rate, now_ms, out),
             Order::Release { device } => machine.release(device, now_ms),
-            Order::Update { device, rate } => machine.update(device, rate, out),
-            Order::Submit { device, share } => {
-                if !machine.submit(&share, now_ms, out) {
-                    self.count_rejected(device, "channel-closed");
-                }
-            }
+            Order::Update { device, rate } => machine.update(device, rate, now_ms, out),
+            Order::Submit { device, share } => match courier {
+                Some(courier) => courier.take_in(share, device),
+                None if machine.submit(&share, device, now_ms, out) => {}
+                None => self.count_rejected(device, "channel-closed"),
+            },
             Order::Leave => machine.leave(out),
         }
     }
 
     /// Passes on what there is to tell; returns why the connection is over, when it is.
-    fn tell(&self, out: &mut UpstreamOutbox) -> Option<Ended> {
+    fn tell(
+        &self,
+        out: &mut UpstreamOutbox,
+        mut courier: Option<&mut Courier<u64>>,
+    ) -> Option<Ended> {
         let mut ended = None;
         let upstream = self.line.id;
         for told in out.told.drain(..) {
@@ -140,7 +201,22 @@ impl Task {
                         entry.figures.lock().count_accepted(count, hashes);
                     }
                 }
-                Told::Rejected { member, code } => self.count_rejected(member, &code),
+                Told::Rejected { member, sequence, code } => {
+                    let courier = courier.as_deref_mut();
+                    if !courier.is_some_and(|courier| courier.handle_refusal(sequence, &code)) {
+                        self.count_rejected(member, &code);
+                    }
+                }
+                Told::Carried { channel, tail } => {
+                    if let Some(desk) = &self.desk {
+                        desk.tell_opened(channel, tail);
+                    }
+                }
+                Told::Frame { msg_type, channel_msg, payload } => {
+                    if let Some(desk) = &self.desk {
+                        desk.tell_frame(CarrierFrame { msg_type, channel_msg, payload });
+                    }
+                }
                 Told::Ended(end) => ended = ended.or(Some(end)),
             }
         }
@@ -158,4 +234,12 @@ impl Task {
 /// Resolves when the connection is to be left before it is made; nobody has a channel yet.
 async fn wait_to_leave(orders: &mut mpsc::Receiver<Order>) {
     while !matches!(orders.recv().await, Some(Order::Leave) | None) {}
+}
+
+/// Resolves when the desk has something new; never without one.
+async fn stirred(desk: Option<&Desk>) {
+    match desk {
+        Some(desk) => desk.stirred.notified().await,
+        None => std::future::pending().await,
+    }
 }

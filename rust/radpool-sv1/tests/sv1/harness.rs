@@ -16,6 +16,7 @@ pub(crate) const UNIX_S: u32 = 1_700_000_000;
 pub(crate) fn settings() -> DeviceSettings {
     DeviceSettings {
         shares_per_minute: 6,
+        exponent_start: Exponent::MAX,
         exponent_min: Exponent::MIN,
         handshake_deadline_ms: 30_000,
         silence_ms: 30_000,

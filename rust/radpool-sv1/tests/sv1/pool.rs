@@ -1,14 +1,15 @@
 //! The conversation with a pool: channels as devices come and go, refusals, silence.
 
-use radpool_miner::{Ended, assignment::Share};
+use radpool_miner::{ClientExtension, Ended, Exchange, assignment::Share};
 use radpool_sv1::{Told, Upstream, UpstreamOutbox, UpstreamSettings};
 use radpool_units::Target;
 use radpool_wire::{
     frame::{FrameHeader, HEADER_LEN},
     message::{
         CloseChannel, Message, NewExtendedMiningJob, OpenExtendedMiningChannelSuccess,
-        OpenMiningChannelError, RequestExtensionsError, SetExtranoncePrefix, SetNewPrevHash,
-        SetTarget, SetupConnectionSuccess, SubmitSharesError, SubmitSharesSuccess,
+        OpenMiningChannelError, RequestExtensionsError, RequestExtensionsSuccess,
+        SetExtranoncePrefix, SetNewPrevHash, SetTarget, SetupConnectionSuccess, SubmitSharesError,
+        SubmitSharesSuccess,
     },
 };
 
@@ -24,6 +25,8 @@ fn settings() -> UpstreamSettings {
         nominal_hash_rate: 1e12,
         linger_ms: 60_000,
         channels_max: 4,
+        aggregated: false,
+        carrier: None,
     }
 }
 
@@ -129,7 +132,7 @@ impl Rig {
             nonce: 1,
             extranonce: [3; 32],
         };
-        self.machine.submit(&share, self.now_ms, &mut self.out)
+        self.machine.submit(&share, 10, self.now_ms, &mut self.out)
     }
 
     fn ended(&mut self) -> Option<Ended> {
@@ -142,6 +145,7 @@ impl Rig {
 
 const SETUP: u8 = 0x00;
 const OPEN: u8 = 0x13;
+const UPDATE: u8 = 0x16;
 const CLOSE: u8 = 0x18;
 const SUBMIT: u8 = 0x1b;
 
@@ -324,7 +328,7 @@ fn answers_reach_the_device_whose_share_it_was() {
     assert!(
         matches!(&told[..], [
         Told::Accepted { member: 10, count: 1, hashes: 1 },
-        Told::Rejected { member: 10, code },
+        Told::Rejected { member: 10, sequence: 1, code },
     ] if code == "stale-share"),
         "{told:?}"
     );
@@ -433,5 +437,162 @@ fn broken_promises_end_it() {
         assert!(rig.ended().is_some());
         rig.job(1, 5);
         assert!(rig.told().is_empty(), "nothing more is told");
+    }
+}
+
+/// A carrier whose messages have numbers of their own.
+fn carrier() -> ClientExtension {
+    ClientExtension {
+        extension_type: 0x4777,
+        open: Exchange { request: 1, success: 2, error: 3 },
+        open_tail: vec![0xab],
+        share: Exchange { request: 4, success: 5, error: 6 },
+        renewing_codes: vec![],
+        lapsing_codes: vec![],
+    }
+}
+
+#[test]
+fn aggregated_devices_share_the_probe_channel_and_the_pool_hears_their_sum() {
+    let mut rig = Rig::new(UpstreamSettings { aggregated: true, ..settings() });
+    rig.set_up();
+    rig.grant(1, 1, 12);
+    rig.job(1, 1);
+    rig.told();
+    rig.sent();
+    (10..20).for_each(|member| rig.open(member, "whoever"));
+    let told = rig.told();
+    assert!(told.len() == 10 && told.iter().all(|told| matches!(told, Told::Work { .. })));
+    assert!(rig.sent().is_empty());
+    rig.pass(999);
+    assert!(rig.sent().is_empty());
+    rig.pass(1);
+    assert_eq!(rig.sent(), [UPDATE]);
+    rig.job(1, 2);
+    assert_eq!(rig.told().len(), 10);
+    rig.machine.release(10, rig.now_ms);
+    rig.machine.update(11, 0.99e12, rig.now_ms, &mut rig.out);
+    rig.pass(1_000);
+    assert_eq!(rig.sent(), [UPDATE], "a tenth less");
+    rig.machine.update(11, 1e12, rig.now_ms, &mut rig.out);
+    rig.pass(1_000);
+    assert!(rig.sent().is_empty(), "a hundredth is not worth a word");
+    (11..20).for_each(|member| rig.machine.release(member, rig.now_ms));
+    rig.pass(1_000_000);
+    assert_eq!((rig.sent(), rig.machine.channels()), (vec![UPDATE], 1), "it never idles out");
+    let reason_code = b"bye".to_vec();
+    rig.hear(&Message::CloseChannel(CloseChannel { channel_id: 1, reason_code }));
+    assert!(matches!(rig.ended(), Some(Ended::Closed(_))));
+}
+
+#[test]
+fn answers_on_a_shared_channel_find_their_device() {
+    let mut rig = Rig::new(UpstreamSettings { aggregated: true, ..settings() });
+    rig.set_up();
+    rig.grant(1, 1, 12);
+    rig.job(1, 1);
+    rig.open(10, "a");
+    let work = rig.told().pop().unwrap();
+    let Told::Work { assignment, .. } = work else { panic!("{work:?}") };
+    for (nonce, member) in [(1, 10), (2, 11), (3, 10), (4, 12)] {
+        let share = Share {
+            assignment: assignment.clone(),
+            version: 0,
+            ntime: 5,
+            nonce,
+            extranonce: [0; 32],
+        };
+        assert!(rig.machine.submit(&share, member, rig.now_ms, &mut rig.out));
+    }
+    let error_code = b"stale-share".to_vec();
+    rig.hear(&Message::SubmitSharesError(SubmitSharesError {
+        channel_id: 1,
+        sequence_number: 1,
+        error_code,
+    }));
+    rig.hear(&Message::SubmitSharesSuccess(SubmitSharesSuccess {
+        channel_id: 1,
+        last_sequence_number: 3,
+        new_submits_accepted_count: 3,
+        new_shares_sum: 3,
+    }));
+    let told = rig.told();
+    assert!(
+        matches!(
+            told[..],
+            [
+                Told::Rejected { member: 11, .. },
+                Told::Accepted { member: 10, count: 2, hashes: 2 },
+                Told::Accepted { member: 12, count: 1, hashes: 1 },
+            ]
+        ),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn an_extension_that_carries_shares_speaks_with_its_own_messages() {
+    let carried = UpstreamSettings { carrier: Some(carrier()), aggregated: true, ..settings() };
+    let mut rig = Rig::new(carried.clone());
+    rig.set_up();
+    rig.hear(&Message::RequestExtensionsSuccess(RequestExtensionsSuccess {
+        request_id: 1,
+        supported_extensions: vec![0x4777],
+    }));
+    assert_eq!(rig.sent(), [SETUP, 0x00, 1], "its own opening message");
+    rig.hear_carried(
+        2,
+        &Message::OpenExtendedMiningChannelSuccess(OpenExtendedMiningChannelSuccess {
+            request_id: 1,
+            channel_id: 1,
+            target: [0xff; 32],
+            extranonce_size: 12,
+            extranonce_prefix: vec![1; 4],
+            group_channel_id: 100,
+        }),
+        b"terms",
+    );
+    rig.job(1, 1);
+    rig.open(10, "a");
+    let told = rig.told();
+    assert!(matches!(&told[0], Told::Carried { channel: 1, tail } if tail == b"terms"), "{told:?}");
+    assert!(rig.share(&told[2]));
+    assert_eq!(rig.sent(), [4]);
+    rig.hear_carried(
+        5,
+        &Message::SubmitSharesSuccess(SubmitSharesSuccess {
+            channel_id: 1,
+            last_sequence_number: 0,
+            new_submits_accepted_count: 1,
+            new_shares_sum: 1,
+        }),
+        b"signature",
+    );
+    let told = rig.told();
+    assert!(matches!(told[0], Told::Accepted { member: 10, count: 1, .. }), "{told:?}");
+    assert!(
+        matches!(&told[1], Told::Frame { msg_type: 5, payload, .. } if payload.ends_with(b"signature"))
+    );
+
+    let mut without = Rig::new(carried);
+    without.set_up();
+    without.pass(5_000);
+    assert_eq!(without.ended(), Some(Ended::ExtensionMissing(0x4777)));
+}
+
+impl Rig {
+    /// Hears a message of the carrier: a core message's fields, and a tail.
+    fn hear_carried(&mut self, msg_type: u8, message: &Message<'_>, tail: &[u8]) {
+        let mut frame = Vec::new();
+        message.encode(&mut frame).unwrap();
+        frame.extend_from_slice(tail);
+        let payload = &mut frame[HEADER_LEN..];
+        let header = FrameHeader {
+            extension_type: 0x4777,
+            channel_msg: true,
+            msg_type,
+            payload_len: payload.len() as u32,
+        };
+        self.machine.handle_frame(header, payload, self.now_ms, &mut self.out);
     }
 }
