@@ -63,6 +63,8 @@ const SILENCE_MS_MIN: u64 = 30_000;
 const SILENCE_MS_FIRST: u64 = 120_000;
 /// How many times the longest wait so far a share may wait in silence.
 const SILENCE_WAITS: u64 = 3;
+/// How often channels are looked through for what is late: there may be thousands.
+const LOOK_MS: u64 = 1_000;
 /// The pool is told of another sum of hash rates at most this often,
 const RATE_PAUSE_MS: u64 = 1_000;
 /// and when it has changed by a tenth.
@@ -207,6 +209,10 @@ pub struct Upstream {
     members: HashMap<u64, u32>,
     heard_ms: u64,
     longest_wait_ms: Option<u64>,
+    /// Shares of all channels that wait for an answer.
+    unanswered: usize,
+    /// When all channels are looked through again.
+    look_ms: u64,
     /// How fast the devices of the one channel are.
     rates: HashMap<u64, f32>,
     rate_told: f32,
@@ -243,6 +249,8 @@ impl Upstream {
             members: HashMap::new(),
             heard_ms: now_ms,
             longest_wait_ms: None,
+            unanswered: 0,
+            look_ms: now_ms + LOOK_MS,
             rates: HashMap::new(),
             rate_told: 0.0,
             rate_due_ms: None,
@@ -258,7 +266,7 @@ impl Upstream {
     /// How many shares wait for their answer.
     #[must_use]
     pub fn unanswered(&self) -> usize {
-        self.channels.values().map(|open| open.channel.submissions.len()).sum()
+        self.unanswered
     }
 
     // What devices want
@@ -381,6 +389,7 @@ impl Upstream {
         let exponent = job.target.exponent_at_most().filter(|z| z.target() == job.target);
         let sequence_number = open.channel.submissions.send(now_us, exponent);
         open.senders.push_back((sequence_number, member));
+        self.unanswered += 1;
         let start = out.frames.len();
         out.send(&Message::SubmitSharesExtended(SubmitSharesExtended {
             channel_id: job.channel_id,
@@ -416,18 +425,15 @@ impl Upstream {
             return u64::MAX;
         }
         let phase = if self.phase == Phase::Ready { u64::MAX } else { self.phase_due_ms };
-        let opening = self.opening.values().map(|opening| opening.due_ms).min();
-        let idle = self.channels.values().filter(|open| self.is_idle(open));
-        let idle = idle.map(|open| open.idle_until_ms).min();
-        let silent = self.silent_at();
-        [opening, idle, silent, self.rate_due_ms].into_iter().flatten().fold(phase, u64::min)
+        self.rate_due_ms.into_iter().fold(phase.min(self.look_ms), u64::min)
     }
 
     /// Acts when time is up.
     pub fn handle_deadline(&mut self, now_ms: u64, out: &mut UpstreamOutbox) {
-        if now_ms < self.next_deadline() {
+        if self.phase == Phase::Over {
             return;
         }
+        self.look_ms = now_ms + LOOK_MS;
         if self.phase != Phase::Ready && now_ms >= self.phase_due_ms {
             return match self.phase {
                 Phase::Extending => self.handle_agreement(&[], now_ms, out),
@@ -458,7 +464,9 @@ impl Upstream {
         let old = self.channels.iter().filter(|(_, open)| is_old(open));
         let old: Vec<u32> = old.map(|(id, _)| *id).collect();
         for channel_id in old {
-            self.channels.remove(&channel_id);
+            if let Some(open) = self.channels.remove(&channel_id) {
+                self.unanswered -= open.channel.submissions.len();
+            }
             let reason_code = b"device-left".to_vec();
             out.send(&Message::CloseChannel(CloseChannel { channel_id, reason_code }));
         }
@@ -745,6 +753,7 @@ impl Upstream {
         let Some(open) = self.channels.get_mut(&success.channel_id) else { return };
         let (count, hashes) = (success.new_submits_accepted_count, success.new_shares_sum);
         let mut longest_us = 0;
+        let before = open.channel.submissions.len();
         // A sum of the pool's own is shown as it is: it is the pool's word on what it owes.
         let _ = open.channel.submissions.accept(
             success.last_sequence_number,
@@ -753,6 +762,7 @@ impl Upstream {
             now_ms * 1000,
             |wait_us| longest_us = longest_us.max(wait_us),
         );
+        self.unanswered -= before - open.channel.submissions.len();
         self.longest_wait_ms = self.longest_wait_ms.max(Some(longest_us / 1000));
         let mut counts = BTreeMap::<u64, u32>::new();
         for _ in 0..count {
@@ -777,6 +787,7 @@ impl Upstream {
         let Some(open) = self.channels.get_mut(&success.channel_id) else { return };
         let sequence = success.last_sequence_number;
         let settled = open.channel.submissions.settle(sequence, now_ms * 1000);
+        self.unanswered -= usize::from(settled.is_some());
         if let (Some((_, hashes)), Some(member)) = (settled, open.take_sender(sequence)) {
             out.told.push(Told::Accepted { member, count: 1, hashes });
         }
@@ -789,6 +800,7 @@ impl Upstream {
         if open.channel.submissions.reject(sequence).is_err() {
             return;
         }
+        self.unanswered -= 1;
         if let Some(member) = open.take_sender(sequence) {
             let code = printable(&error.error_code);
             out.told.push(Told::Rejected { member, sequence, code });
@@ -801,6 +813,7 @@ impl Upstream {
         let ids: Vec<u32> = addressed.map(|(id, _)| *id).collect();
         for id in ids {
             let Some(open) = self.channels.remove(&id) else { continue };
+            self.unanswered -= open.channel.submissions.len();
             for member in open.members {
                 self.members.remove(&member);
                 let reason = printable(&close.reason_code);
