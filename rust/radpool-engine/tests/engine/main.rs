@@ -10,3 +10,4 @@ mod limit;
 mod pressure;
 mod share;
 mod stop;
+mod translate;

@@ -1,0 +1,313 @@
+//! The translator over real sockets: SV1 devices on one side, engines on the other.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use radpool_engine::{Translator, TranslatorEvent, TranslatorSettings, UpstreamPlace};
+use radpool_miner::Ended;
+use radpool_sv1::{DeviceClose, DeviceSettings, UpstreamSettings};
+use radpool_units::Exponent;
+
+use crate::harness::{PATIENCE, Pool, settings, template, tip};
+
+fn translating() -> TranslatorSettings {
+    TranslatorSettings {
+        device: DeviceSettings {
+            shares_per_minute: 6,
+            exponent_start: Exponent::MAX,
+            exponent_min: Exponent::MIN,
+            handshake_deadline_ms: 10_000,
+            silence_ms: 10_000,
+            keepalive_ms: 10_000,
+            ntime_ahead_s: 7_200,
+            submits_per_second: 10_000,
+            submits_burst: 10_000,
+            requests_per_second: 100,
+            requests_burst: 100,
+            malformed_max: 8,
+            names_max: 8,
+            jobs_max: 16,
+        },
+        user: None,
+        nominal_hash_rate: 1e12,
+        linger_ms: 60_000,
+        io_threads: 2,
+        connections_max: 100,
+        connections_per_address_max: 100,
+        connects_per_second_per_address_max: 1_000,
+        connects_burst_per_address_max: 1_000,
+        line_deadline_ms: 10_000,
+        write_deadline_ms: 10_000,
+        seen_shares_max: 100_000,
+    }
+}
+
+/// A translator on loopback and what it said.
+struct Rig {
+    translator: Translator,
+    address: SocketAddr,
+    events: Vec<TranslatorEvent>,
+}
+
+impl Rig {
+    fn start(settings: TranslatorSettings) -> Self {
+        let translator = Translator::start(settings).unwrap();
+        let address = translator.listen("127.0.0.1", 0).unwrap();
+        Self { translator, address, events: vec![] }
+    }
+
+    /// Connects to a pool and mines for it.
+    fn mine_for(&mut self, pool: &mut Pool, aggregated: bool) -> u64 {
+        let settings = UpstreamSettings {
+            host: "127.0.0.1".into(),
+            port: pool.address.port(),
+            vendor: "test".into(),
+            version: "0".into(),
+            extensions: vec![],
+            user: "us".into(),
+            probe_required: true,
+            nominal_hash_rate: 1e12,
+            linger_ms: 60_000,
+            channels_max: 100,
+            aggregated,
+            carrier: None,
+        };
+        let place = UpstreamPlace { authority: Some(pool.authority), settings, desk: None };
+        let upstream = self.translator.connect(place).unwrap();
+        let translator = &self.translator;
+        let mut events = vec![];
+        pool.until(|_| {
+            events.extend(translator.drain().0);
+            events.iter().any(|event| {
+                matches!(event, TranslatorEvent::UpstreamReady { upstream: ready, .. } if *ready == upstream)
+            })
+        });
+        self.events.extend(events);
+        self.translator.use_upstream(upstream, Some(12)).unwrap();
+        upstream
+    }
+
+    #[track_caller]
+    fn until(&mut self, mut holds: impl FnMut(&[TranslatorEvent]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.events.extend(self.translator.drain().0);
+            if holds(&self.events) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{:?}", self.events);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[track_caller]
+    fn until_left(&mut self, wanted: DeviceClose) {
+        self.until(|events| {
+            events.iter().any(|event| matches!(event, TranslatorEvent::DeviceLeft { reason, .. } if *reason == wanted))
+        });
+    }
+
+    fn metric(&self, name: &str) -> u64 {
+        let metrics = self.translator.metrics();
+        metrics.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)
+    }
+}
+
+/// A device with a socket of its own.
+struct Device {
+    reader: BufReader<TcpStream>,
+    job: String,
+    ntime: String,
+}
+
+impl Device {
+    fn connect(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { reader: BufReader::new(socket), job: String::new(), ntime: String::new() }
+    }
+
+    fn say(&mut self, line: &str) {
+        self.reader.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// The next line; empty at the end of the connection.
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).unwrap();
+        if line.contains("\"method\":\"mining.notify\"") {
+            let parts: Vec<&str> = line.split('"').collect();
+            self.job = parts[9].into();
+            self.ntime = parts[parts.len() - 2].into();
+        }
+        line
+    }
+
+    #[track_caller]
+    fn hear_until(&mut self, part: &str) -> String {
+        loop {
+            let line = self.hear();
+            assert!(!line.is_empty(), "it ended before {part}");
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    fn greet(&mut self, user: &str) {
+        self.say(r#"{"id":1,"method":"mining.subscribe","params":["test"]}"#);
+        self.say(&format!(r#"{{"id":2,"method":"mining.authorize","params":["{user}","x"]}}"#));
+    }
+
+    fn submit(&mut self, user: &str, id: u32) {
+        let (job, ntime) = (&self.job, &self.ntime);
+        let line = format!(
+            r#"{{"id":{id},"method":"mining.submit","params":["{user}","{job}","{id:016x}","{ntime}","00000001"]}}"#
+        );
+        self.say(&line);
+    }
+}
+
+#[test]
+fn shares_of_devices_are_the_pools_byte_for_byte() {
+    for aggregated in [false, true] {
+        let mut pool = Pool::start(settings());
+        let mut rig = Rig::start(translating());
+        rig.mine_for(&mut pool, aggregated);
+        let mut devices: Vec<Device> = (0..3).map(|_| Device::connect(rig.address)).collect();
+        for (index, device) in devices.iter_mut().enumerate() {
+            device.greet(&format!("w{index}"));
+        }
+        pool.until(|_| rig.metric("upstream_channels") == if aggregated { 1 } else { 4 });
+        for (index, device) in devices.iter_mut().enumerate() {
+            device.hear_until("\"method\":\"mining.notify\"");
+            for id in 10..15 {
+                device.submit(&format!("w{index}"), id);
+                assert!(device.hear_until(&format!("\"id\":{id},")).contains("true"));
+            }
+        }
+        // The engine has computed each hash anew: what it takes is what was hashed.
+        pool.until(|pool| pool.shares.len() == 15);
+        pool.engine.acknowledge(&pool.shares, &[(0, "stale-share".into())]).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while rig.metric("pool_shares_accepted_total") < 14 || rig.metric("shares_unanswered") > 0 {
+            assert!(Instant::now() < deadline, "{:?}", rig.translator.metrics());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let clients = rig.translator.clients();
+        let accepted: u64 = clients.iter().map(|client| client.figures.pool_accepted).sum();
+        let rejected = clients.iter().filter(|client| !client.figures.pool_rejected.is_empty());
+        assert_eq!((clients.len(), accepted, rejected.count()), (3, 14, 1));
+        rig.translator.stop(PATIENCE);
+    }
+}
+
+#[test]
+fn new_tips_reach_every_device_and_another_pool_is_a_job_like_any_other() {
+    let (mut first, mut second) = (Pool::start(settings()), Pool::start(settings()));
+    let mut rig = Rig::start(translating());
+    rig.mine_for(&mut first, false);
+    let mut device = Device::connect(rig.address);
+    device.greet("a");
+    first.until(|_| rig.metric("upstream_channels") == 2);
+    device.hear_until(",true]}");
+    first.engine.publish_template(template(2), Some(tip(2, 2))).unwrap();
+    device.hear_until(",true]}");
+    rig.mine_for(&mut second, false);
+    second.until(|pool| pool.events.len() >= 4);
+    device.hear_until(",true]}");
+    device.submit("a", 20);
+    assert!(device.hear_until("\"id\":20,").contains("true"));
+    second.until(|pool| pool.shares.len() == 1);
+    assert!(first.shares.is_empty());
+}
+
+#[test]
+fn a_lost_pool_is_told_and_its_devices_go_when_nothing_follows() {
+    let mut pool = Pool::start(settings());
+    let mut slow = translating();
+    slow.device.silence_ms = 200;
+    let mut rig = Rig::start(slow);
+    let upstream = rig.mine_for(&mut pool, false);
+    let mut device = Device::connect(rig.address);
+    device.greet("a");
+    pool.until(|_| rig.metric("upstream_channels") == 2);
+    device.hear_until(",true]}");
+    pool.engine.stop(PATIENCE);
+    rig.until(|events| {
+        events.iter().any(|event| matches!(event, TranslatorEvent::UpstreamEnded { upstream: ended, .. } if *ended == upstream))
+    });
+    assert_eq!(device.hear(), "");
+    rig.until_left(DeviceClose::NoWork);
+    assert!(rig.translator.use_upstream(upstream, None).is_err());
+}
+
+#[test]
+fn whoever_drips_floods_or_does_not_read_is_closed_and_nobody_else() {
+    let mut pool = Pool::start(settings());
+    let mut strict = translating();
+    (strict.line_deadline_ms, strict.device.handshake_deadline_ms) = (100, 100);
+    let mut rig = Rig::start(strict);
+    rig.mine_for(&mut pool, false);
+    let mut honest = Device::connect(rig.address);
+    honest.greet("a");
+    pool.until(|_| rig.metric("upstream_channels") == 2);
+    honest.hear_until(",true]}");
+    for bytes in [&b""[..], b"{\"id\":", &[b'x'; 100_000]] {
+        let mut stranger = Device::connect(rig.address);
+        // It may have been closed before all of it was taken.
+        let _ = stranger.reader.get_mut().write_all(bytes);
+        let mut rest = Vec::new();
+        let _ = stranger.reader.read_to_end(&mut rest);
+        assert!(rest.is_empty());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while rig.metric("devices") > 1 {
+        assert!(Instant::now() < deadline, "{:?}", rig.translator.metrics());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    honest.submit("a", 30);
+    assert!(honest.hear_until("\"id\":30,").contains("true"));
+    let closed = ["handshake_timeout", "line_timeout", "line_too_long"];
+    let total: u64 =
+        closed.iter().map(|reason| rig.metric(&format!("closed_{reason}_total"))).sum();
+    assert_eq!(total, 3);
+}
+
+#[test]
+fn connections_are_bounded() {
+    let mut few = translating();
+    few.connections_max = 2;
+    let rig = Rig::start(few);
+    let mut kept: Vec<Device> = (0..2).map(|_| Device::connect(rig.address)).collect();
+    for device in &mut kept {
+        device.say(r#"{"id":1,"method":"mining.ping"}"#);
+        assert!(device.hear().contains("pong"));
+    }
+    assert_eq!(Device::connect(rig.address).hear(), "");
+    assert_eq!(rig.metric("connections_refused_total"), 1);
+}
+
+#[test]
+fn stopping_says_goodbye_to_devices_and_pools() {
+    let mut pool = Pool::start(settings());
+    let mut rig = Rig::start(translating());
+    let upstream = rig.mine_for(&mut pool, false);
+    let mut device = Device::connect(rig.address);
+    device.greet("a");
+    pool.until(|_| rig.metric("upstream_channels") == 2);
+    device.hear_until(",true]}");
+    rig.translator.stop(PATIENCE);
+    device.hear_until("client.reconnect");
+    assert_eq!(device.hear(), "");
+    let (events, stopped) = rig.translator.drain();
+    assert!(stopped);
+    assert!(events.iter().any(|event| matches!(
+        event,
+        TranslatorEvent::UpstreamEnded { upstream: ended, ended: Ended::Stopped } if *ended == upstream
+    )));
+    assert!(rig.translator.listen("127.0.0.1", 0).is_err());
+}
