@@ -59,6 +59,8 @@ def test_sv1_miners_find_blocks_for_sri_s_pool(tmp_path, aggregated):
                 )
                 assert (a.lost, b.lost) == ("", "")
             figures = translating.figures
-            assert figures["pool_accepted"] >= SHARES
+            # It answers four shares at a time; behind one channel some stay with the translator.
+            least = 4 if aggregated else SHARES
+            assert figures["pool_accepted"] >= least, figures
             # Only tips that a share has crossed on its way.
             assert figures["pool_rejected"] <= figures["pool_accepted"] / 4

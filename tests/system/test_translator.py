@@ -54,11 +54,12 @@ def refusals(miners):
 
 
 @pytest.mark.timeout(240)
-def test_devices_earn_and_find_blocks(tmp_path):
+@pytest.mark.parametrize("aggregated", [False, True])
+def test_devices_earn_and_find_blocks(tmp_path, aggregated):
     node = Node(tmp_path / "msp", POOL)
     with node.running() as running:
-        pools = [(running.sv2, running.authority_key)]
-        with Translating(tmp_path / "translator", pools) as translating:
+        pools, keys = [(running.sv2, running.authority_key)], {"devices.aggregated": aggregated}
+        with Translating(tmp_path / "translator", pools, keys) as translating:
             translating.mining_for(running.sv2)
             with Sv1Miner(translating.sv1, "one.a") as one, Sv1Miner(translating.sv1, "two") as two:
                 miners = [one, two]
@@ -76,7 +77,8 @@ def test_devices_earn_and_find_blocks(tmp_path):
             translating.process.signal(signal.SIGTERM)
             assert translating.process.wait(15) == 0, translating.process.tail()
             figures = translating.figures
-            assert figures["pool_accepted"] >= 2 * SHARES
+            # Behind one channel some shares meet the device's difficulty and not the pool's.
+            assert figures["pool_accepted"] >= (1 if aggregated else 2 * SHARES)
             late = figures["pool_rejected"]
             assert figures["pool_accepted"] + late == figures["forwarded"], "all is answered"
         assert running.leave(15, 10) == 0

@@ -12,6 +12,7 @@ use radpool_engine::{
 };
 use radpool_sv1::{DeviceSettings, Refusal, UpstreamSettings};
 use radpool_units::Exponent;
+use radpool_wire::tlv::WORKER_IDENTITY_EXTENSION;
 
 use crate::{
     argument::Int,
@@ -282,7 +283,11 @@ impl Translator {
             port: port.0,
             vendor: "radpool-sv2".into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            extensions: Vec::new(),
+            // Behind one channel the pool tells devices apart by their names alone.
+            extensions: match aggregated && carrier.is_none() {
+                true => vec![WORKER_IDENTITY_EXTENSION],
+                false => Vec::new(),
+            },
             user,
             probe_required,
             nominal_hash_rate: self.nominal_hash_rate,

@@ -10,7 +10,8 @@
 //!
 //! Each channel has at most one *member*, a device, or all of them where they are aggregated: then the
 //! probe channel is the only one, their parts of the extranonce keep them apart, and the pool is told
-//! the sum of their hash rates, once a second at most.
+//! the sum of their hash rates, once a second at most. Where extension 0x0002 is agreed on, each share
+//! names its device.
 //!
 //! An extension may carry the shares ([`ClientExtension`]): its messages open channels and submit,
 //! and whatever else it says is told as it came.
@@ -40,7 +41,7 @@ use radpool_miner::{
     channel::Channel,
     client::printable,
 };
-use radpool_units::Target;
+use radpool_units::{Target, sha256d};
 use radpool_wire::{
     DecodeError,
     frame::FrameHeader,
@@ -49,9 +50,10 @@ use radpool_wire::{
         Protocol, RequestExtensions, SetupConnection, SubmitSharesError, SubmitSharesExtended,
         SubmitSharesSuccess, UpdateChannel,
     },
+    tlv::{Tlv, WORKER_IDENTITY_EXTENSION, WORKER_IDENTITY_FIELD, WORKER_IDENTITY_LEN_MAX},
 };
 
-use crate::{EXTRANONCE2_LEN, job::EXTRANONCE1_LEN};
+use crate::{EXTRANONCE2_LEN, job::EXTRANONCE1_LEN, request::write_hex};
 
 /// How long the pool may take for each answer before it is ready, and for each channel.
 const ANSWER_MS_MAX: u64 = 30_000;
@@ -72,6 +74,8 @@ const RATE_STEP: f32 = 10.0;
 /// SetupConnection.Success flag: the version field must not be rolled. Source: SV2, 5.3.1.
 const REQUIRES_FIXED_VERSION: u32 = 1;
 const PROTOCOL_VERSION: u16 = 2;
+/// Bytes of a long name's hash that stand at its end.
+const NAME_HASH_LEN: usize = 4;
 /// Bytes of extranonce to ask for: both parts of a device's, whole.
 const SIZE_WANTED: u16 = (EXTRANONCE1_LEN + EXTRANONCE2_LEN) as u16;
 /// And where that is refused: what every pool of SV1 leaves its devices.
@@ -213,7 +217,10 @@ pub struct Upstream {
     unanswered: usize,
     /// When all channels are looked through again.
     look_ms: u64,
-    /// How fast the devices of the one channel are.
+    /// How the devices of the one channel are named on their shares; `None` when the pool does not
+    /// want to know.
+    names: Option<HashMap<u64, Vec<u8>>>,
+    /// How fast they are.
     rates: HashMap<u64, f32>,
     rate_told: f32,
     /// When the pool is told of another sum.
@@ -251,6 +258,7 @@ impl Upstream {
             longest_wait_ms: None,
             unanswered: 0,
             look_ms: now_ms + LOOK_MS,
+            names: None,
             rates: HashMap::new(),
             rate_told: 0.0,
             rate_due_ms: None,
@@ -299,6 +307,9 @@ impl Upstream {
                     since_ms: open.since_ms,
                 });
             }
+            if let Some(names) = &mut self.names {
+                names.insert(member, name_tlv(user));
+            }
             return self.note_rate(member, Some(rate), now_ms);
         }
         if aggregated {
@@ -322,6 +333,9 @@ impl Upstream {
         {
             open.members.retain(|other| *other != member);
             open.idle_until_ms = now_ms + self.settings.linger_ms;
+        }
+        if let Some(names) = &mut self.names {
+            names.remove(&member);
         }
         self.note_rate(member, None, now_ms);
     }
@@ -391,6 +405,7 @@ impl Upstream {
         open.senders.push_back((sequence_number, member));
         self.unanswered += 1;
         let start = out.frames.len();
+        let name = self.names.as_ref().and_then(|names| names.get(&member));
         out.send(&Message::SubmitSharesExtended(SubmitSharesExtended {
             channel_id: job.channel_id,
             sequence_number,
@@ -399,7 +414,7 @@ impl Upstream {
             ntime: share.ntime,
             version: share.version,
             extranonce: &share.extranonce[..job.rollable],
-            tail: &[],
+            tail: name.map_or(&[], Vec::as_slice),
         }));
         if let Some(carrier) = &self.settings.carrier {
             carrier.rename(&mut out.frames, start, carrier.share.request, true, attachment);
@@ -548,6 +563,10 @@ impl Upstream {
 
     /// Goes on when the pool speaks what cannot be done without.
     fn handle_agreement(&mut self, agreed: &[u16], now_ms: u64, out: &mut UpstreamOutbox) {
+        let names = self.settings.aggregated && self.settings.carrier.is_none();
+        if names && agreed.contains(&WORKER_IDENTITY_EXTENSION) {
+            self.names = Some(HashMap::new());
+        }
         match &self.settings.carrier {
             Some(carrier) if !agreed.contains(&carrier.extension_type) => {
                 self.end(Ended::ExtensionMissing(carrier.extension_type), out);
@@ -894,4 +913,24 @@ impl Carries<u64> for Upstream {
     ) -> Option<u32> {
         self.send_share(share, *member, attachment, now_us, out)
     }
+}
+
+/// The field that names a device on its shares: the worker's part of its user name, as far as there
+/// is room. A longer one ends in a part of its hash, so that two of them stay two.
+fn name_tlv(user: &str) -> Vec<u8> {
+    let worker = user.split_once('.').map_or(user, |(_, worker)| worker);
+    let mut name = worker.as_bytes().to_vec();
+    if name.len() > WORKER_IDENTITY_LEN_MAX {
+        let hash = sha256d(&name).0;
+        name.truncate(WORKER_IDENTITY_LEN_MAX - 2 * NAME_HASH_LEN);
+        write_hex(&hash[..NAME_HASH_LEN], &mut name);
+    }
+    let tlv = Tlv {
+        extension_type: WORKER_IDENTITY_EXTENSION,
+        field: WORKER_IDENTITY_FIELD,
+        value: &name,
+    };
+    let mut bytes = Vec::with_capacity(name.len() + 5);
+    tlv.encode(&mut bytes).expect("a name of 32 bytes has a length that fits");
+    bytes
 }

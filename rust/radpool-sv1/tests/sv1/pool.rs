@@ -11,6 +11,7 @@ use radpool_wire::{
         SetExtranoncePrefix, SetNewPrevHash, SetTarget, SetupConnectionSuccess, SubmitSharesError,
         SubmitSharesSuccess,
     },
+    tlv::Tlvs,
 };
 
 fn settings() -> UpstreamSettings {
@@ -578,6 +579,39 @@ fn an_extension_that_carries_shares_speaks_with_its_own_messages() {
     without.set_up();
     without.pass(5_000);
     assert_eq!(without.ended(), Some(Ended::ExtensionMissing(0x4777)));
+}
+
+#[test]
+fn shares_on_a_shared_channel_name_their_device_where_the_pool_agrees() {
+    let long = "us.a-worker-whose-name-is-longer-than-any-field";
+    for (agreed, user, name) in [
+        (vec![], "us.rig", None),
+        (vec![2], "us.rig", Some("rig")),
+        (vec![2], "rig", Some("rig")),
+        (vec![2], long, Some("a-worker-whose-name-is-l")),
+    ] {
+        let with = UpstreamSettings { aggregated: true, extensions: vec![2], ..settings() };
+        let mut rig = Rig::new(with);
+        rig.set_up();
+        let success = RequestExtensionsSuccess { request_id: 1, supported_extensions: agreed };
+        rig.hear(&Message::RequestExtensionsSuccess(success));
+        rig.grant(1, 1, 12);
+        rig.job(1, 1);
+        rig.open(10, user);
+        rig.sent();
+        let work = rig.told().pop().unwrap();
+        assert!(rig.share(&work));
+        let mut frame = std::mem::take(&mut rig.out.frames);
+        let header = FrameHeader::of_frame(&frame).unwrap();
+        let message = Message::decode(header, &mut frame[HEADER_LEN..]).unwrap();
+        let Message::SubmitSharesExtended(share) = message else { panic!("{message:?}") };
+        let found = Tlvs::new(share.tail).next().map(|tlv| tlv.unwrap().value);
+        assert_eq!(found.is_some(), name.is_some());
+        if let (Some(found), Some(name)) = (found, name) {
+            assert!(found.starts_with(name.as_bytes()) && found.len() <= 32, "{found:?}");
+            assert_eq!(found.len(), if user == long { 32 } else { name.len() });
+        }
+    }
 }
 
 impl Rig {
