@@ -188,6 +188,28 @@ struct Open {
 }
 
 impl Open {
+    /// Takes a message in, and tells of the job if there is another one now; says whether there is.
+    fn take(
+        &mut self,
+        new_tip: bool,
+        now_ms: u64,
+        out: &mut UpstreamOutbox,
+        take: &mut impl FnMut(&mut Channel) -> Result<(), Ended>,
+    ) -> Result<bool, Ended> {
+        let before = self.channel.active().cloned();
+        take(&mut self.channel)?;
+        let Some(assignment) = self.channel.active() else { return Ok(false) };
+        if before.is_some_and(|before| Arc::ptr_eq(&before, assignment)) {
+            return Ok(false);
+        }
+        self.since_ms = now_ms;
+        for member in self.members.iter().copied() {
+            let assignment = Arc::clone(assignment);
+            out.told.push(Told::Work { member, assignment, new_tip, since_ms: now_ms });
+        }
+        Ok(true)
+    }
+
     /// Whose a share was that is answered by its number.
     fn take_sender(&mut self, sequence: u32) -> Option<u64> {
         let index = self.senders.iter().position(|(number, _)| *number == sequence);
@@ -665,31 +687,21 @@ impl Upstream {
         out: &mut UpstreamOutbox,
         mut take: impl FnMut(&mut Channel) -> Result<(), Ended>,
     ) {
-        let mut is_probed = false;
-        let mut fault = None;
-        for open in self.channels.values_mut().filter(|open| open.channel.is_addressed(channel_id))
-        {
-            let before = open.channel.active().cloned();
-            if let Err(ended) = take(&mut open.channel) {
-                fault = Some(ended);
-                break;
+        // Most messages are for one of thousands of channels; the number of a group is none of theirs.
+        let taken = match self.channels.get_mut(&channel_id) {
+            Some(open) => open.take(new_tip, now_ms, out, &mut take),
+            None => {
+                let channels = self.channels.values_mut();
+                let mut members = channels.filter(|open| open.channel.is_addressed(channel_id));
+                members.try_fold(false, |any, open| {
+                    Ok(open.take(new_tip, now_ms, out, &mut take)? || any)
+                })
             }
-            let Some(assignment) = open.channel.active() else { continue };
-            if before.is_some_and(|before| Arc::ptr_eq(&before, assignment)) {
-                continue;
-            }
-            open.since_ms = now_ms;
-            is_probed = true;
-            for member in open.members.iter().copied() {
-                let assignment = Arc::clone(assignment);
-                out.told.push(Told::Work { member, assignment, new_tip, since_ms: now_ms });
-            }
-        }
-        if let Some(ended) = fault {
-            return self.end(ended, out);
-        }
-        if is_probed && self.phase == Phase::Probing {
-            self.become_ready(out);
+        };
+        match taken {
+            Err(ended) => self.end(ended, out),
+            Ok(true) if self.phase == Phase::Probing => self.become_ready(out),
+            Ok(_) => {}
         }
     }
 
@@ -700,7 +712,7 @@ impl Upstream {
         out: &mut UpstreamOutbox,
     ) {
         let Some(opening) = self.opening.remove(&success.request_id) else {
-            return self.end(Ended::broken("a channel that nobody has asked for"), out);
+            return self.handle_unwanted(&success, out);
         };
         let size = usize::from(success.extranonce_size);
         if size + success.extranonce_prefix.len() > EXTRANONCE_LEN_MAX {
@@ -735,6 +747,20 @@ impl Upstream {
             idle_until_ms,
         };
         self.channels.insert(success.channel_id, open);
+    }
+
+    /// Gives back a channel that came too late for whoever had asked.
+    fn handle_unwanted(
+        &mut self,
+        success: &OpenExtendedMiningChannelSuccess,
+        out: &mut UpstreamOutbox,
+    ) {
+        let was_asked = (1..self.next_request).contains(&success.request_id);
+        if !was_asked || self.channels.contains_key(&success.channel_id) {
+            return self.end(Ended::broken("a channel that nobody has asked for"), out);
+        }
+        let (channel_id, reason_code) = (success.channel_id, b"too-late".to_vec());
+        out.send(&Message::CloseChannel(CloseChannel { channel_id, reason_code }));
     }
 
     fn handle_refused(&mut self, request: u32, code: &[u8], now_ms: u64, out: &mut UpstreamOutbox) {

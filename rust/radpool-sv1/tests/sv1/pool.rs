@@ -299,6 +299,19 @@ fn one_refused_or_closed_device_is_nobody_elses_matter() {
 }
 
 #[test]
+fn a_channel_that_comes_too_late_is_given_back() {
+    let mut rig = Rig::ready();
+    rig.open(10, "them");
+    rig.sent();
+    rig.pass(30_000);
+    assert!(matches!(rig.told()[..], [Told::Refused { member: 10, .. }]));
+    rig.grant(2, 2, 12);
+    assert_eq!(rig.sent(), [CLOSE]);
+    rig.grant(2, 1, 12);
+    assert!(rig.ended().is_some(), "the number of an open channel is no late answer");
+}
+
+#[test]
 fn channels_are_bounded() {
     let mut rig = Rig::ready();
     (10..20).for_each(|member| rig.open(member, "them"));
