@@ -9,7 +9,7 @@ from rig import audit
 from rig.book import Book
 from rig.declarer import Relay
 from rig.node import NO_BLOCKS, UNLIMITED, Node
-from rig.process import radpool
+from rig.process import RADPOOL, Process, radpool
 from rig.sv1 import Sv1Miner
 from rig.translating import Translating
 from rig.wait import until
@@ -189,3 +189,22 @@ def test_strangers_do_not_disturb_a_device(tmp_path):
                         assert {"id", "result", "error"} == json.loads(line).keys()
                 until(mined([miner], 3), told([miner], translating), PATIENCE_S)
                 assert (miner.lost, refusals([miner])) == ("", [])
+
+
+@pytest.mark.timeout(120)
+def test_first_start_makes_a_wallet_and_shows_its_words_once(tmp_path):
+    node = Node(tmp_path / "msp", POOL)
+    with node.running() as running:
+        command = [RADPOOL, "translator", "--pool", running.sv2, "--json"]
+        command += ["--authority-key", running.authority_key, "--listen", "127.0.0.1:0"]
+        command += ["--wallet", tmp_path / "wallet"]
+        shown = []
+        for name in ("first", "second"):
+            with Process(command, tmp_path, name) as process:
+                process.message("serving")
+                lines = [json.loads(line) for line in process.lines()]
+                shown.append([line["words"] for line in lines if line.get("words")])
+                process.signal(signal.SIGTERM)
+                assert process.wait(15) == 0, process.tail()
+    assert [len(words.split()) for words in shown[0]] == [12]
+    assert shown[1] == []
