@@ -19,7 +19,8 @@ from types import SimpleNamespace
 
 import trio
 
-from benchmarks.pool import EVERYTHING, tell
+from benchmarks.pool import EVERYTHING
+from benchmarks.source import tell
 from radpool_sv2._native.ecash import MintSeed
 from radpool_sv2._native.ledger import MspKey
 from radpool_sv2.config.ecash import EcashSection

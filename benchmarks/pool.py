@@ -4,8 +4,8 @@ Only the template source is synthetic (`benchmarks.source`): it tells of a new t
 comes on stdin, or with `--tdp` templates come from a template provider, as `templates.source =
 "tdp"` has it. Everything that a share or a tip touches in the pool is what `radpool msp` runs, but
 with `--unstored`: then shares are acknowledged without being sealed and stored, which no pool for
-money may do. With `--ecash` the node is a mint too. Started by `benchmarks.process`; the lines on
-stdout are for it.
+money may do. With `--ecash` the node is a mint too, with `--declarator` miners may declare
+templates. Started by `benchmarks.process`; the lines on stdout are for it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.clock import PartClock
 from benchmarks.lag import Lag
 from benchmarks.source import UPDATES_PENDING_MAX, SyntheticSource, tell, words
 from radpool_sv2.config import MspConfig, load
+from radpool_sv2.declaring import open_declaring
 from radpool_sv2.installation import CONFIG_NAME, install_msp
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
@@ -71,6 +72,7 @@ class Options:
         directory: Where it is installed.
         io_threads: The engine's threads; 0 for as many as it has processors.
         ecash: Whether it is a mint too.
+        declarator: Whether miners may declare templates.
         provider: Address and key of the template provider; None for templates made here.
         is_stored: Whether shares are sealed and stored before they are acknowledged.
     """
@@ -78,6 +80,7 @@ class Options:
     directory: Path
     io_threads: int
     ecash: bool
+    declarator: bool
     provider: tuple[str, str] | None
     is_stored: bool
 
@@ -88,6 +91,8 @@ class Options:
             "limits.io_threads": self.io_threads,
             "ecash.enabled": self.ecash,
             "extensions.enabled": ["ecash"] if self.ecash else [],
+            "declarator.enabled": self.declarator,
+            "declarator.listen": "127.0.0.1:0",
         }
         if self.provider is not None:
             address, key = self.provider
@@ -121,7 +126,7 @@ async def serve(options: Options) -> None:
     factories = find_extensions(config.extensions.enabled)
     extensions = ExtensionRegistry(factories, (), () if minting is None else minting.parts)
     pool = Pool(config, keys, ledger, source, extensions)
-    stop = trio.Event()
+    stop, lag = trio.Event(), Lag()
     async with trio.open_nursery() as nursery:
         await nursery.start(_follow, source, pool)
         if minting is not None:
@@ -130,12 +135,19 @@ async def serve(options: Options) -> None:
         async with trio.open_nursery() as serving:
             await serving.start(_run, pool.run, stop)
             key = config.keys.authority_public_key
-            tell({"event": "serving", "sv2": str(pool.address), "authority_public_key": key})
+            serves = {"sv2": str(pool.address), "authority_public_key": key}
+            if options.declarator:
+                mint = None if minting is None else minting.mint
+                declarator = open_declaring(config, keys, source, pool, mint)
+                await serving.start(_run, declarator.run, stop)
+                serves["declarator"] = str(declarator.address)
+                nursery.start_soon(lag.watch)
+            tell({"event": "serving", **serves})
             async for word in words():
                 if word == b"metrics":
                     used = {f"{part}_ns": ns for part, ns in clock.used_ns.items()}
                     used["file_bytes"] = _file_bytes(ledger)
-                    tell({"event": "metrics", **pool.metrics(), **used})
+                    tell({"event": "metrics", **pool.metrics(), **used, **lag.take()})
                 elif isinstance(source, SyntheticSource):
                     source.next_tip()
             stop.set()
@@ -178,6 +190,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--io-threads", type=int, default=0)
     parser.add_argument("--ecash", action="store_true")
+    parser.add_argument("--declarator", action="store_true")
     parser.add_argument("--tdp", nargs=2, metavar=("HOST:PORT", "KEY"))
     parser.add_argument("--unstored", action="store_true")
     given = parser.parse_args()
@@ -185,6 +198,7 @@ def main() -> None:
         directory=given.dir,
         io_threads=given.io_threads,
         ecash=given.ecash,
+        declarator=given.declarator,
         provider=None if given.tdp is None else tuple(given.tdp),
         is_stored=not given.unstored,
     )
