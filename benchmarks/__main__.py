@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import claims, declaration, measure, peer, tokens
+from benchmarks.peer import PeerLoad
 from benchmarks.process import LOAD, ROOT, BenchmarkError, processors
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Size:
         requests: Requests of each kind to a mint in a round.
         nutshell_requests: The same to nutshell's, which takes longer.
         declared: Transactions of a declared template.
+        peer: What our pool and SRI's have to bear.
     """
 
     shares: int
@@ -60,6 +62,7 @@ class Size:
     requests: int
     nutshell_requests: int
     declared: int
+    peer: PeerLoad
 
 
 SIZES = {
@@ -78,6 +81,15 @@ SIZES = {
         requests=20,
         nutshell_requests=2,
         declared=4_000,
+        peer=PeerLoad(
+            shares=200_000,
+            plans=((1, 64), (1, 4_096), (100, 16), (1_000, 10)),
+            rounds=5,
+            fanout=(1_000, 5_000),
+            tips=9,
+            idle=1_000,
+            waves=3,
+        ),
     ),
     "smoke": Size(
         shares=20_000,
@@ -94,6 +106,15 @@ SIZES = {
         requests=2,
         nutshell_requests=1,
         declared=200,
+        peer=PeerLoad(
+            shares=10_000,
+            plans=((10, 16),),
+            rounds=1,
+            fanout=(100,),
+            tips=3,
+            idle=100,
+            waves=2,
+        ),
     ),
 }
 """What `make bench` runs, and what only shows that it works."""
@@ -150,7 +171,7 @@ def parts(size: Size) -> dict[str, Callable[[], list[Row]]]:
         "fanout": fanout,
         "idle": lambda: measure.measure_idle(size.idle, size.waves),
         "storm": lambda: [row for count in size.storms for row in measure.measure_storm(count)],
-        "peer": peer.measure_peer,
+        "peer": lambda: peer.measure_peer(size.peer),
         "claims": lambda: claims.measure_claims(size.claims, size.rounds),
         "tokens": lambda: tokens.measure_tokens(size.requests, size.nutshell_requests, size.rounds),
         "declaration": lambda: declaration.measure_declaration(size.declared, size.rounds),

@@ -53,7 +53,7 @@ async def words() -> AsyncGenerator[bytes]:
     async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stdin:
         async for data in stdin:
             for word in data.split():
-                yield word
+                yield bytes(word)
 
 
 class SyntheticSource:
