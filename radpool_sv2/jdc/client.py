@@ -43,6 +43,7 @@ from radpool_sv2.jdc.upstream import Fails, Upstream, UpstreamSettings
 from radpool_sv2.miner.side import DeclarerSide, SideOptions, find_side
 from radpool_sv2.network import NETWORKS, script_from_address
 from radpool_sv2.templates.source import Solution
+from radpool_sv2.units import EXPONENT_MAX
 
 if TYPE_CHECKING:
     from radpool_sv2._native.keys import AuthoritySecretKey
@@ -197,6 +198,13 @@ class DeclaringClient:
                 for rung in self.rungs[: self.ladder.in_use]
                 if rung.failure
             ]
+        asked = None if self._present is None else self._asked_exponent(self._present)
+        lowest = self._config.mining.exponent_min
+        if asked is not None and asked < lowest:
+            found.append(
+                f"the pool counts shares of {asked} zero bits, and your miners send none below "
+                f"{lowest}: lower mining.exponent_min, or most of their work counts for nothing"
+            )
         return found
 
     # The role
@@ -335,6 +343,11 @@ class DeclaringClient:
         self.front.publish(job)
         self.front.cap(self._exponent_of(job, rung))
 
+    def _asked_exponent(self, job: Job) -> int | None:
+        """Returns what the pool of a job asks for, if it is a pool's."""
+        _, rung = self._jobs.get(job.number, (None, None))
+        return self._exponent_of(job, rung)
+
     @staticmethod
     def _exponent_of(job: Job, rung: Rung | None) -> int | None:
         """Returns the largest exponent whose shares all meet a pool's target."""
@@ -399,11 +412,15 @@ class DeclaringClient:
                 rung.serves = True
                 self._nursery.start_soon(self._run_side, rung, rung.carried)
         with scope:
+            deadline_s = self._config.declaration.connect_deadline_ms / 1000
             if rung.carried is not None:
-                await rung.carried.wait_cleared()
+                with trio.move_on_after(deadline_s) as waiting:
+                    await rung.carried.wait_cleared()
+                if waiting.cancelled_caught:
+                    link.fail("the wallet has not taken in yet how the last connection ended")
+                    return
                 rung.carried.open()
                 rung.carried.on_stir = lambda: _stir(link)
-            deadline_s = self._config.declaration.connect_deadline_ms / 1000
             rate = self.front.hash_rate(trio.current_time())
             await link.run(rate, extension, deadline_s)
         link.fail("it was left")
@@ -470,13 +487,27 @@ class DeclaringClient:
         if rung is not None and rung is self.in_use:
             self._publish(job, rung)
 
+    def withdrawn(self, link: PoolLink) -> None:
+        """Lets the miners of a pool work for themselves until it pays for a job again."""
+        rung = self._rung_of(link)
+        if rung is not None and rung is self.in_use and self.own is not None:
+            self._publish(self._make_solo(), None)
+
+    def retargeted(self, link: PoolLink) -> None:
+        """Steers the miners by the new target of a pool that they mine for."""
+        if self._present is None:
+            return
+        _, rung = self._jobs.get(self._present.number, (None, None))
+        if rung is not None and rung.link is link:
+            self.front.cap(self._exponent_of(self._present, rung))
+
     def constrained(self, size: int, sigops: int) -> None:
         """Has the node leave room for whatever any of the pools asks for."""
         self._room = (max(size, self._room[0]), max(sigops, self._room[1]))
         self._source.constrain(*self._room)
 
     def hidden(self, link: PoolLink, job: Job) -> None:
-        """Keeps what a pool may yet want to see of a template that it has not."""
+        """Keeps what a pool may yet want to see of a template that it has not seen."""
         self.reveals.keep(link.place, job)
 
     def worked(self, link: PoolLink) -> None:
@@ -495,7 +526,10 @@ class DeclaringClient:
             log.warning("a pool is given up", pool=rung.place.name, reason=failure.reason)
             self.note(f"{rung.place.name} is given up: {failure.reason}")
         rung.failure = failure.reason
-        rung.place.move(*(failure.elsewhere or ("", 0)))
+        if failure.elsewhere is None:
+            rung.place.settle()
+        else:
+            rung.place.move(*failure.elsewhere, of_declarator=failure.of_declarator)
         event = Failed(self.rungs.index(rung), at_once=failure.elsewhere is not None)
         self.ladder.handle(event, trio.current_time())
         self._climb()
@@ -506,14 +540,14 @@ class DeclaringClient:
     # What the front tells
 
     def wanted_exponent(self) -> int | None:
-        """Returns the easiest exponent of a share that is of use to a pool; None for none."""
+        """Returns an exponent that every share of use to a pool meets; None when none is of use."""
         easiest = [
             TARGET_BITS - rung.link.machine.target_of(job).bit_length()
             for job, rung in self._jobs.values()
             if rung is not None and rung.link is not None and rung.link.machine.knows(job)
         ]
         # A target between two steps lets some shares of the easier one pass.
-        return max(min(easiest) - 1, 0) if easiest else None
+        return min(max(min(easiest) - 1, 0), EXPONENT_MAX) if easiest else None
 
     def share(self, found: FoundShare) -> None:
         """Hands a share to the pool that its job is for."""
