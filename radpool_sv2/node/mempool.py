@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import trio
 
 from radpool_sv2.errors import NodeError
+from radpool_sv2.node.refusal import RpcRefusedError
 from radpool_sv2.units import HASH_LEN, sha256d
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ class MempoolMirror:
             new = [txid for txid in waiting if txid not in self._wtxids]
             for some in _chunks(new[:LOOKUPS_MAX], LOOKUPS_AT_ONCE):
                 calls = [[txid[::-1].hex()] for txid in some]
-                entries = await self._rpc.batch("getmempoolentry", calls)
+                try:
+                    entries = await self._rpc.batch("getmempoolentry", calls)
+                except RpcRefusedError:
+                    break  # not every program has this; whoever declares brings what it needs
                 for txid, entry in zip(some, entries, strict=True):
                     wtxid = _hash(entry.get("wtxid")) if isinstance(entry, dict) else None
                     if wtxid is not None:

@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from radpool_sv2.errors import NodeError
-from radpool_sv2.node.refusal import RpcRefusedError
+from radpool_sv2.node.refusal import NOT_FOUND, RpcRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +71,7 @@ class _Refusal(msgspec.Struct):
 class _Answer(msgspec.Struct, Generic[T]):
     result: T | None = None
     error: _Refusal | None = None
+    id: Any = None
 
 
 class NodeRpc:
@@ -111,9 +112,10 @@ class NodeRpc:
         """Calls a method once for each list of parameters, all in one request.
 
         Returns:
-            The results in order; None stands where the node had none.
+            The results in order; None stands where the node knows no such thing.
 
         Raises:
+            RpcRefusedError: The node answered a call with any other error.
             NodeError: The node did not answer, or answered something else than these calls.
         """
         requests = [
@@ -125,7 +127,16 @@ class NodeRpc:
         answers = await self._decode(list[_Answer[Any]], method, body)
         if len(answers) != len(requests):
             raise self._error(method, f"answered {len(answers)} of {len(requests)} calls")
-        return [each.result for each in answers]
+        # A node may answer them in any order.
+        by_number = {each.id: each for each in answers if type(each.id) is int}
+        if by_number.keys() != set(range(len(requests))):
+            raise self._error(method, "answered other calls than it was asked")
+        return [self._result_if_any(method, by_number[at]) for at in range(len(requests))]
+
+    def _result_if_any(self, method: str, answer: _Answer[T]) -> T | None:
+        if answer.error is not None and answer.error.code == NOT_FOUND:
+            return None
+        return self._result(method, answer)
 
     def _result(self, method: str, answer: _Answer[T]) -> T:
         refusal = answer.error
@@ -229,7 +240,7 @@ class NodeRpc:
             if len(body) <= DECODE_BYTES_MAX:
                 return decoder.decode(body)
             return await trio.to_thread.run_sync(decoder.decode, body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise self._error(method, f"answers what no node does: {error}") from error
 
     def _error(self, method: str, what: str) -> NodeError:
