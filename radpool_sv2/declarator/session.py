@@ -3,7 +3,8 @@
 One task reads frames, one writes messages, one keeps the machine's deadlines; what takes time runs
 in tasks of its own, as many as the machine lets be under way. When the connection ends, all of them
 do. Reading is paced: a miner that sends more than its share of bytes is read more slowly, which
-costs the others nothing.
+costs the others nothing. Long frames are taken up one at a time, whoever sent them, and between two
+of them every other task of the node has its turn.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from radpool_sv2.declarator.effect import (
     Effect,
     Event,
     FindOwner,
+    Forget,
     Judge,
     Judged,
     OwnerFound,
@@ -33,6 +35,7 @@ from radpool_sv2.declarator.effect import (
 from radpool_sv2.declarator.rate import Meter
 from radpool_sv2.errors import ConnectionEnded, NodeError, RemoteProtocolError, StoreError
 from radpool_sv2.wire.frame import HEADER_LEN, NEGOTIATION
+from radpool_sv2.wire.listener import site_of
 from radpool_sv2.wire.message.base import Message
 from radpool_sv2.wire.setup import answer_extensions
 
@@ -50,6 +53,9 @@ INTERNAL_ERROR: Final = "internal-error"
 
 OUTBOX_MAX: Final = 256
 """Messages that wait for a client; it has asked for each, and each is small."""
+
+LONG_FRAME_BYTES: Final = 16_384
+"""It takes a tenth of a millisecond to read a frame of so many bytes."""
 
 BYTES_BURST_SECONDS: Final = 8.0
 """So many seconds' worth of bytes are read at once: a whole block at the usual rate."""
@@ -83,7 +89,7 @@ class Session:
         self.number = number
         self.peer = stream.peer
         self.machine = machine
-        self._declarer = Declarer(number, Endpoint.parse(stream.peer).host)
+        self._declarer = Declarer(number, site_of(Endpoint.parse(stream.peer).host))
         self._whole = whole
         self._stream = stream
         self._desk = desk
@@ -93,6 +99,7 @@ class Session:
         )
         self._outbox, self._to_send = trio.open_memory_channel[Message](OUTBOX_MAX)
         self._selected: dict[int, Selected] = {}
+        self._placed: set[int] = set()
         self._moved = trio.Event()
         self._reading = trio.CancelScope()
         self._reason = "peer-closed"
@@ -100,11 +107,15 @@ class Session:
     async def run(self) -> str:
         """Follows the connection to its end; returns the reason."""
         self._adjust()
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._write)
-            nursery.start_soon(self._wait)
-            nursery.start_soon(self._read)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._wait)
+                nursery.start_soon(self._read)
+        finally:
+            for ticket in tuple(self._selected):
+                self._forget(ticket)
         return self._reason
 
     # The three tasks.
@@ -117,8 +128,11 @@ class Session:
                     return
                 if frame.extension_type == NEGOTIATION:
                     self._negotiate(frame)
-                else:
+                elif len(frame.payload) < LONG_FRAME_BYTES:
                     self._handle(Received(frame))
+                else:
+                    async with self._desk.turn:
+                        self._handle(Received(frame))
                 owed = self._meter.owe(HEADER_LEN + len(frame.payload), trio.current_time())
                 if owed:
                     await trio.sleep(owed)
@@ -191,6 +205,8 @@ class Session:
                 self._nursery.start_soon(self._resolve, effect)
             case Judge():
                 self._nursery.start_soon(self._judge, effect)
+            case Forget(ticket):
+                self._forget(ticket)
             case Publish():
                 self._nursery.start_soon(self._publish, effect)
             case _:
@@ -215,21 +231,34 @@ class Session:
     async def _resolve(self, effect: Resolve) -> None:
         try:
             selected = await self._desk.select(effect.declaration)
+            self._selected[effect.ticket] = selected
+            if selected.missing:
+                await self._desk.intake.enter(self._declarer.site)
+                self._placed.add(effect.ticket)
+                self._desk.check_tip(effect.declaration, selected)
         except (RemoteProtocolError, NodeError) as error:
+            self._forget(effect.ticket)
             self._desk.refused(effect.declaration, error)
             self._handle(_refused(effect.ticket, error))
             return
-        self._selected[effect.ticket] = selected
-        self._handle(Resolved(effect.ticket, tuple(selected.assembly.missing)))
+        self._handle(Resolved(effect.ticket, selected.missing))
+
+    def _forget(self, ticket: int) -> None:
+        """Lets go of what a declaration holds."""
+        self._selected.pop(ticket, None)
+        if ticket in self._placed:
+            self._placed.remove(ticket)
+            self._desk.intake.leave(self._declarer.site)
 
     async def _judge(self, effect: Judge) -> None:
-        selected = self._selected.pop(effect.ticket)
-        declaration = effect.declaration
+        selected, declaration = self._selected[effect.ticket], effect.declaration
         try:
             job = await self._desk.judge(selected, declaration, effect.provided, self._declarer)
         except (RemoteProtocolError, NodeError) as error:
+            self._forget(effect.ticket)
             self._handle(_refused(effect.ticket, error))
             return
+        self._forget(effect.ticket)
         token = declaration.token if job is None else self._desk.fresh_token()
         self._handle(Judged(effect.ticket, job, token))
 

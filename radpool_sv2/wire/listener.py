@@ -24,7 +24,7 @@ from radpool_sv2.wire.stream import Sv2Stream
 if TYPE_CHECKING:
     from radpool_sv2._native.keys import ServerIdentity
 
-__all__ = ["Listener", "ListenerLimits"]
+__all__ = ["Listener", "ListenerLimits", "site_of"]
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ class Listener:
         except OSError:  # it has gone already
             await trio.aclose_forcefully(stream)
             return
-        site = _site(host)
+        site = site_of(host)
         if (
             self.connections >= self._limits.connections_max
             or self._connected[site] >= self._limits.connections_per_address_max
@@ -140,7 +140,8 @@ def _first(errors: BaseExceptionGroup[Exception]) -> str:
     return str(error)
 
 
-def _site(host: str) -> str:
+def site_of(host: str) -> str:
+    """Names what has one share of what is shared: an IPv4 address, or the /64 of an IPv6 one."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
