@@ -169,7 +169,7 @@ async def test_tokens_are_swapped_and_redeemed_after_a_block(tmp_path):
         with pytest.raises(RefusedError, match="immature"):
             await peer.spend(peer.tokens, sat_keyset, powers_of_two(sats))
         await pool.chain.extend(COINBASE_MATURITY)
-        await pool.until(lambda: pool.mint.tip_height >= update["redeem_after_height"])
+        await pool.until(lambda: pool.is_mature(keyset))
         work = list(peer.tokens)
         with pytest.raises(RefusedError, match="amount-mismatch"):
             await peer.spend(work, sat_keyset, powers_of_two(sats + 1))
