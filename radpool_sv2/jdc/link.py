@@ -14,7 +14,7 @@ import trio
 
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2.config import Endpoint
-from radpool_sv2.errors import RemoteProtocolError
+from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
 from radpool_sv2.jdc.upstream import (
     Constrain,
     Fails,
@@ -265,6 +265,9 @@ class PoolLink:
             await work(*arguments)
         except RemoteProtocolError as error:
             self.fail(str(error))
+        except LocalProtocolError as error:
+            # What it asks for, or the node offers, cannot be said on the wire.
+            self.fail(f"it cannot be told what belongs on the wire: {error}")
 
     async def _read(self, stream: Sv2Stream, hear: Callable[[Frame, float], None]) -> None:
         while True:

@@ -104,6 +104,9 @@ HIDDEN_MAX: Final = 256
 REFUSAL_PAUSE_S: Final = 1.0
 """Before another try after a refusal: as long as a pool's node may lag behind at a new tip."""
 
+RATE_MAX: Final = 1e30
+"""Hashes a second: far above the whole world's, far below what a message cannot hold."""
+
 RATE_PAUSE_S: Final = 10.0
 RATE_STEP: Final = 10
 """The hash rate is told again when it has changed by a tenth, at most this often."""
@@ -313,7 +316,7 @@ class Upstream:
 
     def start(self, rate: float, now_s: float) -> None:
         """Asks for a channel: both connections are set up. `rate` is in hashes a second."""
-        self._rate = rate
+        self._rate = rate = min(rate, RATE_MAX)
         self._rate_told = (rate, now_s)
         self._opened_by_s = now_s + self._settings.open_deadline_s
         request = OpenExtendedMiningChannel(
@@ -369,7 +372,7 @@ class Upstream:
 
     def set_rate(self, rate: float, now_s: float) -> None:
         """Takes the hash rate of all miners, hashes a second."""
-        self._rate = rate
+        self._rate = rate = min(rate, RATE_MAX)
         told, since_s = self._rate_told
         step = abs(rate - told) * RATE_STEP
         if self._channel is None or step <= told or now_s - since_s < RATE_PAUSE_S:

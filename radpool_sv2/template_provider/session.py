@@ -62,7 +62,7 @@ QUESTIONS_MAX: Final = 16
 """Requests for transactions that wait: a client asks once for each template that it mines on."""
 
 BAD_SOLUTIONS_MAX: Final = 16
-"""Solutions that miss their target: more than a share sent by mistake now and then."""
+"""Solutions that miss their target, or are of no template: more than a mistake now and then."""
 
 NODE_AWAY: Final = "node-away"
 """Our error code for transactions that the source's node does not give."""
@@ -165,15 +165,8 @@ class ClientSession:
         self._constrained.set()
 
     def _take_solution(self, message: SubmitSolution) -> None:
-        offer = self._desk.offers.find(message.template_id)
-        if offer is None:
-            log.warning(
-                "a solution of a template that is not known",
-                peer=self._stream.peer,
-                template=message.template_id,
-            )
-            return
         try:
+            offer = self._offer_of(message)
             solution = solution_of(message, offer)
         except RemoteProtocolError as error:
             self._bad_solutions += 1
@@ -185,6 +178,15 @@ class ClientSession:
             self._desk.solved(message, offer, solution)
         else:
             log.debug("a solution is easier than the chain asks", peer=self._stream.peer)
+
+    def _offer_of(self, message: SubmitSolution) -> Offer:
+        offer = self._desk.offers.find(message.template_id)
+        if offer is None:
+            raise RemoteProtocolError(
+                f"a solution of template {message.template_id}, which is not known",
+                peer=self._stream.peer,
+            )
+        return offer
 
     async def _tell(self) -> None:
         """Sends what is newest, each time that it changes."""

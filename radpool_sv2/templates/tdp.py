@@ -240,6 +240,8 @@ class TdpSource:
                 f"template-id-not-found: {template_id} is of an old connection"
             )
         kept = TemplateTransactions(await self._link.transactions(known.remote), None)
+        if self._kept:
+            kept = kept.sharing(next(reversed(self._kept.values())))
         self._kept[template_id] = kept
         while len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)

@@ -18,7 +18,7 @@ from radpool_sv2.jdc.job import Job, JobState
 from radpool_sv2.jdc.link import PoolLink, PoolPlace
 from radpool_sv2.jdc.reveal import RevealDesk
 from radpool_sv2.jdc.submission import Totals
-from radpool_sv2.jdc.upstream import Upstream, UpstreamSettings
+from radpool_sv2.jdc.upstream import Phase, Upstream, UpstreamSettings
 from radpool_sv2.wire.message import job_declaration as jd
 from radpool_sv2.wire.message import mining
 from radpool_sv2.wire.message.base import decode
@@ -246,6 +246,17 @@ async def test_pool_that_talks_nonsense_is_given_up(nursery):
 
     link, listener, _, _ = await make(nursery, nonsense)
     assert "has no place in this protocol" in await ended(nursery, link, listener)
+
+
+async def test_what_cannot_be_said_fails_the_link_and_nothing_else(nursery):
+    link, listener, _, _ = await make(nursery, Pool(), Declarator())
+    nursery.start_soon(link.run, 0.0, None, 10)
+    with trio.fail_after(30):
+        while link.machine.phase is not Phase.READY:
+            await trio.sleep(0.01)
+        link._queue(link._pool_send, mining.UpdateChannel(CHANNEL, float("inf"), bytes(32)))
+        await listener.ended.wait()
+    assert "belongs on the wire" in listener.reasons[-1]
 
 
 async def test_pool_that_sends_far_too_much_is_given_up(nursery):

@@ -669,6 +669,16 @@ def test_hash_rate_is_told_when_it_has_changed_enough():
     assert peer.one(mining.UpdateChannel).nominal_hash_rate == 0.0
 
 
+def test_hash_rate_beyond_what_a_message_holds_is_told_as_the_most():
+    peer = Peer()
+    peer.machine.start(1e39, 0.0)
+    peer.one(mining.OpenExtendedMiningChannel).encode()
+    peer.open()
+    peer.machine.set_rate(0.0, 20.0)
+    peer.machine.set_rate(1e300, 40.0)
+    assert [each.encode() for each in peer.taken(mining.UpdateChannel)]
+
+
 def test_jobs_are_forgotten_beyond_a_few():
     peer = Peer(interval_s=1.0)
     first = peer.work(OWN)
