@@ -67,7 +67,7 @@ def open_declaring(  # noqa: PLR0913 - the parts of a node that it joins
     desk = DeclaratorDesk(
         terms=terms,
         tokens=TokenStore(TokenLimits(lifetime_s=section.token_lifetime_ms / 1_000)),
-        challenges=ChallengeBook(ChallengeLimits()),
+        challenges=ChallengeBook(ChallengeLimits(reveal_s=section.reveal_deadline_ms / 1_000)),
         board=pool.board,
         assembler=Assembler(cache, source),
         verdicts=verdicts,
