@@ -220,10 +220,10 @@ def _ports(config: MspConfig) -> Iterator[Finding]:
     if is_running(config.node.data_dir):
         yield _good("ports", "the node runs and has them")
         return
-    for key, endpoint in (
-        ("mining.listen", config.mining.listen),
-        ("http.listen", config.http.listen),
-    ):
+    listeners = [("mining.listen", config.mining.listen), ("http.listen", config.http.listen)]
+    if config.declarator.enabled:
+        listeners.append(("declarator.listen", config.declarator.listen))
+    for key, endpoint in listeners:
         try:
             _bind(endpoint)
         except OSError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from radpool_sv2.errors import LocalProtocolError
+from radpool_sv2.errors import ConfigError, LocalProtocolError
 from radpool_sv2.verify.receipt import read_shares
 from radpool_sv2.verify.register import RAIL, read_register
 
@@ -36,6 +36,8 @@ def register(
         export: What `radpool verify export` wrote; all of it is recomputed first.
         json_output: Print one JSON object instead of words.
     """
+    if not file:
+        raise ConfigError("give at least one page of the register, from /api/v1/registrations")
     msp_key, owners = read_register(file)
     earned = None if export is None else _earned(msp_key, export)
     rows = [_row(owner, earned) for owner in sorted(owners.values(), key=lambda each: each.number)]
@@ -43,11 +45,11 @@ def register(
     if json_output:
         print(json.dumps({"msp_key": msp_key.hex(), "owners": rows, "other_shares": other}))
         return
-    print(f"{len(rows)} owners are registered by MSP {msp_key.hex()}.")
+    print(f"MSP {msp_key.hex()} has registered {len(rows)} owner{'s' * (len(rows) != 1)}.")
     for row in rows:
         print(_words(row))
     if earned is not None:
-        print(f"{other} shares are of accounts that no key is registered for.")
+        print(f"Shares of accounts that no key is registered for: {other}.")
 
 
 Earned = defaultdict[bytes, list[int]]

@@ -8,7 +8,8 @@ import pytest
 from shares import Key, Owner, Share, ShareBatch, tagged_hash
 
 from radpool_sv2.cli import app
-from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
+from radpool_sv2.cli.register import register as register_command
+from radpool_sv2.errors import ConfigError, FaultyMSPError, LocalProtocolError
 from radpool_sv2.ledger.books import Books
 from radpool_sv2.ledger.export import export_epoch
 from radpool_sv2.store import SqliteStore
@@ -297,6 +298,18 @@ def test_a_register_has_each_key_commitment_and_number_once(world):
     ):
         with pytest.raises(FaultyMSPError, match=reason):
             read_register(pages(world.directory, first, second))
+
+
+def test_the_register_in_words(world, capsys):
+    files = pages(world.directory, row(1, world.account, MINER, miner_signature=None))
+    with pytest.raises(SystemExit) as left:
+        app(["verify", "register", *(str(file) for file in files)])
+    said = capsys.readouterr().out
+    assert not left.value.code
+    assert f"MSP {MSP.public.hex()} has registered 1 owner." in said
+    assert f"1: {MINER.public.hex()} since epoch 1, which the miner has not signed" in said
+    with pytest.raises(ConfigError, match="at least one page"):
+        register_command()
 
 
 @pytest.mark.parametrize(
