@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import claims, declaration, measure, peer, tokens
+from benchmarks import claims, crowd, declaration, measure, peer, tokens
 from benchmarks.peer import PeerLoad
 from benchmarks.process import LOAD, ROOT, BenchmarkError, processors
 
@@ -45,6 +45,8 @@ class Size:
         requests: Requests of each kind to a mint in a round.
         nutshell_requests: The same to nutshell's, which takes longer.
         declared: Transactions of a declared template.
+        declarers: Miners that declare at the same time.
+        pushed: Transactions of each of their templates.
         peer: What our pool and SRI's have to bear.
     """
 
@@ -62,6 +64,8 @@ class Size:
     requests: int
     nutshell_requests: int
     declared: int
+    declarers: int
+    pushed: int
     peer: PeerLoad
 
 
@@ -81,6 +85,8 @@ SIZES = {
         requests=20,
         nutshell_requests=2,
         declared=4_000,
+        declarers=100,
+        pushed=1_000,
         peer=PeerLoad(
             shares=100_000,
             plans=((1, 64), (1, 4_096), (100, 16), (1_000, 10)),
@@ -106,6 +112,8 @@ SIZES = {
         requests=2,
         nutshell_requests=1,
         declared=200,
+        declarers=10,
+        pushed=100,
         peer=PeerLoad(
             shares=10_000,
             plans=((10, 16),),
@@ -175,6 +183,7 @@ def parts(size: Size) -> dict[str, Callable[[], list[Row]]]:
         "claims": lambda: claims.measure_claims(size.claims, size.rounds),
         "tokens": lambda: tokens.measure_tokens(size.requests, size.nutshell_requests, size.rounds),
         "declaration": lambda: declaration.measure_declaration(size.declared, size.rounds),
+        "crowd": lambda: crowd.measure_crowd(size.declarers, size.pushed, size.tips),
     }
 
 

@@ -126,7 +126,7 @@ class UnderTest(Protocol):
         """Asks for counters, if it has any."""
 
 
-class _Module:
+class Module:
     """Is a module of this package in a process of its own; it ends when its stdin does."""
 
     def __init__(self, name: str, whose: str, options: Sequence[str], cpus: set[int]) -> None:
@@ -179,7 +179,7 @@ class Provider:
 
     def __init__(self) -> None:
         whose = "the template provider"
-        self._module = _Module("benchmarks.provider", whose, (), processors()[1])
+        self._module = Module("benchmarks.provider", whose, (), processors()[1])
         try:
             serving = self._module.line()
         except BaseException:
@@ -224,7 +224,7 @@ class Pool:
         if self._provider is not None:
             options += ["--tdp", self._provider.address, self._provider.key]
         cpus = set.union(*processors()) if everywhere else processors()[0]
-        self._module = _Module("benchmarks.pool", "the pool", options, cpus)
+        self._module = Module("benchmarks.pool", "the pool", options, cpus)
 
     def __enter__(self) -> Self:
         try:

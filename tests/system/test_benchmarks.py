@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("shares", "storm", "peer", "claims", "tokens", "declaration")
+PARTS = ("shares", "storm", "peer", "claims", "tokens", "declaration", "crowd")
 SECONDS_MAX = 240
 
 
@@ -50,5 +50,6 @@ def test_smoke_size_answers_every_question(tmp_path):
         "nutshell: tokens spent over HTTP",
         "structural verdict, 200 transactions at hand",
         "full verdict, 200 signed payments, embedded chain",
+        "new tip to the last of 200 miners while 10 declarers push",
     ):
         assert any(question.startswith(words) for question in figures), (words, list(figures))
