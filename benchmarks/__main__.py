@@ -19,7 +19,7 @@ from benchmarks.peer import PeerLoad
 from benchmarks.process import LOAD, ROOT, BenchmarkError, processors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from benchmarks.measure import Row
 
@@ -154,7 +154,8 @@ def main() -> int:
         for row in found:
             print(f"    {row.question}: {row.figure}  {row.note}", flush=True)
         rows += found
-    write(rows, machine, arguments.size)
+    machine["load average after"] = describe_load()
+    write(rows, machine, arguments.size, arguments.only)
     return 0
 
 
@@ -210,24 +211,30 @@ def describe_machine() -> dict[str, str]:
         "radpool-sv2": f"{version('radpool-sv2')} at {commit or 'no checkout'}",
         "processor": f"{model} ({', '.join(flags)}), {os.cpu_count()} visible",
         "pinned": f"pool to {sorted(pool_cpus)}, generator to {sorted(load_cpus)}",
-        "load average before": " ".join(f"{value:.1f}" for value in os.getloadavg()),
+        "load average before": describe_load(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()},"
         f" {rustc.stdout.strip()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in ("trio", "msgspec")),
     }
 
 
-def write(rows: list[Row], machine: dict[str, str], size: str) -> None:
-    """Writes the table as markdown and everything as JSON."""
+def describe_load() -> str:
+    """Says how busy the machine was in the last one, five and fifteen minutes."""
+    return " ".join(f"{value:.1f}" for value in os.getloadavg())
+
+
+def write(rows: list[Row], machine: dict[str, str], size: str, only: Sequence[str]) -> None:
+    """Writes the table as markdown and everything as JSON; single parts get a file of their own."""
     directory = RESULTS if size == "full" else ROOT / "build"
     directory.mkdir(exist_ok=True)
-    lines = [f"# Benchmarks, {size}", ""]
+    title = f"{size}: {', '.join(only)}" if only else size
+    lines = [f"# Benchmarks, {title}", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items()]
     lines += ["", "| measured | figure | goal | met | beside it |", "|---|---|---|---|---|"]
     for row in rows:
         met = {True: "yes", False: "**no**", None: ""}[row.met]
         lines.append(f"| {row.question} | {row.figure} | {row.goal} | {met} | {row.note} |")
-    name = f"benchmarks-{size}" if size != "full" else "full"
+    name = f"benchmarks-{size}" if size != "full" else "-".join(only) or "full"
     (directory / f"{name}.md").write_text("\n".join(lines) + "\n")
     data = {"machine": machine, "rows": [vars(row) for row in rows]}
     (directory / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
