@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from rig.core_ipc import core_settings, following_core
 from rig.getblocktemplate import DEADLINE_S, block_of, double_hash, solve
 
 from radpool_sv2.errors import LocalProtocolError, NodeError
-from radpool_sv2.network import SIGNET
+from radpool_sv2.network import MAIN, REGTEST, SIGNET
+from radpool_sv2.node.report import report_core
 from radpool_sv2.templates.source import STALE_PREVBLK, SubmitStatus
 
 pytestmark = pytest.mark.timeout(300)
@@ -42,6 +44,22 @@ async def waits_for(condition):
     with trio.fail_after(DEADLINE_S):
         while not condition():
             await trio.sleep(0.05)
+
+
+async def test_the_doctor_tries_the_socket(core, socket):
+    report = partial(report_core, trusted_uids=[os.getuid()], has_rpc=False)
+    [(is_good, words)] = await report(socket, network=REGTEST)
+    assert is_good
+    assert f"{socket} is Satoshi" in words
+    assert words.endswith(f"at height {BLOCKS:,}")
+    [(is_good, words)] = await report(socket, network=MAIN)
+    assert not is_good
+    [(is_good, words)] = await partial(report, trusted_uids=[12_345])(socket, network=REGTEST)
+    assert not is_good
+    await trio.to_thread.run_sync(core.stop)
+    [(is_good, words)] = await report(socket, network=REGTEST)
+    assert not is_good
+    assert str(socket) in words
 
 
 async def test_templates_are_those_of_the_same_node_s_rpc(core, socket):
