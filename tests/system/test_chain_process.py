@@ -288,7 +288,9 @@ async def test_commands_drive_the_running_chain(tmp_path):
         out = await command(tmp_path, "reorg", "2")
         assert out.count("left ") == 2
         assert out.count("joined ") == 3
-        assert "not an address of regtest" in await command(tmp_path, "send", "nobody", "1", status=1)
+        assert "not an address of regtest" in await command(
+            tmp_path, "send", "nobody", "1", status=1
+        )
         assert "not an amount" in await command(tmp_path, "send", address, "1.123456789", status=1)
     assert "no embedded chain answers" in await command(tmp_path, "status", status=1)
 
