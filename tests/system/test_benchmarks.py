@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("shares", "storm", "peer", "claims", "tokens", "declaration", "crowd")
-SECONDS_MAX = 240
+SECONDS_MAX = 300
 
 
 @pytest.mark.timeout(SECONDS_MAX + 30)
