@@ -39,6 +39,9 @@ OUTPUTS_MAX: Final = 64
 OUTPUTS_BYTES_MAX: Final = 4_096
 """A pool's output and its tag have 92 bytes; what a pool may ask for takes room from fees."""
 
+OUTPUTS_SIGOPS_MAX: Final = 400
+"""What Bitcoin Core keeps free for a coinbase; more would push transactions out of templates."""
+
 EXTRANONCE_MAX: Final = 32
 """The longest extranonce that a share and a block can be submitted with (a B0_32 on the wire)."""
 
@@ -86,7 +89,13 @@ class JobOutputs:
                 "an output of a token has a value already: the block's value is for the miner to "
                 "put on the first one, and the others are worth nothing"
             )
-        return cls(outputs)
+        asked = cls(outputs)
+        if asked.sigops > OUTPUTS_SIGOPS_MAX:
+            raise RemoteProtocolError(
+                f"the outputs of a token have {asked.sigops} signature operations: "
+                f"{OUTPUTS_SIGOPS_MAX} is the most"
+            )
+        return asked
 
     @classmethod
     def paying(cls, script: bytes) -> JobOutputs:

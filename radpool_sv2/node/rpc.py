@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import httpx
 import msgspec
@@ -72,6 +72,29 @@ class _Answer(msgspec.Struct, Generic[T]):
     result: T | None = None
     error: _Refusal | None = None
     id: Any = None
+
+
+class _Body(httpx.AsyncByteStream):
+    """Is what is sent: no generator, as httpx makes one, which a cancelled call leaves behind."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> _BodyIterator:
+        return _BodyIterator(self._content)
+
+
+class _BodyIterator:
+    def __init__(self, content: bytes) -> None:
+        self._left = [content]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class NodeRpc:
@@ -197,9 +220,12 @@ class NodeRpc:
             )
             self._client = httpx.AsyncClient(timeout=None, limits=limits, trust_env=False)  # noqa: S113 - each call has its deadline
         headers = {"content-type": "application/json"}
-        async with self._client.stream(
-            "POST", self.settings.url, content=body, auth=auth, headers=headers
-        ) as response:
+        request = self._client.build_request(
+            "POST", self.settings.url, content=body, headers=headers
+        )
+        request.stream = _Body(body)
+        response = await self._client.send(request, auth=auth, stream=True)
+        try:
             content = bytearray()
             # Leaving the loop by an exception would leave httpx's generators behind unfinished.
             with trio.CancelScope() as reading:
@@ -210,6 +236,8 @@ class NodeRpc:
             if len(content) > ANSWER_BYTES_MAX:
                 raise self._error(method, f"answers with more than {ANSWER_BYTES_MAX} bytes")
             return response.status_code, bytes(content)
+        finally:
+            await response.aclose()
 
     def _credentials(self) -> tuple[str, str]:
         if self._auth is None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import trio
 
+from radpool_sv2.cause import first_cause
 from radpool_sv2.errors import ConfigError, NodeError
 from radpool_sv2.node.branch import changes, text_of_hash
 from radpool_sv2.node.health import clock_problem, signet_problem, small_block_problem
@@ -315,7 +316,9 @@ class GetblocktemplateSource:
                     await self._changed.wait()
                 nursery.cancel_scope.cancel()
         except* NodeError as errors:
-            node.failed(_first(errors))
+            error = first_cause(errors)
+            assert isinstance(error, NodeError)
+            node.failed(error)
 
     async def _poll(self, node: NodeWatch, outlet: _Outlet) -> None:
         """Asks for a template every interval, and whenever somebody says so."""
@@ -554,12 +557,3 @@ def _to_template(template: NodeTemplate, number: int, block_zeros: int) -> Templ
         weight=template.weight,
         rule=f"{block_zeros} leading zero bits" if block_zeros else "",
     )
-
-
-def _first(errors: ExceptionGroup[NodeError]) -> NodeError:
-    """Takes one error out of the groups that nurseries wrapped around it."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, NodeError)
-    return error

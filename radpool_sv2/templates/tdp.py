@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from radpool_sv2.errors import ConnectionEnded, LocalProtocolError, NodeError, RemoteProtocolError
+from radpool_sv2.cause import first_cause
+from radpool_sv2.errors import (
+    ConnectionEnded,
+    LocalProtocolError,
+    NodeError,
+    RemoteProtocolError,
+)
 from radpool_sv2.templates.distribution import HALVING_BLOCKS, retold, template_of, tip_of
 from radpool_sv2.templates.source import (
     ChainEvent,
@@ -171,7 +177,7 @@ class TdpSource:
                 try:
                     await self._follow(take)
                 except* RemoteProtocolError as errors:
-                    self._problem = _first(errors)
+                    self._problem = str(first_cause(errors))
                 if trio.current_time() - began > PAUSE_MAX_S:
                     pause = PAUSE_MIN_S
                 log.warning("template provider lost", reason=self._problem, again_in_s=pause)
@@ -428,11 +434,3 @@ def _chosen(transactions: Sequence[bytes], wtxids: set[bytes]) -> dict[bytes, by
     """Returns the transactions that have one of these hashes over their witnesses."""
     hashed = ((sha256d(raw), raw) for raw in transactions)
     return {key: raw for key, raw in hashed if key in wtxids}
-
-
-def _first(errors: BaseExceptionGroup[Exception]) -> str:
-    """Returns the words of the first error in a group."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)

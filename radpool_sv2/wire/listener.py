@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from radpool_sv2.cause import first_cause
 from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import ConfigError, ConnectionEnded, RemoteProtocolError
 from radpool_sv2.wire.stream import Sv2Stream
@@ -125,19 +126,11 @@ class Listener:
             )
             await self._handler(link)
         except* ConnectionEnded as ended:
-            log.debug("a connection has ended", peer=peer, reason=_first(ended))
+            log.debug("a connection has ended", peer=peer, reason=str(first_cause(ended)))
         except* RemoteProtocolError as errors:
-            log.warning("a peer broke the protocol", peer=peer, reason=_first(errors))
+            log.warning("a peer broke the protocol", peer=peer, reason=str(first_cause(errors)))
         except* Exception:  # the root of the connection's tasks: others must not end with it
             log.exception("a connection's handler failed", peer=peer)
-
-
-def _first(errors: BaseExceptionGroup[Exception]) -> str:
-    """Returns the words of the first error in a group."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
 
 
 def site_of(host: str) -> str:

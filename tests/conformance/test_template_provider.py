@@ -653,3 +653,14 @@ async def settle(client):
     while (await client.receive()).name != "RequestTransactionDataError":
         pass
     await trio.testing.wait_all_tasks_blocked(0.02)
+
+
+async def test_signature_operations_that_leave_no_room_for_anybody_are_refused():
+    async with serving() as rig:
+        rig.offer(update(7))
+        good = await rig.connect(constraints=(100, 2_000))
+        await skip_news(good)
+        assert rig.source.rooms == [(100, 2_000)]
+        greedy = await rig.connect(constraints=(100, 2_001))
+        await greedy.closed()
+        assert rig.source.rooms == [(100, 2_000)]

@@ -15,7 +15,7 @@ from jdc_rig.upstream import (
     tag,
 )
 
-from radpool_sv2.chain.transaction import Transaction
+from radpool_sv2.chain.transaction import Transaction, TxOutput
 from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.jdc import upstream
 from radpool_sv2.jdc.job import JobState
@@ -389,8 +389,9 @@ def test_no_token_in_time_while_working():
         b"\x01" + (1).to_bytes(8, "little") + b"\x01\x51",
         b"\xfd\x41\x00" + bytes(9) * 65,
         b"\x01" + bytes(8) + b"\xfd\x00\x20" + bytes(8192),
+        outputs(TxOutput(0, b"\xae" * 21)),
     ],
-    ids=["nothing", "none", "cut", "more", "valued", "many", "long"],
+    ids=["nothing", "none", "cut", "more", "valued", "many", "long", "sigops"],
 )
 def test_outputs_that_no_coinbase_should_have_end_the_connection(which):
     with pytest.raises(RemoteProtocolError):
