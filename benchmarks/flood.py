@@ -46,6 +46,7 @@ from radpool_sv2.wire.stream import Sv2Stream
 if TYPE_CHECKING:
     from radpool_sv2.wire.message.base import Message
 
+INVALID_JOB: Final = "invalid-job"
 VERSION: Final = 0x20000000
 EXTRANONCE_LEN: Final = 16
 TRANSACTION_BYTES: Final = 3_700
@@ -73,6 +74,7 @@ class Declarer:
         self._raws = make_transactions(number, count)
         self._wtxids = tuple(map(sha256d, self._raws))
         self._round = 0
+        self.verdicts = 0
         self._requests = 0
 
     async def run(
@@ -120,9 +122,11 @@ class Declarer:
                 await stream.send(ProvideMissingTransactionsSuccess(message.request_id, asked))
                 self._told["bytes"] += sum(map(len, asked))
             elif isinstance(message, DeclareMiningJobSuccess):
+                self.verdicts += 1
                 self._told["accepted"] += 1
                 return
             elif isinstance(message, DeclareMiningJobError):
+                self.verdicts += message.error_code == INVALID_JOB
                 self._told[message.error_code] += 1
                 await trio.sleep(BACKLOG_S)
                 return
@@ -151,9 +155,12 @@ async def flood(arguments: argparse.Namespace) -> None:
     told: Counter[str] = Counter()
     begin, ready = trio.Event(), trio.Semaphore(0)
     endpoint = Endpoint.parse(arguments.connect)
+    declarers = [
+        Declarer(number, arguments.transactions, arguments.height, told)
+        for number in range(arguments.declarers)
+    ]
     async with trio.open_nursery() as nursery:
-        for number in range(arguments.declarers):
-            each = Declarer(number, arguments.transactions, arguments.height, told)
+        for each in declarers:
             nursery.start_soon(each.run, endpoint, arguments.key, begin, ready)
         for _ in range(arguments.declarers):
             await ready.acquire()
@@ -161,7 +168,8 @@ async def flood(arguments: argparse.Namespace) -> None:
         async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stdin:
             async for _ in stdin:
                 begin.set()
-                _tell({"event": "told", **told})
+                verdicts = [each.verdicts for each in declarers]
+                _tell({"event": "told", **told, "least": min(verdicts), "most": max(verdicts)})
         nursery.cancel_scope.cancel()
 
 

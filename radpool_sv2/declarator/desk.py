@@ -298,8 +298,9 @@ class DeclaratorDesk:
 
     def tip_changed(self) -> None:
         """Learns that the board shows another tip."""
-        self.tokens.keep_tips(self._board.tips)
+        # The keep first: it lets the templates of tokens go without freeing them now.
         self._keep.keep_tips(self._board.tips)
+        self.tokens.keep_tips(self._board.tips)
         now, before = self._board.now, self._board.before
         if now is None or before is None:
             return
@@ -307,6 +308,10 @@ class DeclaratorDesk:
             log.info("a hidden template must be revealed", account=job.owner.name)
         self._drawn.set()
         self._drawn = trio.Event()
+
+    async def bury(self) -> None:
+        """Frees templates of blocks that are gone, one after the other, until cancelled."""
+        await self._keep.bury()
 
     async def until_late(self) -> None:
         """Waits until `write_off` may have something to do."""

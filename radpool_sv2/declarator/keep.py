@@ -9,6 +9,9 @@ the bound, the site whose templates are the largest lets go of its oldest one, u
 A template that was let go has no transactions any more: its token is worth nothing, and a block on
 it can be sent by its miner alone. Templates of blocks that are gone are let go as well.
 
+To free the transactions of many templates takes time, just when a new block has come and every
+miner waits for its job. So these templates are buried one after the other, by a task.
+
 The keep makes nothing live longer: what nobody holds is gone from it.
 """
 
@@ -18,6 +21,8 @@ import itertools
 import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
 
 from radpool_sv2.errors import LocalProtocolError
 
@@ -95,9 +100,10 @@ class KeptTemplate:
             raise LocalProtocolError("the template's transactions were let go, to save memory")
         return self._template.block_of(header, coinbase_tx)
 
-    def let_go(self) -> None:
-        """Lets the transactions go."""
-        self._template = None
+    def let_go(self) -> NativeTemplate | None:
+        """Lets the transactions go: they are freed with what this returns."""
+        template, self._template = self._template, None
+        return template
 
 
 class TemplateKeep:
@@ -114,6 +120,8 @@ class TemplateKeep:
         self._numbers = itertools.count()
         self._kept: dict[int, weakref.ref[KeptTemplate]] = {}
         self._overhead: Counter[int] = Counter()
+        self._dead: list[NativeTemplate | None] = []
+        self._died = trio.Event()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -132,10 +140,21 @@ class TemplateKeep:
         return kept
 
     def keep_tips(self, tips: Collection[bytes]) -> None:
-        """Lets go of templates that build on none of these blocks."""
+        """Lets go of templates that build on none of these blocks; `bury` frees them."""
         for number, kept in self._living():
             if kept.prev_hash not in tips:
-                self._let_go(number, kept)
+                self._forget(number)
+                self._dead.append(kept.let_go())
+        self._died.set()
+        self._died = trio.Event()
+
+    async def bury(self) -> None:
+        """Frees what was let go, a template at a time, until cancelled."""
+        while True:
+            while self._dead:
+                self._dead.pop()
+                await trio.lowlevel.checkpoint()
+            await self._died.wait()
 
     async def make_room(self, tidy: Callable[[], Awaitable[object]]) -> int:
         """Lets templates go until the bound is kept; returns how many.
@@ -151,7 +170,8 @@ class TemplateKeep:
                 sizes[kept.site] += kept.size
             [(largest, _)] = sizes.most_common(1)
             number, oldest = next(each for each in living if each[1].site == largest)
-            self._let_go(number, oldest)
+            self._forget(number)
+            oldest.let_go()
             gone += 1
             await tidy()
         return gone
@@ -160,10 +180,6 @@ class TemplateKeep:
         """Returns the templates that are kept, the oldest first."""
         found = ((number, reference()) for number, reference in self._kept.items())
         return [(number, kept) for number, kept in found if kept is not None]
-
-    def _let_go(self, number: int, kept: KeptTemplate) -> None:
-        kept.let_go()
-        self._forget(number)
 
     def _forget(self, number: int) -> None:
         self._kept.pop(number, None)

@@ -129,6 +129,7 @@ class Declarator:
                 self._listen = self.address = listener.address
                 self._listener = listener
                 nursery.start_soon(self._write_off)
+                nursery.start_soon(self.desk.bury)
                 task_status.started()
                 await stop.wait()
                 nursery.cancel_scope.cancel()

@@ -184,10 +184,11 @@ class CustomJobDesk:
 
     def tip_changed(self) -> None:
         """Learns that the board shows another tip: templates of tips long gone are forgotten."""
+        # The declarator first: it lets go of templates without freeing them now.
+        self._declarator.tip_changed()
         tips = self._board.tips
         for number in [n for n, (_, job) in self._kept.items() if job.tip.prev_hash not in tips]:
             self._forget(number)
-        self._declarator.tip_changed()
 
     # What it decides.
 

@@ -3,6 +3,8 @@
 import gc
 
 import pytest
+import trio
+import trio.testing
 
 from radpool_sv2.declarator.keep import BYTES_PER_TRANSACTION, TemplateKeep
 from radpool_sv2.errors import LocalProtocolError
@@ -101,12 +103,24 @@ async def test_bound_that_others_exceed_ends_the_search(keep, memory):
     assert on_its_way.size == 5_000
 
 
-def test_templates_of_blocks_that_are_gone_are_let_go(keep, memory):
+async def test_templates_of_blocks_that_are_gone_are_let_go(keep, memory, nursery):
+    """spec: JD-33"""
     old, new = (keep.keep(Native(memory, 10), "a", tip) for tip in (TIP, NEXT))
     keep.keep_tips((NEXT,))
     assert (old.is_kept, new.is_kept) == (False, True)
+    assert len(memory.living) == 2, "miners wait for their jobs: freeing it has time"
+    nursery.start_soon(keep.bury)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(memory.living) == 1
+    keep.keep_tips(())
+    await trio.testing.wait_all_tasks_blocked()
+    assert memory.living == []
     assert old.merkle_path == ()
     with pytest.raises(LocalProtocolError, match="let go"):
         old.block_of(b"", b"")
-    assert new.block_of(b"h", b"c") == b"hc"
-    assert new.merkle_path == Native.merkle_path
+
+
+def test_template_that_is_kept_makes_blocks(keep, memory):
+    kept = keep.keep(Native(memory, 10), "a", TIP)
+    assert kept.block_of(b"h", b"c") == b"hc"
+    assert kept.merkle_path == Native.merkle_path
