@@ -21,7 +21,7 @@ import time
 from collections import OrderedDict, deque
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -31,7 +31,7 @@ from radpool_sv2.errors import ConfigError, NodeError, RadpoolError
 from radpool_sv2.jdc.block import BlockDesk
 from radpool_sv2.jdc.carried import Carried
 from radpool_sv2.jdc.coinbase import Coinbase, JobOutputs, block_bytes
-from radpool_sv2.jdc.front import Front
+from radpool_sv2.jdc.front import JOB_STALE_MS, Front
 from radpool_sv2.jdc.job import FoundShare, Job
 from radpool_sv2.jdc.ladder import Drop, Failed, Ladder, Try, Use, Worked
 from radpool_sv2.jdc.link import PoolLink, PoolPlace
@@ -58,7 +58,10 @@ log = structlog.get_logger(__name__)
 
 ECASH: Final = "ecash"
 UPDATES_PENDING_MAX: Final = 16
-JOBS_REMEMBERED_MAX: Final = 64
+JOBS_REMEMBERED_MIN: Final = 64
+JOBS_REMEMBERED_MAX: Final = 4_096
+"""Beyond the first number jobs are forgotten when no miner can be at them any more. They share
+their transactions."""
 NOTES_MAX: Final = 256
 LINGER_S: Final = 2.0
 """How long a pool that is left may answer the last shares."""
@@ -153,6 +156,7 @@ class DeclaringClient:
         self.tip_height = 0
         self.solo_jobs = 0
         self._numbers = count(1)
+        self._job_past_s = max(config.mining.job_past_ms, JOB_STALE_MS) / 1000
         self._tip = b""
         self._room = (self._solo.size, self._solo.sigops)
         self._solo_head = secrets.token_bytes(SOLO_HEAD_LEN)
@@ -329,9 +333,16 @@ class DeclaringClient:
         return job
 
     def _remember(self, job: Job, rung: Rung | None) -> None:
+        now_s = trio.current_time()
+        job.given_s = job.given_s or now_s
         self._jobs[job.number] = (job, rung)
-        while len(self._jobs) > JOBS_REMEMBERED_MAX:
-            self._jobs.popitem(last=False)
+        while len(self._jobs) > JOBS_REMEMBERED_MIN:
+            oldest, successor, *_ = islice(self._jobs.values(), 2)
+            # A block may be found on a job for as long as it is valid after the next one came.
+            is_over = now_s - successor[0].given_s > self._job_past_s
+            if not is_over and len(self._jobs) <= JOBS_REMEMBERED_MAX:
+                return
+            del self._jobs[oldest[0].number]
 
     def _publish(self, job: Job, rung: Rung | None) -> None:
         self._remember(job, rung)

@@ -79,6 +79,7 @@ class Job:
         denied: Whether the pool itself has refused it, so that it counts nothing for it.
         asked_for: How often the pool has asked for transactions of it.
         cached: Shares that wait until it is accepted.
+        given_s: When the miners got it.
     """
 
     number: int
@@ -92,6 +93,7 @@ class Job:
     denied: bool = False
     asked_for: int = 0
     cached: deque[FoundShare] = field(default_factory=deque)
+    given_s: float = 0.0
 
     @property
     def prev_hash(self) -> bytes:

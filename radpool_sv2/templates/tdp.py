@@ -80,7 +80,9 @@ SILENCE_S: Final = 30.0
 """A provider has something to say every few seconds, as fees grow."""
 
 TAKEN_S: Final = 10.0
-"""How long a block may take to become the provider's tip."""
+SUBMISSIONS_MAX: Final = 6
+"""How long a block may take to become the provider's tip before it is sent again, and how often it
+is sent: a minute is what a node on a slow disk takes for a full block."""
 
 FUTURES_MAX: Final = 16
 """Templates that wait for their tip; providers send one or two."""
@@ -200,6 +202,7 @@ class TdpSource:
             header_nonce=solution.nonce,
             coinbase_tx=solution.coinbase_tx,
         )
+        sent = 0
         while True:
             link = self._link
             if link is None:
@@ -207,6 +210,7 @@ class TdpSource:
                 continue
             try:
                 await link.submit(message)
+                sent += 1
             except ConnectionEnded:
                 # Whoever reads the connection notices as well, and lets go of it.
                 await trio.sleep(PAUSE_MIN_S)
@@ -216,7 +220,9 @@ class TdpSource:
                     return SubmitResult(SubmitStatus.ACCEPTED, active=True)
                 # The connection has ended, perhaps before the block was through.
                 continue
-            return await self._fate(solution.hash)
+            result = await self._fate(solution.hash)
+            if result.active or sent >= SUBMISSIONS_MAX:
+                return result
 
     def solution_socket(self) -> Path | None:
         """Returns None: solutions take the way through Python."""
@@ -396,7 +402,7 @@ class TdpSource:
         return SubmitResult(
             SubmitStatus.REJECTED,
             "not-connected",
-            f"the template provider was given the block and did not build on it in {TAKEN_S:.0f} s",
+            "the template provider was given the block again and again and did not build on it",
         )
 
     def _notify(self) -> None:

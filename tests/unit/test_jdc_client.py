@@ -1,6 +1,7 @@
 """What joins ladder, pools and miners: targets that no pool should give, miners that are let go."""
 
 import pytest
+import trio
 from jdc_rig.source import ScriptedSource
 from jdc_rig.templates import own
 from jdc_rig.upstream import SETTINGS, Peer, outputs
@@ -8,7 +9,7 @@ from jdc_rig.upstream import SETTINGS, Peer, outputs
 from radpool_sv2._native.keys import AuthoritySecretKey
 from radpool_sv2.config import loads, render
 from radpool_sv2.config.jdc import JdcConfig
-from radpool_sv2.jdc.client import DeclaringClient
+from radpool_sv2.jdc.client import JOBS_REMEMBERED_MIN, DeclaringClient
 from radpool_sv2.jdc.ladder import Worked
 from radpool_sv2.jdc.link import PoolLink
 from radpool_sv2.units import EXPONENT_MAX
@@ -94,3 +95,15 @@ async def test_miners_of_a_pool_that_pays_for_no_job_work_for_themselves(client)
     client.withdrawn(link)
     assert client.solo_jobs == 1
     assert client.front.caps[-1] is None, "no pool asks for a target"
+
+
+async def test_no_job_is_forgotten_while_a_block_may_be_found_on_it(client, autojump_clock):
+    client.own = own(1)
+    for _ in range(JOBS_REMEMBERED_MIN + 50):
+        client._publish(client._make_solo(), None)
+        await trio.sleep(1)
+    kept = list(client._jobs)
+    assert len(kept) == JOBS_REMEMBERED_MIN + 50, "miners may be at any of them for two minutes"
+    await trio.sleep(client._job_past_s)
+    client._publish(client._make_solo(), None)
+    assert len(client._jobs) == JOBS_REMEMBERED_MIN
