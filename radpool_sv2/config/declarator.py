@@ -94,8 +94,8 @@ class DeclaratorSection:
         100,
         10 * MINUTE_MS,
         unit="milliseconds",
-        about="How long a miner may take to send the transactions that were asked for; then the "
-        "connection is closed.",
+        about="How long a miner may take to send the transactions that were asked for, or the rest "
+        "of any message; then the connection is closed.",
         why="Four megabytes on a slow line.",
     )
     idle_deadline_ms: int = integer(

@@ -170,6 +170,7 @@ class Declarator:
             machine=machine,
             desk=self.desk,
             bytes_per_second=self._config.bytes_per_second_max,
+            frame_seconds_max=self._config.provide_deadline_ms / 1_000,
             idle_seconds_max=self._config.idle_deadline_ms / 1_000,
         )
         self._sessions[number] = session

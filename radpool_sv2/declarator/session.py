@@ -73,6 +73,7 @@ class Session:
         machine: DeclaringMachine,
         desk: DeclaratorDesk,
         bytes_per_second: int,
+        frame_seconds_max: float,
         idle_seconds_max: float,
     ) -> None:
         """Takes what the connection joins.
@@ -84,6 +85,8 @@ class Session:
             machine: What follows it.
             desk: Who does what takes time.
             bytes_per_second: What is read in the long run.
+            frame_seconds_max: How long a message may take once it has begun; it may take twice
+                that before it is noticed.
             idle_seconds_max: How long it may stay silent.
         """
         self.number = number
@@ -93,6 +96,7 @@ class Session:
         self._whole = whole
         self._stream = stream
         self._desk = desk
+        self._frame_seconds_max = frame_seconds_max
         self._idle_seconds_max = idle_seconds_max
         self._meter = Meter(
             bytes_per_second * 60, bytes_per_second * BYTES_BURST_SECONDS, trio.current_time()
@@ -138,13 +142,23 @@ class Session:
                     await trio.sleep(owed)
 
     async def _receive(self) -> Frame | None:
+        idle_at = trio.current_time() + self._idle_seconds_max
+        had_begun = False
         try:
-            with trio.fail_after(self._idle_seconds_max):
-                return await self._stream.receive()
+            while True:
+                look_at = trio.current_time() + self._frame_seconds_max
+                with trio.move_on_at(min(look_at, idle_at)):
+                    return await self._stream.receive()
+                if trio.current_time() >= idle_at:
+                    self._end("idle", "nothing came for too long")
+                    return None
+                if had_begun and self._stream.inside_frame:
+                    # What has come of it is held in memory, which many could do at once.
+                    self._end("frame-timeout", "a message has begun and did not end")
+                    return None
+                had_begun = self._stream.inside_frame
         except ConnectionEnded:
             self._nursery.cancel_scope.cancel()
-        except trio.TooSlowError:
-            self._end("idle", "nothing came for too long")
         except RemoteProtocolError as error:
             self._end("malformed-frame", str(error))
         return None

@@ -148,6 +148,11 @@ class Sv2Stream(trio.abc.AsyncResource):
     def frame_bytes_max(self, value: int) -> None:
         self._transport.frame_bytes_max = value
 
+    @property
+    def inside_frame(self) -> bool:
+        """Whether a message has begun and is not complete."""
+        return self._transport.inside_frame or bool(self._unfed)
+
     async def receive(self) -> Frame:
         """Waits for the next frame; nothing is lost when the wait is cancelled.
 
