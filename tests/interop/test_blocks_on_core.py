@@ -56,7 +56,8 @@ def miner_of(address, key):
     return [*command, "--authority-key", key, "--user", "alice.rig"]
 
 
-def test_plain_templates_of_its_socket(core, tmp_path):
+@pytest.mark.pair("pool with source `core_ipc`", "Bitcoin Core")
+def test_plain_templates_of_its_socket(core, tmp_path, record_property):
     txid = core.spend(fee_sats=8_000)
     node = Node(tmp_path / "msp", POOL | by_socket(core))
     with node.running() as running:
@@ -64,10 +65,14 @@ def test_plain_templates_of_its_socket(core, tmp_path):
         rows = paid_blocks(running, ChainOf(core))
         assert running.problems() == []
         assert running.leave(signal.SIGTERM, 20) == 0
-    check(node, core, tmp_path, rows, txid)
+    found = check(node, core, tmp_path, rows, txid)
+    record_property("mined", f"{len(found)} blocks")
 
 
-def test_plain_templates_of_a_provider_on_its_socket(core, tmp_path):
+@pytest.mark.pair(
+    "pool with source `tdp`, template provider with source `core_ipc`", "Bitcoin Core"
+)
+def test_plain_templates_of_a_provider_on_its_socket(core, tmp_path, record_property):
     txid = core.spend(fee_sats=8_000)
     provider = ProviderNode(tmp_path / "tp", by_socket(core))
     with provider.running():
@@ -85,11 +90,13 @@ def test_plain_templates_of_a_provider_on_its_socket(core, tmp_path):
             rows = paid_blocks(running, ChainOf(core))
             assert running.problems() == []
             assert running.leave(signal.SIGTERM, 20) == 0
-    check(node, core, tmp_path, rows, txid)
+    found = check(node, core, tmp_path, rows, txid)
+    record_property("mined", f"{len(found)} blocks")
 
 
+@pytest.mark.pair("pool and `radpool jdc`, both with source `core_ipc`", "Bitcoin Core")
 @pytest.mark.parametrize("mode", ["full-template", "coinbase-only"])
-def test_templates_of_our_client(core, tmp_path, mode):
+def test_templates_of_our_client(core, tmp_path, record_property, mode):
     txid = core.spend(fee_sats=8_000)
     node = Node(tmp_path / "msp", POOL | by_socket(core) | {"declarator.enabled": True})
     with node.running() as running:
@@ -116,7 +123,8 @@ def test_templates_of_our_client(core, tmp_path, mode):
         [declarer] = running.get("/api/v1/declarers").json()["items"]
         assert running.problems() == []
         assert running.leave(signal.SIGTERM, 20) == 0
-    check(node, core, tmp_path, rows, txid)
+    found = check(node, core, tmp_path, rows, txid)
+    record_property("mined", f"{mode}: {len(found)} blocks")
     assert (declarer["account"], declarer["unrevealed"]) == ("alice", 0)
     assert declarer["quality_permille"] >= 1_000
 
@@ -126,3 +134,4 @@ def check(node, core, tmp_path, rows, txid):
     assert len(found) >= BLOCKS - 1, "at most one lost to another of the same height"
     assert txid in {each for block in found for each in block.transactions}
     assert {row["finder"] for row in rows} == {"alice"}
+    return found

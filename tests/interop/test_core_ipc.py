@@ -18,7 +18,10 @@ from radpool_sv2.network import MAIN, REGTEST, SIGNET
 from radpool_sv2.node.report import report_core
 from radpool_sv2.templates.source import STALE_PREVBLK, SubmitStatus
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.pair("source of templates `core_ipc`", "Bitcoin Core's socket"),
+]
 
 BLOCKS = 150
 
@@ -83,7 +86,7 @@ async def test_templates_are_those_of_the_same_node_s_rpc(core, socket):
     assert template.weight > sum(each["weight"] for each in told["transactions"])
 
 
-async def test_a_solution_becomes_a_block_and_the_next_tip(core, socket):
+async def test_a_solution_becomes_a_block_and_the_next_tip(core, socket, record_property):
     core.spend(fee_sats=7_000)
     async with following_core(socket) as followed:
         update = await followed.until(lambda update: update.template.fees_sats == 7_000)
@@ -102,6 +105,7 @@ async def test_a_solution_becomes_a_block_and_the_next_tip(core, socket):
         assert depths == {solution.hash: 1, bytes(32): None}
         coinbase = core.rpc("getblock", core.tip, 2)["tx"][0]
         assert round(coinbase["vout"][0]["value"] * 10**8) == update.template.value_sats
+    record_property("mined", "1 block")
 
 
 async def test_solutions_that_are_none_are_refused(core, socket):

@@ -86,7 +86,10 @@ def mines_declared_templates(tmp_path, running, client, node):
 
 
 def check(node, bitcoind, tmp_path, txid, rows, declarer):
-    """What the client chose is in the chain; the pool is paid, and says what it is worth."""
+    """What the client chose is in the chain; the pool is paid, and says what it is worth.
+
+    Returns what was mined, in words.
+    """
     script = script_of(node, bitcoind)
     found = check_paid(node, rows, ChainOf(bitcoind), script, tmp_path / "exports")
     assert len(found) >= BLOCKS
@@ -98,7 +101,10 @@ def check(node, bitcoind, tmp_path, txid, rows, declarer):
             assert row["finder"] == declarer["account"]
     assert declarer["quality_permille"] >= 1_000
     assert len(accepted_jobs(node)) >= BLOCKS
-    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
+    shares = audit.check_batches(node)
+    assert shares == Book(node.database).check() >= SHARES
+    quality = declarer["quality_permille"] / 10
+    return f"{len(found)} blocks, {shares} shares, quality {quality} %"
 
 
 def shares_of(running):
@@ -113,28 +119,42 @@ def accepted_jobs(node):
     return [line for line in node.log() if line.get("event") == "custom job accepted"]
 
 
+@pytest.mark.pair(
+    "pool, declarator, template provider with source `bitcoind`",
+    "jd_client_sv2 (FULLTEMPLATE), mining_device, Bitcoin Knots",
+)
 @pytest.mark.timeout(400)
-def test_templates_of_our_provider_are_declared_to_our_pool(tmp_path, bitcoind):
+def test_templates_of_our_provider_are_declared_to_our_pool(tmp_path, bitcoind, record_property):
     node = Node(tmp_path / "msp", MINING | by_rpc(bitcoind))
     provider = ProviderNode(tmp_path / "tp", by_rpc(bitcoind))
     with node.running() as running, provider.running():
         templates = sri.provider(provider.address, provider.authority_key)
         client = sri.job_declarator_client(tmp_path / "sri", running, templates)
         found = mines_declared_templates(tmp_path, running, client, bitcoind)
-    check(node, bitcoind, tmp_path, *found)
+    record_property("mined", check(node, bitcoind, tmp_path, *found))
 
 
+@pytest.mark.pair(
+    "pool and declarator with source `core_ipc`",
+    "jd_client_sv2 (FULLTEMPLATE), mining_device, Bitcoin Core",
+)
 @pytest.mark.timeout(400)
-def test_templates_of_bitcoin_core_are_declared_to_our_pool_on_its_socket(tmp_path, core):
+def test_templates_of_bitcoin_core_are_declared_to_our_pool_on_its_socket(
+    tmp_path, core, record_property
+):
     node = Node(tmp_path / "msp", MINING | by_socket(core))
     with node.running() as running:
         client = sri.job_declarator_client(tmp_path / "sri", running, sri.core(core))
         found = mines_declared_templates(tmp_path, running, client, core)
-    check(node, core, tmp_path, *found)
+    record_property("mined", check(node, core, tmp_path, *found))
 
 
+@pytest.mark.pair(
+    "pool, declarator, template provider with source `bitcoind`",
+    "jd_client_sv2 (COINBASEONLY), mining_device, Bitcoin Knots",
+)
 @pytest.mark.timeout(400)
-def test_transactions_may_be_kept_to_oneself(tmp_path, bitcoind):
+def test_transactions_may_be_kept_to_oneself(tmp_path, bitcoind, record_property):
     """Coinbase-only: the pool learns the coinbase alone, and pays no more than the reference."""
     node = Node(tmp_path / "msp", MINING | by_rpc(bitcoind))
     # That client makes a job only of a template for a tip that is there.
@@ -146,12 +166,16 @@ def test_transactions_may_be_kept_to_oneself(tmp_path, bitcoind):
             tmp_path / "sri", running, templates, mode="COINBASEONLY"
         )
         found = mines_declared_templates(tmp_path, running, client, bitcoind)
-    check(node, bitcoind, tmp_path, *found)
+    record_property("mined", check(node, bitcoind, tmp_path, *found))
     assert found[2]["hidden_jobs"] >= BLOCKS
 
 
+@pytest.mark.pair(
+    "pool and declarator with source `core_ipc`",
+    "jd_client_sv2, translator_sv2, SV1 miner, Bitcoin Core",
+)
 @pytest.mark.timeout(400)
-def test_an_old_miner_mines_what_the_client_has_declared(tmp_path, core):
+def test_an_old_miner_mines_what_the_client_has_declared(tmp_path, core, record_property):
     """SV1 miner, SRI's translator, SRI's client, our pool: the whole way."""
     node = Node(tmp_path / "msp", MINING | {"mining.exponent_min": 14} | by_socket(core))
     with node.running() as running:
@@ -172,4 +196,6 @@ def test_an_old_miner_mines_what_the_client_has_declared(tmp_path, core):
                     assert miner.lost == ""
         assert running.leave(signal.SIGTERM, 10) == 0
     assert accepted_jobs(node)
-    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
+    shares = audit.check_batches(node)
+    assert shares == Book(node.database).check() >= SHARES
+    record_property("mined", f"{shares} shares")

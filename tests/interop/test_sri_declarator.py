@@ -73,9 +73,10 @@ def declarer(tmp_path, theirs, templates, mode):
     return Declarer(tmp_path / "jdc", [pool], settings)
 
 
+@pytest.mark.pair("`radpool jdc`", "declarator of pool_sv2, Bitcoin Core")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("source", [by_socket, by_rpc])
-def test_our_client_declares_to_sri_s_pool(tmp_path, core, source):
+def test_our_client_declares_to_sri_s_pool(tmp_path, core, source, record_property):
     txid = core.spend(fee_sats=7_000)
     before = core.rpc("getblockcount")
     with started(tmp_path, core) as theirs:
@@ -102,6 +103,7 @@ def test_our_client_declares_to_sri_s_pool(tmp_path, core, source):
     assert not told["rejected"].keys() - {"stale-share", "invalid-job-id"}, told
     blocks = blocks_since(core, before)
     assert len(blocks) >= BLOCKS
+    record_property("mined", f"{len(blocks)} blocks, {told['accepted']} shares")
     # The client's choice is in the chain, and SRI's pool has all that the coinbase may pay.
     assert txid in {tx["txid"] for block in blocks for tx in block["tx"]}
     for block in blocks:
@@ -111,8 +113,11 @@ def test_our_client_declares_to_sri_s_pool(tmp_path, core, source):
         assert round(sum(paid) * 10**8) == stats["subsidy"] + stats["totalfee"]
 
 
+@pytest.mark.pair(
+    "`radpool jdc` with `mode = coinbase-only`", "declarator of pool_sv2, Bitcoin Core"
+)
 @pytest.mark.timeout(400)
-def test_sri_s_pool_wants_to_see_all_transactions(tmp_path, core):
+def test_sri_s_pool_wants_to_see_all_transactions(tmp_path, core, record_property):
     """Its declarator refuses whoever does not announce them: our client says so, and mines solo."""
     with started(tmp_path, core) as theirs:
         with declarer(tmp_path, theirs, by_socket(core), "coinbase-only").running() as client:
@@ -129,6 +134,7 @@ def test_sri_s_pool_wants_to_see_all_transactions(tmp_path, core):
         assert theirs.process.is_alive, theirs.process.tail()
     paid = blocks_since(core, before)[0]["tx"][0]["vout"][0]["scriptPubKey"]["hex"]
     assert paid != sri.SOLO_SCRIPT
+    record_property("mined", "refused by that declarator, which offers no such mode; blocks solo")
 
 
 def blocks_since(node, height):

@@ -34,8 +34,9 @@ def mine(provider, directory, count=BLOCKS):
         return pool.said()
 
 
+@pytest.mark.pair("template provider on the embedded chain", "pool_sv2, mining_device")
 @pytest.mark.timeout(400)
-def test_sri_pool_mines_blocks_on_the_embedded_chain(tmp_path):
+def test_sri_pool_mines_blocks_on_the_embedded_chain(tmp_path, record_property):
     settings = {"templates.block_zeros": 20, "templates.payments_per_minute": 60}
     provider = ProviderNode(tmp_path / "tp", settings)
     with provider.running() as process:
@@ -48,11 +49,15 @@ def test_sri_pool_mines_blocks_on_the_embedded_chain(tmp_path):
         process.signal(signal.SIGTERM)
         assert process.wait(10) == 0, process.tail()
     assert all(each["on_active_chain"] for each in accepted(provider))
+    record_property("mined", f"{len(accepted(provider))} blocks")
     assert not [line for line in provider.log() if line["level"] == "error"]
 
 
+@pytest.mark.pair(
+    "template provider with source `bitcoind`", "pool_sv2, mining_device, Bitcoin Knots"
+)
 @pytest.mark.timeout(400)
-def test_sri_pool_mines_blocks_on_a_real_node(bitcoind, tmp_path):
+def test_sri_pool_mines_blocks_on_a_real_node(bitcoind, tmp_path, record_property):
     """Plain regtest: SRI's pool takes nearly every share for a block, and the node does too."""
     sent = [bitcoind.spend(fee_sats=3_000 + n, outputs=2) for n in range(4)]
     settings = {
@@ -70,6 +75,7 @@ def test_sri_pool_mines_blocks_on_a_real_node(bitcoind, tmp_path):
     blocks = [bitcoind.rpc("getblock", each["hash"], 2) for each in accepted(provider)]
     active = [block for block in blocks if block["confirmations"] > 0]
     assert len(active) >= BLOCKS
+    record_property("mined", f"{len(active)} blocks")
     assert bitcoind.rpc("getblockcount") == before + len(active)
     paid = {tx["txid"] for block in active for tx in block["tx"][1:]}
     assert set(sent) <= paid
@@ -81,6 +87,7 @@ def test_sri_pool_mines_blocks_on_a_real_node(bitcoind, tmp_path):
     assert total == len(active) * 50 * 10**8 + sum(3_000 + n for n in range(4))
 
 
+@pytest.mark.pair("template provider on the embedded chain", "pool_sv2, mining_device")
 @pytest.mark.timeout(400)
 def test_sri_pool_with_another_key_is_not_served(tmp_path):
     provider = ProviderNode(tmp_path / "tp", {})

@@ -20,9 +20,10 @@ BLOCKS = 2
 PATIENCE_S = 150
 
 
+@pytest.mark.pair("pool on the embedded chain", "translator_sv2, SV1 miners")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("aggregates", [True, False])
-def test_sv1_miners_mine_through_sri_s_translator(tmp_path, aggregates):
+def test_sv1_miners_mine_through_sri_s_translator(tmp_path, aggregates, record_property):
     node = Node(tmp_path / "msp", SETTINGS)
     with node.running() as running:
         role = sri.translator(
@@ -44,12 +45,16 @@ def test_sv1_miners_mine_through_sri_s_translator(tmp_path, aggregates):
                 )
         assert running.problems() == []
         assert running.leave(15, 10) == 0
-    assert audit.check_batches(node) == Book(node.database).check() > 0
-    assert audit.check_blocks(node)
+    shares = audit.check_batches(node)
+    assert shares == Book(node.database).check() > 0
+    found = audit.check_blocks(node)
+    assert found
+    record_property("mined", f"{len(found)} blocks, {shares} shares")
 
 
+@pytest.mark.pair("pool with source `bitcoind`", "translator_sv2, SV1 miner, Bitcoin Knots")
 @pytest.mark.timeout(400)
-def test_sv1_miners_find_blocks_on_a_real_node(bitcoind, tmp_path):
+def test_sv1_miners_find_blocks_on_a_real_node(bitcoind, tmp_path, record_property):
     """The coinbase that an old miner has filled is what the ledger says."""
     txid = bitcoind.spend(fee_sats=4_000)
     settings = SETTINGS | {
@@ -82,3 +87,4 @@ def test_sv1_miners_find_blocks_on_a_real_node(bitcoind, tmp_path):
     assert len(found) >= BLOCKS
     assert txid in {each for block in found for each in block.transactions}
     assert {row["finder"] for row in rows} == {"sri"}
+    record_property("mined", f"{len(found)} blocks")
