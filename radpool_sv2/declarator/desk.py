@@ -33,6 +33,7 @@ from radpool_sv2.templates.declared import (
     Unrevealed,
 )
 from radpool_sv2.templates.source import STALE_PREVBLK
+from radpool_sv2.units import sha256d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -251,7 +252,7 @@ class DeclaratorDesk:
         except LocalProtocolError as error:
             log.error("a pushed block cannot be assembled", reason=str(error))  # noqa: TRY400
             return
-        self.quality.of(job.owner).blocks += 1
+        self.quality.solved(job.owner, sha256d(effect.header))
         await self._blocks.pushed(job.owner, effect.header, coinbase, block)
 
     @staticmethod
@@ -285,6 +286,10 @@ class DeclaratorDesk:
     def unmined(self, job: HiddenJob) -> None:
         """Forgets a hidden job that the engine could not set after all."""
         self.challenges.unmined(job.token)
+
+    def solved(self, owner: Owner, block_hash: bytes) -> None:
+        """Learns that a share on a custom job is a block."""
+        self.quality.solved(owner, block_hash)
 
     def accepted(self, owner: Owner, paid_sats: int, quality_q32: int, *, hidden: bool) -> None:
         """Counts a custom job that was accepted."""

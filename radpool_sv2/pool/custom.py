@@ -107,6 +107,9 @@ class Declarator(Protocol):
     def accepted(self, owner: Owner, paid_sats: int, quality_q32: int, *, hidden: bool) -> None:
         """Learns that a custom job was accepted, and how good it is beside the reference."""
 
+    def solved(self, owner: Owner, block_hash: bytes) -> None:
+        """Learns that a share on a custom job is a block."""
+
     def tip_changed(self) -> None:
         """Learns that the board shows another tip."""
 
@@ -303,6 +306,12 @@ class CustomJobDesk:
             self._deciding.popitem(last=False)
 
     # What comes of it.
+
+    def solved(self, connection: int, channel: int, block_hash: bytes) -> None:
+        """Learns that a share of a channel is a block."""
+        owner = self._owner(connection, channel)
+        if owner is not None:
+            self._declarator.solved(owner, block_hash)
 
     def block_of(self, template_id: int, header: bytes, coinbase_tx: bytes) -> bytes | None:
         """Puts a solved block of a miner's template together.

@@ -415,6 +415,7 @@ class Pool:
         if self._hurries and event.template_id < DECLARED_ID_MIN:
             self._desk.hurry(event)
         if event.template_id >= DECLARED_ID_MIN and self.custom is not None:
+            self.custom.solved(event.connection, event.channel, event.hash)
             self._nursery.start_soon(self.outlet.found, self.custom, event)
         channel = self.roster.channel(event.connection, event.channel)
         if channel is not None:

@@ -163,5 +163,6 @@ def test_templates_of_the_job_declarator_client(bitcoinds, far, tmp_path, mode):
     assert alice["balance_sats"] == sum(row["value_sats"] for row in rows if row["state"] == "paid")
     assert declarer["account"] == "alice"
     assert declarer["quality_permille"] >= 1_000
+    assert declarer["blocks"] == len(rows)
     assert (declarer["hidden_jobs"] > 0) == (mode == "coinbase-only")
     assert declarer["unrevealed"] == 0

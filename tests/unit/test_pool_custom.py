@@ -93,6 +93,7 @@ class Declarator:
     def __init__(self):
         self.rights, self.hidden, self.jobs, self.tips = {}, [], [], 0
         self.forgotten = []
+        self.blocks = []
 
     def claim(self, token, owner, prev_hash):
         right = self.rights.get((token, owner))
@@ -108,6 +109,9 @@ class Declarator:
 
     def accepted(self, owner, paid_sats, quality_q32, *, hidden):
         self.jobs.append((owner, paid_sats, quality_q32, hidden))
+
+    def solved(self, owner, block_hash):
+        self.blocks.append((owner.name, block_hash))
 
     def tip_changed(self):
         self.tips += 1
@@ -200,6 +204,12 @@ async def test_numbers_of_templates_never_repeat(scene):
         await scene.desk.decide(scene.engine, event())
     numbers = {fields["template_id"] for _, fields in scene.engine.accepted}
     assert len(numbers) == 50
+
+
+async def test_block_of_a_channel_is_its_owners(scene):
+    scene.desk.solved(3, 4, named("block"))
+    scene.desk.solved(3, 5, named("another"))
+    assert scene.declarator.blocks == [("alice", named("block"))]
 
 
 async def test_hidden_job_has_no_upside(scene):
