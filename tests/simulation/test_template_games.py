@@ -7,6 +7,8 @@ import template_weight_page as page
 from published_slices import PublishedSlices
 from template_games import FEES, RULES, STRATEGIES, SUBSIDY, play_round
 
+pytestmark = pytest.mark.slow
+
 DUST = Fraction(1, 10**6)
 """What rounding to satoshis may do to an epoch's sums."""
 
