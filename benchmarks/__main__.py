@@ -135,6 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks")
     parser.add_argument("--size", choices=sorted(SIZES), default="full")
     parser.add_argument("--only", action="append", choices=list(parts(SIZES["full"])), default=[])
+    parser.add_argument("--note", default="", help="what else the table should say of the run")
     arguments = parser.parse_args()
     if not LOAD.exists():
         print(f"{LOAD} is missing: run `make load` first", file=sys.stderr)
@@ -155,6 +156,8 @@ def main() -> int:
             print(f"    {row.question}: {row.figure}  {row.note}", flush=True)
         rows += found
     machine["load average after"] = describe_load()
+    if arguments.note:
+        machine["note"] = arguments.note
     write(rows, machine, arguments.size, arguments.only)
     return 0
 
