@@ -268,7 +268,7 @@ class NodeRpc:
             if len(body) <= DECODE_BYTES_MAX:
                 return decoder.decode(body)
             return await trio.to_thread.run_sync(decoder.decode, body)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise self._error(method, f"answers what no node does: {error}") from error
 
     def _error(self, method: str, what: str) -> NodeError:

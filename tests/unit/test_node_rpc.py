@@ -113,6 +113,7 @@ async def test_a_wrong_password_is_not_told(fake):
         (500, b'{"result": null, "error": {"code": -28, "message": "Loading"}}', "not ready yet"),
         (404, b"", "status 404"),
         (200, b"[" * 100_000, "what no node does"),
+        (200, b'{"result": "\xff"}', "what no node does"),
         (200, b'{"result":' + b"[" * 100_000, "what no node does"),
     ],
 )
