@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CONNECTIONS: Final = 200
 RATIO_MAX: Final = 2
+PAUSE_SECONDS: Final = 1.5
+"""Blocks come minutes apart: the crowd has begun anew on one before the next comes."""
 MIB: Final = 1 << 20
 FLOWS_SECONDS: Final = 60
 """By then each declarer has begun."""
@@ -53,6 +55,7 @@ class _Run:
         """Lets tips come; returns when each had reached the last miner."""
         late = []
         for _ in range(self.tips):
+            time.sleep(PAUSE_SECONDS)
             sent = self.pool.ask("tip")
             arrived = load.expect("tip")
             if arrived["prev_hash"] != sent["prev_hash"]:
