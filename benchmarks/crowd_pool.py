@@ -9,6 +9,7 @@ due. Started by `benchmarks.crowd`; a line on stdin brings a tip, or with `metri
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import resource
 import sys
@@ -91,6 +92,9 @@ async def serve(directory: Path) -> None:
             await serving.start(_run, pool.run, stop)
             await serving.start(_run, declarator.run, stop)
             nursery.start_soon(lag.watch)
+            # As `radpool msp` does before it serves.
+            gc.collect()
+            gc.freeze()
             tell(
                 {
                     "event": "serving",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from typing import TYPE_CHECKING, Final
 
@@ -99,6 +100,10 @@ async def run_msp(
                 declares = "" if declarator is None else str(declarator.address)
                 told = Serving(str(pool.address), str(web.address), public, declares)
                 tell_serving(config.node.data_dir, told)
+                # What lives until the end is not looked at again: that would stop everything for a
+                # tenth of a second, now and then.
+                gc.collect()
+                gc.freeze()
                 serving(told)
 
             await _run_roles(roles, tell)
