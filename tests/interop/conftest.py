@@ -1,7 +1,7 @@
 """Gathers what each test with foreign software has shown, and writes it down.
 
 A test names its pair with `@pytest.mark.pair(ours, theirs)`, and what was mined with
-`record_property("mined", …)`. With `--result-file` a run of all tests ends with a page of them.
+`record_property("mined", …)`. With `--result-file` a run ends with a page of them.
 """
 
 import datetime as dt
@@ -32,6 +32,7 @@ page. A pair has passed when every test of it has. A block counts when the node 
 where our pool has found it, its coinbase pays what the ledger recorded, settlement and exported
 epoch included.
 """
+COLUMNS = "| ours | theirs | what was mined | outcome | date |"
 
 
 def pytest_addoption(parser):
@@ -62,21 +63,29 @@ def pytest_runtest_makereport(item, call):
 def pytest_sessionfinish(session):
     file = session.config.getoption("--result-file")
     if file is not None:
-        file.write_text(page(session.config.stash[PAIRS]))
+        before = file.read_text() if file.exists() else ""
+        file.write_text(page(session.config.stash[PAIRS], before))
 
 
-def page(pairs):
-    """Writes the page."""
+def page(pairs, before):
+    """Writes the page; rows of pairs that did not run stay as they were before."""
     day = dt.datetime.now(dt.UTC).date().isoformat()
-    lines = [HEAD, f"Run on {day}.", "", "| program | version |", "|---|---|"]
+    lines = [HEAD, "| program | version |", "|---|---|"]
     lines += [f"| {name} | {version(program)} |" for name, program in PROGRAMS.items()]
-    lines += ["", "| ours | theirs | what was mined | outcome |", "|---|---|---|---|"]
+    lines += ["", COLUMNS, "|---|---|---|---|---|"]
+    rows = [line.split(" | ") for line in before.partition(COLUMNS)[2].splitlines()[2:]]
+    lines += [
+        " | ".join(cells) for cells in rows if (cells[0].removeprefix("| "), cells[1]) not in pairs
+    ]
     for (ours, theirs), results in pairs.items():
         passed = sum(is_passed for is_passed, _ in results)
         mined = "; ".join(each for _, found in results for each in found)
         outcome = "passed" if passed == len(results) else "**failed**"
-        lines.append(f"| {ours} | {theirs} | {mined} | {outcome}, {passed} of {len(results)} |")
-    return "\n".join(lines) + "\n"
+        outcome += f", {passed} of {len(results)} tests"
+        lines.append(f"| {ours} | {theirs} | {mined} | {outcome} | {day} |")
+    # Sorted, so that a run of a part moves nothing.
+    head = lines.index(COLUMNS) + 2
+    return "\n".join(lines[:head] + sorted(lines[head:])) + "\n"
 
 
 def version(program):

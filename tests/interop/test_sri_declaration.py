@@ -177,7 +177,9 @@ def test_transactions_may_be_kept_to_oneself(tmp_path, bitcoind, record_property
 @pytest.mark.timeout(400)
 def test_an_old_miner_mines_what_the_client_has_declared(tmp_path, core, record_property):
     """SV1 miner, SRI's translator, SRI's client, our pool: the whole way."""
-    node = Node(tmp_path / "msp", MINING | {"mining.exponent_min": 14} | by_socket(core))
+    # That miner is slow: one difficulty, at which it finds a share a second.
+    one_step = {"mining.exponent_min": 16, "mining.exponent_max": 16}
+    node = Node(tmp_path / "msp", MINING | one_step | by_socket(core))
     with node.running() as running:
         client = sri.job_declarator_client(tmp_path / "sri", running, sri.core(core))
         with client:
