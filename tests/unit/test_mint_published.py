@@ -45,7 +45,9 @@ from radpool_sv2.web import serve_http
 Z0 = 1
 POLICIES = (Policy.NETWORK, Policy.POOL, Policy.WINDOW)
 VALUE_SATS = 5_000_000_000
-POOL = SimpleNamespace(ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None))
+POOL = SimpleNamespace(
+    ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None), declarers=None
+)
 
 
 @dataclass
