@@ -386,7 +386,7 @@ class MintClient:
         if row.policy not in {policy.word for policy in Policy}:
             raise self._wrong(f"a policy {plain(row.policy)!r}, of which nothing is known")
         value, unit_value = _decimal(row.value), _decimal(row.unit_value)
-        whole = value // unit_value if unit_value and row.keyset_id is not None else 0
+        whole = value // unit_value if unit_value and row.keyset is not None else 0
         if row.units != min(whole, UNITS_MAX):
             raise self._wrong(f"{row.units} units where {value} at {unit_value} each are held")
 
