@@ -271,8 +271,7 @@ async def test_lazy_channels_count_alike(wallet, tmp_path, mint):
     await channel.open()
     expected = [(1, 1, 0, 0), (0, 1, 1, 0), (0, 1, 2, 0), (0, 1, 2, 1)]
     for units, promised, left_over, unsigned in expected:
-        [number] = channel.machine.find()
-        [before] = [mint.key.key]
+        [number] = channel.machine.find(1, Z0)
         running = channel.side._session.running
         z = Z0 if units else wire.NO_TOKEN
         share_hash = number.to_bytes(32, "big")
@@ -280,7 +279,7 @@ async def test_lazy_channels_count_alike(wallet, tmp_path, mint):
         unsigned_message = wire.SubmitSharesEcashExtendedSuccess(
             5, number, 1, 1 << Z0, (wire.Receipt(number, z, b"", b"", b""),), root, b""
         )
-        signature = before.sign_schnorr(unsigned_message.receipts_hash())
+        signature = mint.key.key.sign_schnorr(unsigned_message.receipts_hash())
         await channel.machine.hear(
             wire.SubmitSharesEcashExtendedSuccess(
                 5, number, 1, 1 << Z0, unsigned_message.receipts, root, signature
