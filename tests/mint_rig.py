@@ -79,6 +79,9 @@ class Batch(bytes):
     def seal(self, *args: Any, **options: Any) -> Any:
         return self.sealable.seal(*args, **options)
 
+    def price_of(self, index: int) -> int:
+        return self.shares[index].price
+
 
 class Claims:
     """Admits claims as the native `ClaimBatch` does."""
@@ -108,6 +111,12 @@ class Claims:
                 self.admitted[index] = (message, named[0].number)
         self.at_first = dict(self.codes)
         self.excluded: set[int] = set()
+        self.slots = {slot.number: slot for slot in register.rack.slots}
+        self.claimants = register.claimants
+        self.before: dict[tuple[int, bytes], int] = {}
+        self.after: dict[tuple[int, bytes], int] = {}
+        self.tokens: dict[int, int] = {}
+        self.worth: dict[int, int] = {}
 
     @property
     def indices(self) -> list[int]:
@@ -117,18 +126,61 @@ class Claims:
     def statuses(self) -> list[tuple[int, str]]:
         return sorted((i, code) for i, code in self.codes.items() if i not in self.excluded)
 
-    def rows(self, excluded: Any) -> list[tuple[bytes, int, int, int, int]]:
+    def _key(self, index: int) -> tuple[int, bytes] | None:
+        if not self.slots[self.admitted[index][1]].unit_value:
+            return None
+        share = self.batch.shares[index]
+        return share.owner.account, self.claimants.of(share.connection, share.channel)
+
+    @property
+    def residue_keys(self) -> list[tuple[int, bytes]]:
+        return sorted({key for key in map(self._key, self.admitted) if key is not None})
+
+    @property
+    def residues(self) -> list[tuple[tuple[int, bytes], int]]:
+        return sorted(self.after.items())
+
+    @property
+    def values(self) -> list[tuple[int, int]]:
+        return sorted(self.worth.items())
+
+    def rows(self, excluded: Any, residues: Any = None) -> list[tuple[bytes, int, int, int, int]]:
         self.codes = dict(self.at_first)
         self.excluded = set(excluded)
+        self.before = dict(residues or {})
+        self.deal()
+        return self.standing
+
+    def deal(self) -> None:
+        """Gives each claim that stands the largest token that its claimant's value pays for."""
+        self.after, self.tokens, self.worth = {}, {}, {}
+        for index, (_, number) in sorted(self.admitted.items()):
+            share, slot, key = self.batch.shares[index], self.slots[number], self._key(index)
+            if index in self.excluded or index in self.codes:
+                continue
+            self.tokens[index] = share.z
+            if key is None:
+                continue
+            value = share.price << share.z
+            self.worth[number] = self.worth.get(number, 0) + value
+            together = self.after.get(key, self.before.get(key, 0)) + value
+            units = min(together // slot.unit_value, 2**63)
+            self.tokens[index] = slot.z0 + units.bit_length() - 1 if units else 255
+            cost = slot.unit_value << units.bit_length() - 1 if units else 0
+            self.after[key] = together - cost
+
+    @property
+    def standing(self) -> list[tuple[bytes, int, int, int, int]]:
         kept = [index for index in range(len(self.batch)) if index not in self.excluded]
         return [
-            (*self.admitted[index], self.batch.shares[index].z, place, index)
+            (*self.admitted[index], self.tokens[index], place, index)
             for place, index in enumerate(kept)
-            if index in self.admitted
+            if index in self.tokens
         ]
 
     def refuse(self, indices: Any, code: str) -> None:
         self.codes |= dict.fromkeys(indices, code)
+        self.deal()
 
 
 @dataclass

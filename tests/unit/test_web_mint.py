@@ -213,6 +213,7 @@ async def test_keysets_are_listed_with_both_signed_messages():
         "paid_msat": 1_000,
         "redeem_after_height": 220,
         "expires_at": 1_800_000_000,
+        "unit_value": "0",
     }
     assert (sat["policy"], sat["update"]) == ("sat", None)
     assert (unknown.status_code, unknown.json()["error"]) == (404, "unknown-keyset")
