@@ -146,6 +146,9 @@ class Publisher:
         )
         expired = row.state == KeysetState.EXPIRED
         carried = table.balance(connection, row.policy, "carry", row.number)
+        before: tuple[int, bytes | None] = (0, None)
+        if row.unit_value:
+            before = residues.residue_before(connection, row.policy, row.number)
         return KeysetAccount(
             id=row.id,
             number=row.number,
@@ -163,9 +166,8 @@ class Publisher:
             carry_out_msat=carried if expired else None,
             unit_value=row.unit_value,
             value=row.value,
-            residue_in=(
-                residues.residue_before(connection, row.policy, row.number) if row.unit_value else 0
-            ),
+            residue_in=before[0],
+            previous=before[1],
         )
 
     def statement(self, keyset_id: bytes) -> SignedStatement:

@@ -147,6 +147,7 @@ class KeysetAccount:
         unit_value: What a unit costs of what shares are worth; 0 where shares count their work.
         value: What the shares with claims of it are worth.
         residue_in: What the residues of its policy were together by earlier keysets.
+        previous: The last of these that has claims; None for the first.
     """
 
     id: bytes
@@ -166,6 +167,7 @@ class KeysetAccount:
     unit_value: int = 0
     value: int = 0
     residue_in: int = 0
+    previous: bytes | None = None
 
     @property
     def residue_out(self) -> int:
@@ -269,6 +271,7 @@ def build_statement(
         statement |= {
             "unit_value": str(account.unit_value),
             "value": str(account.value),
+            "previous": None if account.previous is None else account.previous.hex(),
             "residue_in": str(account.residue_in),
             "residue_out": str(account.residue_out),
             "cash_outs": _count(row.exponent for row in cash_outs),

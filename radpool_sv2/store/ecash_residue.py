@@ -115,23 +115,28 @@ def add_values(connection: sqlite3.Connection, values: Iterable[tuple[int, int]]
         )
 
 
-def residue_before(connection: sqlite3.Connection, policy: int, number: int) -> int:
+def residue_before(
+    connection: sqlite3.Connection, policy: int, number: int
+) -> tuple[int, bytes | None]:
     """Returns what all residues of a policy were together by the keysets below a number.
 
     That is what claimed shares are worth less what tokens cost, over those keysets. It does not
-    change once none of them takes claims.
+    change once none of them takes claims. With it comes the id of the last of them that has claims,
+    None when there is none.
     """
     query = (
-        "SELECT work, unit_value, value, residue_out FROM keyset "
+        "SELECT id, work, unit_value, value, residue_out FROM keyset "
         "JOIN keyset_value ON keyset_value.keyset = keyset.number "
         "WHERE policy = ? AND number < ? ORDER BY number DESC"
     )
-    together = 0
-    for work, unit_value, value, residue_out in connection.execute(query, (policy, number)):
+    together, last = 0, None
+    for each, work, unit_value, value, residue_out in connection.execute(query, (policy, number)):
+        if last is None and (work or _number(value)):
+            last = bytes(each)
         if residue_out is not None:
-            return together + _number(residue_out)
+            return together + _number(residue_out), last
         together += _number(value) - work * _number(unit_value)
-    return together
+    return together, last
 
 
 def set_residue_out(connection: sqlite3.Connection, number: int, residue: int) -> None:
