@@ -245,11 +245,12 @@ def _was_done(
     Raises:
         RefusedError: Its blinded messages were used for something else.
     """
-    known = tokens.find_blinded(connection, outputs[0].blinded)
-    if known is None:
+    known = [tokens.find_blinded(connection, output.blinded) for output in outputs]
+    if not any(known):
         return False
     wanted = [(each.blinded, number, each.amount.bit_length() - 1) for each in outputs]
-    if residues.cash_out_of(connection, known.id) == (claim_key, wanted):
+    first = known[0]
+    if first and residues.cash_out_of(connection, first.id) == (claim_key, wanted):
         return True
     raise RefusedError(
         "a blinded message was used before: take fresh ones", refusal.BLINDED_MESSAGE_REUSED
