@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from radpool_sv2.ecash.policy import RAIL, KeysetState, Policy
-from radpool_sv2.ecash.price import MSAT_PER_SAT, fee_of, share_out
+from radpool_sv2.ecash.price import MSAT_PER_SAT, fee_of, share_out, weights_of
 from radpool_sv2.ecash.window import UNPRICED, slices_of, span_of, window_of
 from radpool_sv2.store import ecash as table
 
@@ -170,8 +170,7 @@ def _pay(  # noqa: PLR0913, PLR0917 - what a payment depends on
     amount = theta - fee + carry_in
     parts = [0] * len(shared)
     carry_out = 0
-    by_value = bool(shared) and all(row.unit_value for row in shared)
-    weights = [row.work * (row.unit_value if by_value else 1) for row in shared]
+    by_value, weights = weights_of([(row.work, row.unit_value) for row in shared])
     if shared and amount > 0:
         parts = share_out(amount, weights)
     else:

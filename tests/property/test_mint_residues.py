@@ -14,7 +14,6 @@ from test_mint_properties import PAID, MintHistory
 
 from radpool_sv2.ecash.policy import Policy
 from radpool_sv2.ecash.refusal import RefusedError
-from radpool_sv2.store import ecash as table
 from radpool_sv2.units import target_of
 
 KEYS = [PrivateKey(sha256(bytes([number])).digest()) for number in range(3)]
@@ -132,12 +131,11 @@ class ValueHistory(MintHistory):
     @invariant()
     def tokens_and_residues_are_what_shares_have_earned(self):
         """spec: WT-13, WT-25"""
-        with self.rig.store.look() as connection:
-            for policy in PAID:
-                rows = table.keysets(connection, "policy = ?", (policy,))
-                assert sum(row.value for row in rows) == self.earned[policy]
-                cost = sum(row.work * row.unit_value for row in rows)
-                assert cost + sum(self.rig.residues(policy).values()) == self.earned[policy]
+        for policy in PAID:
+            rows = self.rig.rows(policy)
+            assert sum(row.value for row in rows) == self.earned[policy]
+            cost = sum(row.work * row.unit_value for row in rows)
+            assert cost + sum(self.rig.residues(policy).values()) == self.earned[policy]
 
     @invariant()
     def statements_hand_residues_on(self):
