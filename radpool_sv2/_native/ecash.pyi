@@ -261,7 +261,7 @@ class ClaimSlot:
         height: int | None,
         z0: int,
         state: str,
-        unit_value: int = 0,
+        unit_value: int = ...,
     ) -> ClaimSlot:
         """Describes a keyset.
 
