@@ -85,6 +85,7 @@ class Rung:
         side: The side of the extension that carries its shares.
         carried: The counter to that side.
         serves: Whether the side was started.
+        broken: Whether the side has found the pool out.
     """
 
     place: PoolPlace
@@ -95,6 +96,7 @@ class Rung:
     side: DeclarerSide | None = None
     carried: Carried | None = None
     serves: bool = False
+    broken: bool = False
 
 
 class DeclaringClient:
@@ -222,7 +224,7 @@ class DeclaringClient:
         self.ladder = self._new_ladder()
         async with AsyncExitStack() as stack:
             for rung in self.rungs:
-                rung.link, rung.serves = None, False
+                rung.link, rung.serves, rung.broken = None, False, False
                 if rung.place.section.ecash:
                     await self._open_side(rung, stack)
             async with trio.open_nursery() as nursery:
@@ -243,6 +245,7 @@ class DeclaringClient:
                 with trio.move_on_after(LEAVE_S):
                     await self._wait_for_answers()
                 nursery.cancel_scope.cancel()
+            await self._finish_sides()
 
     def _new_ladder(self) -> Ladder:
         declaration = self._config.declaration
@@ -252,6 +255,21 @@ class DeclaringClient:
         for rung in self.rungs:
             if rung.link is not None:
                 await _settle(rung.link)
+
+    async def _finish_sides(self) -> None:
+        """Lets the extensions' sides take in what came last, and leave in order."""
+        async with trio.open_nursery() as nursery:
+            for rung in self.rungs:
+                if rung.serves and not rung.broken:
+                    nursery.start_soon(self._finish_side, rung)
+
+    async def _finish_side(self, rung: Rung) -> None:
+        assert rung.side is not None
+        assert rung.carried is not None
+        try:
+            await rung.side.finish(rung.carried)
+        except RadpoolError as error:
+            self.note(f"{rung.place.name} broke what its extension promises: {error}")
 
     async def _open_side(self, rung: Rung, stack: AsyncExitStack) -> None:
         wallet = self._config.wallet
@@ -443,7 +461,7 @@ class DeclaringClient:
             await rung.side.run(carried)
         except RadpoolError as error:
             log.error("a pool broke what its extension promises", pool=rung.place.name)  # noqa: TRY400
-            rung.failure = str(error)
+            rung.failure, rung.broken = str(error), True
             self.note(f"{rung.place.name} is not mined for any more: {error}")
             self.ladder.handle(Failed(self.rungs.index(rung), for_good=True), trio.current_time())
             self._climb()

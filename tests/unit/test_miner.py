@@ -211,6 +211,8 @@ def test_news_of_a_miner_without_a_pool_tell_its_end():
 class Side:
     """Has figures to show."""
 
+    word = "wallet"
+
     def figures(self):
         return {"tokens": 3}
 
