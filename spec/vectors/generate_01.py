@@ -32,6 +32,8 @@ TAGS = [
     "radpool/owner-registration",
     "radpool/owner-share",
     "radpool/owner-receipt",
+    "radpool/cash-out",
+    "radpool/claim-key",
 ]
 
 GENESIS = bytes.fromhex(
