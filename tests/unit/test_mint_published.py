@@ -46,7 +46,9 @@ Z0 = 1
 POLICIES = (Policy.NETWORK, Policy.POOL, Policy.WINDOW)
 VALUE_SATS = 5_000_000_000
 POOL = SimpleNamespace(
-    ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None), declarers=None
+    ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None),
+    declarers=None,
+    registrations=None,
 )
 
 
