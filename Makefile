@@ -96,7 +96,7 @@ docs: build ## Builds the pages under build/docs.
 	@echo "build/docs/index.html"
 
 .PHONY: interop
-interop: build ## Lets SRI's mining device mine on the pool (installs it first; long).
+interop: build ## Lets foreign programs work with ours; writes docs/interop.md (installs them; long).
 	@scripts/interop
 
 .PHONY: lock

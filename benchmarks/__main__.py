@@ -14,11 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import claims, declaration, measure, peer, tokens
+from benchmarks import claims, crowd, declaration, measure, peer, tokens
+from benchmarks.peer import PeerLoad
 from benchmarks.process import LOAD, ROOT, BenchmarkError, processors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from benchmarks.measure import Row
 
@@ -44,6 +45,9 @@ class Size:
         requests: Requests of each kind to a mint in a round.
         nutshell_requests: The same to nutshell's, which takes longer.
         declared: Transactions of a declared template.
+        declarers: Miners that declare at the same time.
+        pushed: Transactions of each of their templates.
+        peer: What our pool and SRI's have to bear.
     """
 
     shares: int
@@ -60,6 +64,9 @@ class Size:
     requests: int
     nutshell_requests: int
     declared: int
+    declarers: int
+    pushed: int
+    peer: PeerLoad
 
 
 SIZES = {
@@ -78,6 +85,17 @@ SIZES = {
         requests=20,
         nutshell_requests=2,
         declared=4_000,
+        declarers=100,
+        pushed=1_000,
+        peer=PeerLoad(
+            shares=100_000,
+            plans=((1, 64), (1, 4_096), (100, 16), (1_000, 10)),
+            rounds=3,
+            fanout=(1_000, 5_000),
+            tips=9,
+            idle=1_000,
+            waves=3,
+        ),
     ),
     "smoke": Size(
         shares=20_000,
@@ -94,6 +112,17 @@ SIZES = {
         requests=2,
         nutshell_requests=1,
         declared=200,
+        declarers=10,
+        pushed=100,
+        peer=PeerLoad(
+            shares=10_000,
+            plans=((10, 16),),
+            rounds=1,
+            fanout=(100,),
+            tips=3,
+            idle=100,
+            waves=2,
+        ),
     ),
 }
 """What `make bench` runs, and what only shows that it works."""
@@ -106,6 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks")
     parser.add_argument("--size", choices=sorted(SIZES), default="full")
     parser.add_argument("--only", action="append", choices=list(parts(SIZES["full"])), default=[])
+    parser.add_argument("--note", default="", help="what else the table should say of the run")
     arguments = parser.parse_args()
     if not LOAD.exists():
         print(f"{LOAD} is missing: run `make load` first", file=sys.stderr)
@@ -125,7 +155,10 @@ def main() -> int:
         for row in found:
             print(f"    {row.question}: {row.figure}  {row.note}", flush=True)
         rows += found
-    write(rows, machine, arguments.size)
+    machine["load average after"] = describe_load()
+    if arguments.note:
+        machine["note"] = arguments.note
+    write(rows, machine, arguments.size, arguments.only)
     return 0
 
 
@@ -150,10 +183,11 @@ def parts(size: Size) -> dict[str, Callable[[], list[Row]]]:
         "fanout": fanout,
         "idle": lambda: measure.measure_idle(size.idle, size.waves),
         "storm": lambda: [row for count in size.storms for row in measure.measure_storm(count)],
-        "peer": peer.measure_peer,
+        "peer": lambda: peer.measure_peer(size.peer),
         "claims": lambda: claims.measure_claims(size.claims, size.rounds),
         "tokens": lambda: tokens.measure_tokens(size.requests, size.nutshell_requests, size.rounds),
         "declaration": lambda: declaration.measure_declaration(size.declared, size.rounds),
+        "crowd": lambda: crowd.measure_crowd(size.declarers, size.pushed, size.tips),
     }
 
 
@@ -180,24 +214,30 @@ def describe_machine() -> dict[str, str]:
         "radpool-sv2": f"{version('radpool-sv2')} at {commit or 'no checkout'}",
         "processor": f"{model} ({', '.join(flags)}), {os.cpu_count()} visible",
         "pinned": f"pool to {sorted(pool_cpus)}, generator to {sorted(load_cpus)}",
-        "load average before": " ".join(f"{value:.1f}" for value in os.getloadavg()),
+        "load average before": describe_load(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()},"
         f" {rustc.stdout.strip()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in ("trio", "msgspec")),
     }
 
 
-def write(rows: list[Row], machine: dict[str, str], size: str) -> None:
-    """Writes the table as markdown and everything as JSON."""
+def describe_load() -> str:
+    """Says how busy the machine was in the last one, five and fifteen minutes."""
+    return " ".join(f"{value:.1f}" for value in os.getloadavg())
+
+
+def write(rows: list[Row], machine: dict[str, str], size: str, only: Sequence[str]) -> None:
+    """Writes the table as markdown and everything as JSON; single parts get a file of their own."""
     directory = RESULTS if size == "full" else ROOT / "build"
     directory.mkdir(exist_ok=True)
-    lines = [f"# Benchmarks, {size}", ""]
+    title = f"{size}: {', '.join(only)}" if only else size
+    lines = [f"# Benchmarks, {title}", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items()]
     lines += ["", "| measured | figure | goal | met | beside it |", "|---|---|---|---|---|"]
     for row in rows:
         met = {True: "yes", False: "**no**", None: ""}[row.met]
         lines.append(f"| {row.question} | {row.figure} | {row.goal} | {met} | {row.note} |")
-    name = f"benchmarks-{size}" if size != "full" else "full"
+    name = f"benchmarks-{size}" if size != "full" else "-".join(only) or "full"
     (directory / f"{name}.md").write_text("\n".join(lines) + "\n")
     data = {"machine": machine, "rows": [vars(row) for row in rows]}
     (directory / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")

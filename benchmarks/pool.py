@@ -1,58 +1,46 @@
 """Runs the pool under load: the real pool role, engine and ledger, with work that costs nothing.
 
-Only the template source is synthetic: a merkle path of 12, a target that no share meets, and a new
-tip whenever a line comes on stdin. Everything that a share or a tip touches in the pool is what
-`radpool msp` runs. With `--ecash` the node is a mint too. Started by `benchmarks.process`; the
-lines on stdout are for it.
+Only the template source is synthetic (`benchmarks.source`): it tells of a new tip whenever a line
+comes on stdin, or with `--tdp` templates come from a template provider, as `templates.source =
+"tdp"` has it. Everything that a share or a tip touches in the pool is what `radpool msp` runs, but
+with `--unstored`: then shares are acknowledged without being sealed and stored, which no pool for
+money may do. With `--ecash` the node is a mint too, with `--declarator` miners may declare
+templates. Started by `benchmarks.process`; the lines on stdout are for it.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import os
 import resource
-import sys
-import time
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from benchmarks.clock import PartClock
+from benchmarks.lag import Lag
+from benchmarks.source import UPDATES_PENDING_MAX, SyntheticSource, tell, words
 from radpool_sv2.config import MspConfig, load
+from radpool_sv2.declaring import open_declaring
 from radpool_sv2.installation import CONFIG_NAME, install_msp
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
+from radpool_sv2.ledger.books import Books
 from radpool_sv2.log import configure_logging
 from radpool_sv2.minting import open_minting
 from radpool_sv2.pool.registry import ExtensionRegistry, find_extensions
 from radpool_sv2.pool.role import Pool
-from radpool_sv2.templates.source import (
-    ChainEvent,
-    Solution,
-    SubmitResult,
-    SubmitStatus,
-    Template,
-    TemplateUpdate,
-    Tip,
-    TipChanged,
-)
+from radpool_sv2.sources import choose_source
+from radpool_sv2.templates.source import ChainEvent, TemplateUpdate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from radpool_sv2.minting import Minting
-
-PATH_LEN = 12
-"""A block of some 4,000 transactions."""
-NBITS = 0x1D00FFFF
-"""Difficulty 1: one share in 2^32 would be a block."""
-UPDATES_PENDING_MAX = 16
-SETTLE_SECONDS = 0.5
-"""From a tip to the template of the next: its jobs must not compete with the tip."""
+    from radpool_sv2.ledger.books import Sealable
+    from radpool_sv2.store import Enclosure
+    from radpool_sv2.supervision import RunRole
+    from radpool_sv2.templates.source import TemplateSource
 
 EVERYTHING = 1_000_000
 SETTINGS: dict[str, object] = {
@@ -76,156 +64,113 @@ SETTINGS: dict[str, object] = {
 }
 
 
-class SyntheticSource:
-    """Is a template source without a node: a new tip comes when it is told to."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Says which pool is run.
 
-    name = "synthetic"
+    Args:
+        directory: Where it is installed.
+        io_threads: The engine's threads; 0 for as many as it has processors.
+        ecash: Whether it is a mint too.
+        declarator: Whether miners may declare templates.
+        provider: Address and key of the template provider; None for templates made here.
+        is_stored: Whether shares are sealed and stored before they are acknowledged.
+    """
 
-    def __init__(self) -> None:
-        self._ticks, self._ticked = trio.open_memory_channel[None](1)
-        self._number = 0
+    directory: Path
+    io_threads: int
+    ecash: bool
+    declarator: bool
+    provider: tuple[str, str] | None
+    is_stored: bool
 
-    async def run(
-        self,
-        updates: trio.MemorySendChannel[TemplateUpdate],
-        chain_events: trio.MemorySendChannel[ChainEvent],
-        *,
-        task_status: trio.TaskStatus[None],
-    ) -> None:
-        """Sends a first tip, then one for each line on stdin, and each next template ahead."""
-        template = self._template()
-        tip = self._tip(template)
-        await updates.send(TemplateUpdate(template, tip))
-        await chain_events.send(TipChanged(template.height - 1, tip.prev_hash, (), ()))
-        task_status.started()
-        while True:
-            await trio.sleep(SETTLE_SECONDS)
-            template = self._template()
-            await updates.send(TemplateUpdate(template, None))
-            await self._ticked.receive()
-            tip = self._tip(template)
-            started_ns = time.monotonic_ns()
-            await updates.send(TemplateUpdate(template, tip))
-            tell({"event": "tip", "prev_hash": tip.prev_hash.hex(), "sent_ns": started_ns})
-
-    def next_tip(self) -> None:
-        """Lets the next tip come as soon as its template is out."""
-        self._ticks.send_nowait(None)
-
-    def _template(self) -> Template:
-        self._number += 1
-        height = 800_000 + self._number
-        commitment = b"\x6a\x24\xaa\x21\xa9\xed" + bytes(32)
-        return Template(
-            id=self._number,
-            height=height,
-            version=0x20000000,
-            coinbase_tx_version=2,
-            coinbase_prefix=b"\x03" + height.to_bytes(3, "little"),
-            coinbase_sequence=0xFFFFFFFF,
-            template_outputs=bytes(8) + bytes([len(commitment)]) + commitment,
-            template_output_count=1,
-            coinbase_locktime=0,
-            merkle_path=tuple(hashlib.sha256(bytes([level])).digest() for level in range(PATH_LEN)),
-            value_sats=312_500_000,
-            fees_sats=0,
-            tx_count=4_000,
-            weight=3_990_000,
-        )
-
-    @staticmethod
-    def _tip(template: Template) -> Tip:
-        return Tip(
-            template_id=template.id,
-            prev_hash=hashlib.sha256(template.height.to_bytes(4, "little")).digest(),
-            min_ntime=int(time.time()),
-            nbits=NBITS,
-            target=(0xFFFF << 208).to_bytes(32, "little"),
-        )
-
-    async def submit_solution(self, solution: Solution) -> SubmitResult:  # noqa: ARG002
-        """Takes every block; one share in 2^32 is one."""
-        return SubmitResult(SubmitStatus.ACCEPTED)
-
-    def solution_socket(self) -> Path | None:
-        """Returns nothing: there is no node."""
-        return None
-
-    def problems(self) -> list[str]:
-        """Returns nothing: there is no node."""
-        return []
-
-    async def active_blocks(self, hashes: Sequence[bytes]) -> dict[bytes, int | None]:
-        """Knows no block."""
-        return dict.fromkeys(hashes)
+    def settings(self) -> dict[str, object]:
+        """Returns what differs from a new installation's configuration."""
+        changed = SETTINGS | {
+            "mining.listen": "127.0.0.1:0",
+            "limits.io_threads": self.io_threads,
+            "ecash.enabled": self.ecash,
+            "extensions.enabled": ["ecash"] if self.ecash else [],
+            "declarator.enabled": self.declarator,
+            "declarator.listen": "127.0.0.1:0",
+        }
+        if self.provider is not None:
+            address, key = self.provider
+            changed |= {
+                "templates.source": "tdp",
+                "templates.tdp_address": address,
+                "templates.tdp_authority_key": key,
+            }
+        return changed
 
 
-def tell(line: dict[str, object]) -> None:
-    """Writes a line for whoever started this process."""
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
-
-
-async def serve(directory: Path, io_threads: int, *, ecash: bool) -> None:
+async def serve(options: Options) -> None:
     """Serves until stdin ends."""
-    settings = SETTINGS | {
-        "mining.listen": "127.0.0.1:0",
-        "limits.io_threads": io_threads,
-        "ecash.enabled": ecash,
-        "extensions.enabled": ["ecash"] if ecash else [],
-    }
-    install_msp(directory, settings=settings)
+    directory = options.directory
+    install_msp(directory, settings=options.settings())
     config = load(MspConfig, directory / CONFIG_NAME)
     configure_logging(config.node.log_level, config.node.log_format)
     keys = load_keys(config.keys)
     config.node.data_dir.mkdir(exist_ok=True)
+    if not options.is_stored:
+        setattr(Books, "commit", _acknowledge)  # noqa: B010 - replaced, not defined, here
     ledger = await Ledger.open(
         config.ledger.file, keys.msp, maturity_blocks=config.ledger.maturity_blocks
     )
     clock = PartClock()
     clock.watch()
-    source = SyntheticSource()
-    minting = await open_minting(config, keys, ledger) if ecash else None
+    source: TemplateSource = SyntheticSource()
+    if options.provider is not None:
+        source = choose_source(config.templates, config.node.data_dir / "templates")
+    minting = await open_minting(config, keys, ledger) if options.ecash else None
     factories = find_extensions(config.extensions.enabled)
     extensions = ExtensionRegistry(factories, (), () if minting is None else minting.parts)
     pool = Pool(config, keys, ledger, source, extensions)
-    stop = trio.Event()
+    stop, lag = trio.Event(), Lag()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_follow, source, pool)
+        if minting is not None:
+            minting.watch(pool)
+            await nursery.start(_run, minting.desk.run, stop)
+        async with trio.open_nursery() as serving:
+            await serving.start(_run, pool.run, stop)
+            key = config.keys.authority_public_key
+            serves = {"sv2": str(pool.address), "authority_public_key": key}
+            if options.declarator:
+                mint = None if minting is None else minting.mint
+                declarator = open_declaring(config, keys, source, pool, mint)
+                await serving.start(_run, declarator.run, stop)
+                serves["declarator"] = str(declarator.address)
+                nursery.start_soon(lag.watch)
+            tell({"event": "serving", **serves})
+            async for word in words():
+                if word == b"metrics":
+                    used = {f"{part}_ns": ns for part, ns in clock.used_ns.items()}
+                    used["file_bytes"] = _file_bytes(ledger)
+                    tell({"event": "metrics", **pool.metrics(), **used, **lag.take()})
+                elif isinstance(source, SyntheticSource):
+                    source.next_tip()
+            stop.set()
+        nursery.cancel_scope.cancel()
+    await ledger.close()
+
+
+def _acknowledge(
+    _books: Books, _batch: Sealable, _enclosures: Sequence[Enclosure] = ()
+) -> list[tuple[int, str]]:
+    """Stands in for `Books.commit`: all shares count, none is kept."""
+    return []
+
+
+async def _follow(
+    source: TemplateSource, pool: Pool, *, task_status: trio.TaskStatus[None]
+) -> None:
     updates_send, updates = trio.open_memory_channel[TemplateUpdate](UPDATES_PENDING_MAX)
     events_send, events = trio.open_memory_channel[ChainEvent](UPDATES_PENDING_MAX)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.follow_work, updates)
         nursery.start_soon(pool.follow_chain, events)
-
-        async def run_source(*, task_status: trio.TaskStatus[None]) -> None:
-            await source.run(updates_send, events_send, task_status=task_status)
-
-        async def run_pool(*, task_status: trio.TaskStatus[None]) -> None:
-            await pool.run(stop, task_status=task_status)
-
-        await nursery.start(run_source)
-        if minting is not None:
-            await nursery.start(_mint, minting, pool, stop)
-        async with trio.open_nursery() as serving:
-            await serving.start(run_pool)
-            tell(
-                {
-                    "event": "serving",
-                    "sv2": str(pool.address),
-                    "authority_public_key": config.keys.authority_public_key,
-                }
-            )
-            async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stdin:
-                async for data in stdin:
-                    for word in data.split():
-                        if word == b"metrics":
-                            used = {f"{part}_ns": ns for part, ns in clock.used_ns.items()}
-                            used["file_bytes"] = _file_bytes(ledger)
-                            tell({"event": "metrics", **pool.metrics(), **used})
-                        else:
-                            source.next_tip()
-            stop.set()
-        nursery.cancel_scope.cancel()
-    await ledger.close()
+        await source.run(updates_send, events_send, task_status=task_status)
 
 
 def _file_bytes(ledger: Ledger) -> int:
@@ -235,11 +180,8 @@ def _file_bytes(ledger: Ledger) -> int:
     return int(pages) * int(page_bytes)
 
 
-async def _mint(
-    minting: Minting, pool: Pool, stop: trio.Event, *, task_status: trio.TaskStatus[None]
-) -> None:
-    minting.watch(pool)
-    await minting.desk.run(stop, task_status=task_status)
+async def _run(role: RunRole, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    await role(stop, task_status=task_status)
 
 
 def main() -> None:
@@ -248,10 +190,21 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--io-threads", type=int, default=0)
     parser.add_argument("--ecash", action="store_true")
-    arguments = parser.parse_args()
+    parser.add_argument("--declarator", action="store_true")
+    parser.add_argument("--tdp", nargs=2, metavar=("HOST:PORT", "KEY"))
+    parser.add_argument("--unstored", action="store_true")
+    given = parser.parse_args()
+    options = Options(
+        directory=given.dir,
+        io_threads=given.io_threads,
+        ecash=given.ecash,
+        declarator=given.declarator,
+        provider=None if given.tdp is None else tuple(given.tdp),
+        is_stored=not given.unstored,
+    )
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    trio.run(partial(serve, arguments.dir, arguments.io_threads, ecash=arguments.ecash))
+    trio.run(serve, options)
 
 
 if __name__ == "__main__":

@@ -126,26 +126,13 @@ class UnderTest(Protocol):
         """Asks for counters, if it has any."""
 
 
-class Pool:
-    """Is the pool process of one run, with a directory that goes with it.
+class Module:
+    """Is a module of this package in a process of its own; it ends when its stdin does."""
 
-    Args:
-        io_threads: The engine's threads; 0 for as many as it has processors.
-        ecash: Whether it is a mint too.
-        everywhere: Whether it may use all processors, the generator's too.
-    """
-
-    def __init__(
-        self, io_threads: int = 0, *, ecash: bool = False, everywhere: bool = False
-    ) -> None:
-        self._directory = new_directory()
-        cpus = set.union(*processors()) if everywhere else processors()[0]
+    def __init__(self, name: str, whose: str, options: Sequence[str], cpus: set[int]) -> None:
+        self._whose = whose
         self._process = subprocess.Popen(
-            [
-                sys.executable, "-m", "benchmarks.pool",
-                "--dir", str(self._directory / "msp"), "--io-threads", str(io_threads),
-                *(["--ecash"] if ecash else []),
-            ],
+            [sys.executable, "-m", name, *options],
             cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             preexec_fn=stay_on(cpus),  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
@@ -153,9 +140,95 @@ class Pool:
         assert self._process.stdin is not None
         self._out, self._in = self._process.stdout, self._process.stdin
 
+    def line(self) -> Line:
+        """Reads what it says next."""
+        return read_line(self._out, self._whose)
+
+    def ask(self, word: str) -> Line:
+        """Says a word and reads the answer."""
+        self._in.write(f"{word}\n")
+        self._in.flush()
+        return self.line()
+
+    def usage(self) -> Usage:
+        """Reads what it has used so far."""
+        return read_usage(self._process.pid)
+
+    def end(self) -> bool:
+        """Lets it leave; returns whether it did so by itself."""
+        with suppress(BrokenPipeError):
+            self._in.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return False
+        finally:
+            self._out.close()
+        return True
+
+
+class Provider:
+    """Is our template provider on the generator's processors.
+
+    Attributes:
+        address: Where it serves, as `HOST:PORT`.
+        key: The key that vouches for it.
+    """
+
+    def __init__(self) -> None:
+        whose = "the template provider"
+        self._module = Module("benchmarks.provider", whose, (), processors()[1])
+        try:
+            serving = self._module.line()
+        except BaseException:
+            self._module.end()
+            raise
+        self.address, self.key = serving["tdp"], serving["key"]
+
+    def tip(self) -> Line:
+        """Lets a new tip come; returns its hash and when the provider was told."""
+        return self._module.ask("tip")
+
+    def end(self) -> None:
+        """Lets it leave."""
+        self._module.end()
+
+
+class Pool:
+    """Is the pool process of one run, with a directory that goes with it.
+
+    Args:
+        io_threads: The engine's threads; 0 for as many as it has processors.
+        ecash: Whether it is a mint too.
+        everywhere: Whether it may use all processors, the generator's too.
+        provided: Whether its templates come from our template provider, not from within it.
+        stored: Whether shares are stored before they are acknowledged.
+    """
+
+    def __init__(
+        self,
+        io_threads: int = 0,
+        *,
+        ecash: bool = False,
+        everywhere: bool = False,
+        provided: bool = False,
+        stored: bool = True,
+    ) -> None:
+        self._provider = Provider() if provided else None
+        self._directory = new_directory()
+        options = ["--dir", str(self._directory / "msp"), "--io-threads", str(io_threads)]
+        options += ["--ecash"] if ecash else []
+        options += [] if stored else ["--unstored"]
+        if self._provider is not None:
+            options += ["--tdp", self._provider.address, self._provider.key]
+        cpus = set.union(*processors()) if everywhere else processors()[0]
+        self._module = Module("benchmarks.pool", "the pool", options, cpus)
+
     def __enter__(self) -> Self:
         try:
-            serving = read_line(self._out, "the pool")
+            serving = self._module.line()
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -168,34 +241,25 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with suppress(BrokenPipeError):
-            self._in.close()
         try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            if kind is None:
-                raise BenchmarkError("the pool did not leave within 30 s") from None
+            if not self._module.end() and kind is None:
+                raise BenchmarkError("the pool did not leave within 30 s")
         finally:
-            self._out.close()
+            if self._provider is not None:
+                self._provider.end()
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def tip(self) -> Line:
-        """Lets a new tip come; returns its hash and when the pool was told."""
-        self._in.write("tip\n")
-        self._in.flush()
-        return read_line(self._out, "the pool")
+        """Lets a new tip come; returns its hash and when the pool, or the provider, was told."""
+        return self._module.ask("tip") if self._provider is None else self._provider.tip()
 
     def metrics(self) -> Line:
         """Asks for the engine's counters, and for `store_ns`, SQLite's part of the commits."""
-        self._in.write("metrics\n")
-        self._in.flush()
-        return read_line(self._out, "the pool")
+        return self._module.ask("metrics")
 
     def usage(self) -> Usage:
         """Reads what the pool has used so far."""
-        return read_usage(self._process.pid)
+        return self._module.usage()
 
 
 class Load:

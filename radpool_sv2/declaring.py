@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from radpool_sv2._native.template import TransactionCache
 from radpool_sv2.declarator.assembly import Assembler
 from radpool_sv2.declarator.challenge import ChallengeBook, ChallengeLimits
 from radpool_sv2.declarator.desk import DeclaratorDesk
+from radpool_sv2.declarator.keep import TemplateKeep
 from radpool_sv2.declarator.role import Declarator
 from radpool_sv2.declarator.token import TokenLimits, TokenStore
 from radpool_sv2.declarator.verdict import VerdictDesk
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from radpool_sv2.templates.source import TemplateSource
 
 __all__ = ["open_declaring"]
+
+KEPT_FACTOR: Final = 2
+"""Templates in use may take as much memory again as the cache."""
 
 
 def open_declaring(  # noqa: PLR0913 - the parts of a node that it joins
@@ -59,13 +63,15 @@ def open_declaring(  # noqa: PLR0913 - the parts of a node that it joins
         ecash_owner=None if mint is None else _policy_owners(mint, config.ecash.policies),
     )
     verdicts = VerdictDesk(source)
+    cache = TransactionCache(section.cache_bytes_max)
     desk = DeclaratorDesk(
         terms=terms,
         tokens=TokenStore(TokenLimits(lifetime_s=section.token_lifetime_ms / 1_000)),
-        challenges=ChallengeBook(ChallengeLimits()),
+        challenges=ChallengeBook(ChallengeLimits(reveal_s=section.reveal_deadline_ms / 1_000)),
         board=pool.board,
-        assembler=Assembler(TransactionCache(section.cache_bytes_max), source),
+        assembler=Assembler(cache, source),
         verdicts=verdicts,
+        keep=TemplateKeep(cache, KEPT_FACTOR * section.cache_bytes_max),
         blocks=pool.outlet,
         coinbase_only=section.coinbase_only,
     )

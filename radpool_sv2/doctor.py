@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,9 +26,9 @@ from radpool_sv2.errors import ConfigError, LocalProtocolError
 from radpool_sv2.installation import ECASH
 from radpool_sv2.keyfile import DAY_S, load_keys, load_mint_seed
 from radpool_sv2.network import NETWORKS, script_from_address
-from radpool_sv2.node.report import report_node
+from radpool_sv2.node.report import report_core, report_node
 from radpool_sv2.residence import is_running
-from radpool_sv2.sources import node_settings
+from radpool_sv2.sources import node_settings, trusted_uids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,10 +221,10 @@ def _ports(config: MspConfig) -> Iterator[Finding]:
     if is_running(config.node.data_dir):
         yield _good("ports", "the node runs and has them")
         return
-    for key, endpoint in (
-        ("mining.listen", config.mining.listen),
-        ("http.listen", config.http.listen),
-    ):
+    listeners = [("mining.listen", config.mining.listen), ("http.listen", config.http.listen)]
+    if config.declarator.enabled:
+        listeners.append(("declarator.listen", config.declarator.listen))
+    for key, endpoint in listeners:
         try:
             _bind(endpoint)
         except OSError as error:
@@ -279,18 +280,23 @@ def _source(config: MspConfig) -> Iterator[Finding]:
     if config.templates.source == "embedded":
         yield from _chain()
         return
-    if not config.templates.rpc_urls:
-        return
+    templates = config.templates
+    found: list[tuple[bool | None, str]] = []
+    network = NETWORKS[templates.network]
     try:
-        nodes = node_settings(config.templates)
+        if templates.source == "core_ipc":
+            uids = trusted_uids(templates.ipc_user)
+            report = partial(report_core, has_rpc=bool(templates.rpc_urls))
+            found += trio.run(report, templates.ipc_socket, uids, network)
+        nodes = node_settings(templates)
     except ConfigError as error:
         yield _bad("bitcoin node", str(error))
         return
-    network = NETWORKS[config.templates.network]
     for settings in nodes:
-        for is_good, text in trio.run(report_node, settings, network):
-            kind = {True: _good, None: _warning, False: _bad}[is_good]
-            yield kind("bitcoin node", text)
+        found += trio.run(report_node, settings, network)
+    for is_good, text in found:
+        kind = {True: _good, None: _warning, False: _bad}[is_good]
+        yield kind("bitcoin node", text)
 
 
 def _chain() -> Iterator[Finding]:

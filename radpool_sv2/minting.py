@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from radpool_sv2.ecash.desk import MintDesk
 from radpool_sv2.ecash.keyset import ChainTip
 from radpool_sv2.ecash.mint import Mint
+from radpool_sv2.ecash.value import ValueRule
 from radpool_sv2.keyfile import load_mint_seed
+from radpool_sv2.weight import WeightMode, scale_of, subsidy_sats
 
 if TYPE_CHECKING:
     from radpool_sv2.config import MspConfig
@@ -86,5 +89,21 @@ async def open_minting(config: MspConfig, keys: KeyRing, ledger: Ledger) -> Mint
         config.ecash,
         chain,
         confirmations=config.ledger.maturity_blocks,
+        rule=_value_rule(config),
     )
     return Minting(mint, MintDesk(mint, chain), chain)
+
+
+def _value_rule(config: MspConfig) -> ValueRule | None:
+    """Returns how the pool weighs templates by value; None when it weighs them in another way.
+
+    What is split by work, all of it or the subsidy, is earned by work.
+    """
+    if WeightMode[config.weight.mode.upper()] is not WeightMode.VALUE:
+        return None
+    scale = scale_of(config.templates.network)
+    return ValueRule(scale.bits, scale.base, partial(_subsidy_sats, scale.halving_blocks))
+
+
+def _subsidy_sats(halving_blocks: int, height: int) -> int:
+    return subsidy_sats(height, halving_blocks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from radpool_sv2.config import MspConfig
-    from radpool_sv2.declarator.role import Declarator
     from radpool_sv2.minting import Minting
     from radpool_sv2.templates.source import TemplateSource
 
@@ -88,7 +88,9 @@ async def run_msp(
                 mint = None if minting is None else minting.mint
                 declarator = open_declaring(config, keys, source, pool, mint, listen=beside)
                 roles.append(Role("declarator", declarator.run))
-            web = _Web(config, pool, minting, declarator, http_listen or config.http.listen)
+            desks = () if minting is None else (minting.desk,)
+            window = Window(pool, config.mining.shares_per_minute, desks, declarator, register)
+            web = _Web(config, window, minting, http_listen or config.http.listen)
             roles.append(Role("http", web.run))
 
             def tell() -> None:
@@ -98,6 +100,10 @@ async def run_msp(
                 declares = "" if declarator is None else str(declarator.address)
                 told = Serving(str(pool.address), str(web.address), public, declares)
                 tell_serving(config.node.data_dir, told)
+                # What lives until the end is not looked at again: that would stop everything for a
+                # tenth of a second, now and then.
+                gc.collect()
+                gc.freeze()
                 serving(told)
 
             await _run_roles(roles, tell)
@@ -141,14 +147,12 @@ class _Web:
     def __init__(
         self,
         config: MspConfig,
-        pool: Pool,
+        window: Window,
         minting: Minting | None,
-        declarator: Declarator | None,
         listen: Endpoint,
     ) -> None:
         self._config = config
-        beside = () if minting is None else (minting.desk,)
-        self._window = Window(pool, config.mining.shares_per_minute, beside, declarator)
+        self._window = window
         self._mint = None if minting is None else minting.mint
         self._listen = listen
         self.address: Endpoint | None = None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from radpool_sv2.config.template import Sources
     from radpool_sv2.templates.source import TemplateSource
 
-__all__ = ["choose_source", "node_settings"]
+__all__ = ["choose_source", "node_settings", "trusted_uids"]
 
 BESIDE_S: Final = 3_600.0
 """How often a node whose templates are not used is asked for one."""
@@ -110,7 +110,7 @@ def _core_ipc(templates: Sources, directory: Path) -> TemplateSource:
     return CoreIpcSource(
         templates.ipc_socket,
         NETWORKS[templates.network],
-        trusted_uids=_trusted_uids(templates.ipc_user),
+        trusted_uids=trusted_uids(templates.ipc_user),
         directory=directory,
         interval_s=templates.interval_s,
         rpc=NodeRpc(nodes[0]) if nodes else None,
@@ -118,7 +118,7 @@ def _core_ipc(templates: Sources, directory: Path) -> TemplateSource:
     )
 
 
-def _trusted_uids(user: str) -> list[int]:
+def trusted_uids(user: str) -> list[int]:
     """Returns the system users that may run the node: root, ourselves, and who was named."""
     trusted = {0, os.getuid()}
     if user:

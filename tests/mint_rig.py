@@ -14,6 +14,7 @@ from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
+from coincurve import PrivateKey
 from shares import Owner, Share, Template
 from shares import ShareBatch as SealableBatch
 
@@ -21,6 +22,7 @@ from radpool_sv2._native.ecash import MintSeed, blind, unblind
 from radpool_sv2._native.ledger import MspKey
 from radpool_sv2.config.ecash import EcashSection
 from radpool_sv2.ecash import mint as mint_module
+from radpool_sv2.ecash.cash_out import cash_out_hash
 from radpool_sv2.ecash.claim import ClaimEnclosure
 from radpool_sv2.ecash.keyset import ChainTip
 from radpool_sv2.ecash.mint import Mint
@@ -28,6 +30,7 @@ from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.request import Request
 from radpool_sv2.ecash.token import Output, Proof
+from radpool_sv2.ecash.value import ValueRule
 from radpool_sv2.ledger.books import Books
 from radpool_sv2.store import SqliteStore
 from radpool_sv2.store import ecash as table
@@ -42,6 +45,9 @@ SEED = MintSeed.from_secret(b"\x07" * 32)
 
 BLOCK_BITS = 6
 """A block takes 2^6 hashes: shares of some units fill a window."""
+
+BY_VALUE = ValueRule(0, 0, lambda _height: 1_000 << BLOCK_BITS)
+"""A unit costs 1,000: what a share of z = 0 is worth at the price that shares have."""
 
 EPOCH_MS = 1_700_000_000_000
 
@@ -79,6 +85,9 @@ class Batch(bytes):
     def seal(self, *args: Any, **options: Any) -> Any:
         return self.sealable.seal(*args, **options)
 
+    def price_of(self, index: int) -> int:
+        return self.shares[index].price
+
 
 class Claims:
     """Admits claims as the native `ClaimBatch` does."""
@@ -108,6 +117,12 @@ class Claims:
                 self.admitted[index] = (message, named[0].number)
         self.at_first = dict(self.codes)
         self.excluded: set[int] = set()
+        self.slots = {slot.number: slot for slot in register.rack.slots}
+        self.claimants = register.claimants
+        self.before: dict[tuple[int, bytes], int] = {}
+        self.after: dict[tuple[int, bytes], int] = {}
+        self.tokens: dict[int, int] = {}
+        self.worth: dict[int, int] = {}
 
     @property
     def indices(self) -> list[int]:
@@ -117,18 +132,61 @@ class Claims:
     def statuses(self) -> list[tuple[int, str]]:
         return sorted((i, code) for i, code in self.codes.items() if i not in self.excluded)
 
-    def rows(self, excluded: Any) -> list[tuple[bytes, int, int, int, int]]:
+    def _key(self, index: int) -> tuple[int, bytes] | None:
+        if not self.slots[self.admitted[index][1]].unit_value:
+            return None
+        share = self.batch.shares[index]
+        return share.owner.account, self.claimants.of(share.connection, share.channel)
+
+    @property
+    def residue_keys(self) -> list[tuple[int, bytes]]:
+        return sorted({key for key in map(self._key, self.admitted) if key is not None})
+
+    @property
+    def residues(self) -> list[tuple[tuple[int, bytes], int]]:
+        return sorted(self.after.items())
+
+    @property
+    def values(self) -> list[tuple[int, int]]:
+        return sorted(self.worth.items())
+
+    def rows(self, excluded: Any, residues: Any = None) -> list[tuple[bytes, int, int, int, int]]:
         self.codes = dict(self.at_first)
         self.excluded = set(excluded)
+        self.before = dict(residues or {})
+        self.deal()
+        return self.standing
+
+    def deal(self) -> None:
+        """Gives each claim that stands the largest token that its claimant's value pays for."""
+        self.after, self.tokens, self.worth = {}, {}, {}
+        for index, (_, number) in sorted(self.admitted.items()):
+            share, slot, key = self.batch.shares[index], self.slots[number], self._key(index)
+            if index in self.excluded or index in self.codes:
+                continue
+            self.tokens[index] = share.z
+            if key is None:
+                continue
+            value = share.price << share.z
+            self.worth[number] = self.worth.get(number, 0) + value
+            together = self.after.get(key, self.before.get(key, 0)) + value
+            units = min(together // slot.unit_value, 2**63)
+            self.tokens[index] = slot.z0 + units.bit_length() - 1 if units else 255
+            cost = slot.unit_value << units.bit_length() - 1 if units else 0
+            self.after[key] = together - cost
+
+    @property
+    def standing(self) -> list[tuple[bytes, int, int, int, int]]:
         kept = [index for index in range(len(self.batch)) if index not in self.excluded]
         return [
-            (*self.admitted[index], self.batch.shares[index].z, place, index)
+            (*self.admitted[index], self.tokens[index], place, index)
             for place, index in enumerate(kept)
-            if index in self.admitted
+            if index in self.tokens
         ]
 
     def refuse(self, indices: Any, code: str) -> None:
         self.codes |= dict.fromkeys(indices, code)
+        self.deal()
 
 
 @dataclass
@@ -181,7 +239,14 @@ class Wallet:
 class Rig:
     """Is a mint with everything around it; all in one thread."""
 
-    def __init__(self, directory: Path, *, confirmations: int = 3, **settings: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        confirmations: int = 3,
+        rule: ValueRule | None = None,
+        **settings: Any,
+    ) -> None:
         given = {
             "unit_exponent": 0,
             "policies": ("window", "pool", "network"),
@@ -193,6 +258,7 @@ class Rig:
         }
         self.settings = dataclasses.replace(EcashSection(), **given | settings)
         self.confirmations = confirmations
+        self.rule = rule
         self.file = directory / "ledger.sqlite"
         self.now_ms = EPOCH_MS
         self.numbers = count(1)
@@ -218,6 +284,7 @@ class Rig:
             self.chain,
             self.confirmations,
             lambda: self.now_ms,
+            self.rule,
         )
 
     def restart(self, **settings: Any) -> None:
@@ -289,7 +356,15 @@ class Rig:
 
     # Shares.
 
-    def share(self, policy: Policy | None, z: int, *, epoch: int | None = None, height=None):
+    def share(
+        self,
+        policy: Policy | None,
+        z: int,
+        *,
+        epoch: int | None = None,
+        height: int | None = None,
+        **fields: Any,
+    ) -> Share:
         epoch = self.books.current_epoch if epoch is None else epoch
         height = self.chain.tip.height + 1 if height is None else height
         if policy is None:
@@ -299,7 +374,8 @@ class Rig:
             of = self.mint.owner(policy)
             owner = Owner(of.commitment, epoch, 1, of.account)
         template = Template(height=height)
-        return Share(owner, template, z=z, ntime=next(self.numbers)).mined(KEY.public)
+        given = {"z": z, "ntime": next(self.numbers)} | fields
+        return Share(owner, template, **given).mined(KEY.public)
 
     def enclose(self, shares: list[Share], claims: list[Any]) -> tuple[Batch, Any]:
         batch = Batch(shares, claims)
@@ -314,11 +390,13 @@ class Rig:
         refused = self.books.commit(batch, [enclosure] if enclosure.indices else ())
         return enclosure, refused
 
-    def mine(self, policy: Policy, *exponents: int, wallet: Wallet | None = None) -> list[Token]:
+    def mine(
+        self, policy: Policy, *exponents: int, wallet: Wallet | None = None, **fields: Any
+    ) -> list[Token]:
         """Submits shares that claim tokens of the open keyset; returns the tokens."""
         wallet = wallet or self.wallet
         keyset = self.mint.current(policy)
-        shares = [self.share(policy, z) for z in exponents]
+        shares = [self.share(policy, z, **fields) for z in exponents]
         claims = [(keyset.short, wallet.message()) for _ in exponents]
         enclosure, refused = self.submit(shares, claims)
         assert refused == []
@@ -334,6 +412,8 @@ class Rig:
             known = [tokens.find_blinded(connection, message) for message in messages]
         made = []
         for message, found in zip(messages, known, strict=True):
+            if not found.is_signed:
+                continue
             amount = 1 << found.exponent
             [(signature, _, _)] = keys.sign([(amount, message)])
             made.append(wallet.token(keyset_id, amount, message, signature, public[amount]))
@@ -353,6 +433,32 @@ class Rig:
             "data": bytes([8]) + short + bytes([33]) + message,
         }
         return SimpleNamespace(**given | fields)
+
+    # Residues.
+
+    def residues(self, policy: Policy) -> dict[bytes, int]:
+        """Returns what each claimant of a policy has left over."""
+        account = self.mint.owner(policy).account
+        with self.store.look() as connection:
+            query = "SELECT claimant, value FROM residue WHERE account = ?"
+            rows = connection.execute(query, (account,)).fetchall()
+        return {claimant: int.from_bytes(value, "big") for claimant, value in rows}
+
+    def cash_out(
+        self, key: PrivateKey, policy: Policy, amounts: list[int], messages: Any = None
+    ) -> list[Token]:
+        """Takes tokens of the open keyset for what a claim key has left over."""
+        keyset = self.mint.current(policy).id
+        messages = [self.wallet.message() for _ in amounts] if messages is None else messages
+        outputs = [
+            Output(amount, keyset, message)
+            for amount, message in zip(amounts, messages, strict=True)
+        ]
+        claim_key = key.public_key.format()
+        pairs = [(each.amount, each.blinded) for each in outputs]
+        signature = key.sign_schnorr(cash_out_hash(claim_key, keyset, pairs))
+        self.mint._cashier.cash_out(claim_key, keyset, outputs, signature)
+        return self.unblind(keyset, messages)
 
     # Tokens.
 

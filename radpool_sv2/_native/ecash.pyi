@@ -89,20 +89,24 @@ def verify_proof_dleqs(
     Source: NUT-12, "Carol verifies".
     """
 
-def denominate(residue: int, value: int, z0: int) -> tuple[int | None, int]:
-    """Splits a share's value and its channel's residue into one token and what stays.
+def denominate(
+    residue: int, value: int, z0: int, unit_value: int | None = None
+) -> tuple[int | None, int]:
+    """Splits a share's value and its claimant's residue into one token and what stays.
 
     Args:
-        residue: What the channel has not been given tokens for, in hashes.
-        value: What the share is worth, in hashes.
-        z0: The unit is `2^z0` hashes.
+        residue: What the claimant has not been given tokens for.
+        value: What the share is worth.
+        z0: The exponent of the token of one unit.
+        unit_value: What that costs; None where values are work, and it is `2^z0` hashes.
 
     Returns:
-        The exponent z of the largest token not above the sum (`None` below one unit; at most
-        `z0 + 63` and 120), and the residue that stays, in hashes.
+        The exponent z of the largest token that costs no more than the sum (`None` below one unit;
+        at most `z0 + 63` and 120), and the residue that stays.
 
     Raises:
-        LocalProtocolError: If the sum exceeds 2^128 - 1, or z0 exceeds 120.
+        LocalProtocolError: If the sum exceeds 2^128 - 1, z0 exceeds 120, or a unit costs
+            nothing.
     """
 
 @final
@@ -257,6 +261,7 @@ class ClaimSlot:
         height: int | None,
         z0: int,
         state: str,
+        unit_value: int = ...,
     ) -> ClaimSlot:
         """Describes a keyset.
 
@@ -270,16 +275,48 @@ class ClaimSlot:
             z0: Its unit is `2^z0` hashes.
             state: `open`: it takes shares of its epoch (height) and of earlier ones; `closed`: of
                 its own only, for the time of grace; `stale`: none any more.
+            unit_value: What a unit costs of what shares are worth; 0 where shares count their work,
+                and the unit is `2^z0` hashes.
 
         Raises:
             LocalProtocolError: If an argument is out of range.
         """
 
 @final
+class Claimants:
+    """Knows whose residue the shares of a channel join, by connection and channel."""
+
+    def __new__(cls) -> Claimants:
+        """Knows of no claim key yet."""
+
+    def __len__(self) -> int:
+        """Returns how many channels have a claim key."""
+
+    def put(self, connection: int, channel: int, key: bytes) -> None:
+        """Learns the claim key of a channel.
+
+        Raises:
+            LocalProtocolError: If it has not 33 bytes.
+        """
+
+    def forget(self, connection: int, channel: int) -> bool:
+        """Forgets the claim key of a channel; returns whether it had one."""
+
+    def clear(self) -> None:
+        """Forgets all."""
+
+    def of(self, connection: int, channel: int) -> bytes:
+        """Returns whose residue it is: the claim key, or a name of the channel's own.
+
+        Either has 33 bytes. A claim key begins with 2 or 3, a channel's name with 0 and 1.
+        """
+
+@final
 class ClaimBatch:
     """Is the claims of a batch of shares, from the wire to their receipts.
 
-    The order is: make it, `rows` inside the transaction, `sign` once that is durable, `replies`.
+    The order is: make it, `rows` inside the transaction, `refuse` and `standing` as often as need
+    be, `sign` once that is durable, `replies`.
     Only shares are in a batch, and they are proofs of work that were checked: nothing is multiplied
     for less. What `rows` did not hand out is never signed.
     """
@@ -291,6 +328,8 @@ class ClaimBatch:
         extension_type: int,
         submit_type: int,
         slots: Sequence[ClaimSlot],
+        weight: tuple[int, int, int] | None = None,
+        claimants: Claimants | None = None,
     ) -> ClaimBatch:
         """Reads and admits the claims of all shares, in one call.
 
@@ -298,8 +337,17 @@ class ClaimBatch:
         TLV of the extension (field 1) behind the core message. Of two shares with one blinded
         message the first has it.
 
+        Args:
+            batch: The shares.
+            extension_type: The number of the ecash extension.
+            submit_type: Its message that carries a share.
+            slots: The keysets that claims may name.
+            weight: The rule that prices are made by: mode, scale, base. None where prices say
+                nothing of value: keysets with a unit value take no claims then.
+            claimants: The claim keys of channels; None when there are none.
+
         Raises:
-            LocalProtocolError: If two slots have the same short id.
+            LocalProtocolError: If two slots have the same short id, or there is no such rule.
         """
 
     def __len__(self) -> int:
@@ -318,27 +366,45 @@ class ClaimBatch:
         """
 
     @property
-    def residues(self) -> list[tuple[int, int]]:
-        """Index of each claim that `rows` handed out and what its share is worth beyond its token.
+    def residue_keys(self) -> list[tuple[int, bytes]]:
+        """Account and claimant of all whose residues the batch depends on and changes."""
 
-        In hashes; shares that are worth exactly their token are not among them.
+    @property
+    def residues(self) -> list[tuple[tuple[int, bytes], int]]:
+        """What they have after the batch, of all whose claims `rows` handed out and stand."""
+
+    @property
+    def values(self) -> list[tuple[int, int]]:
+        """What the shares of claims that stand are worth together, by keyset number.
+
+        Only of keysets that have a unit value.
         """
 
-    def rows(self, excluded: Sequence[int]) -> list[tuple[bytes, int, int, int, int]]:
+    @property
+    def standing(self) -> list[tuple[bytes, int, int, int, int]]:
+        """The rows of claims that were handed out and not refused; see `rows`."""
+
+    def rows(
+        self, excluded: Sequence[int], residues: Mapping[tuple[int, bytes], int] | None = None
+    ) -> list[tuple[bytes, int, int, int, int]]:
         """Hands out the claims to be made durable; called again when a transaction starts anew.
 
         What `refuse` said before is forgotten.
 
         Args:
             excluded: Indices of the shares that the batch is sealed without.
+            residues: What claimants have before the batch; whoever is not in it has nothing.
 
         Returns:
             Blinded message, keyset number, z of the token, the share's place in the sealed batch,
-            and its index in this batch. Shares that are worth less than a unit have no row.
+            and its index in this batch. z is 255 for a share that brings no token and whose value
+            joins a residue; shares that count their work and are below a unit have no row.
         """
 
     def refuse(self, indices: Sequence[int], code: str) -> None:
         """Refuses claims that `rows` handed out, by their index.
+
+        The tokens of others of the same claimants may change by it: `standing` has them.
 
         Raises:
             LocalProtocolError: If a share has no claim that was handed out, or nothing is refused

@@ -155,11 +155,13 @@ def _proved(blinded: bytes, proof: Mapping[str, Any], statement: Statement) -> C
     share, units = block_hash(leaf["share"]), natural(leaf["work"])
     path = [(octets(node["hash"], 32), natural(node["work"])) for node in proof["path"]]
     sums = [units, *(work for _, work in path)]
-    fits = len(path) <= PATH_NODES_MAX and sum(sums) == statement.work and units.bit_count() == 1
+    fits = len(path) <= PATH_NODES_MAX and sum(sums) == statement.work and units.bit_count() <= 1
+    # Tokens that were given for residues stand behind the claims of shares.
+    count = statement.claims + sum(statement.cash_outs.values())
     reached = None
-    if fits and leaf["keyset"] == statement.keyset.hex() and leaf["count"] == statement.claims:
+    if fits and leaf["keyset"] == statement.keyset.hex() and leaf["count"] == count:
         start = claim_leaf(share, blinded, units)
-        reached = path_root(start, natural(leaf["index"]), statement.claims, path)
+        reached = path_root(start, natural(leaf["index"]), count, path)
     if reached != (statement.root, statement.work):
         raise FaultyMSPError(
             f"claim {blinded.hex()}: its path does not lead to the root that was signed for keyset "

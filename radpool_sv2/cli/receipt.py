@@ -48,6 +48,7 @@ def _fields(report: ReceiptReport) -> dict[str, object]:
     return {
         "msp_key": report.msp_key.hex(),
         "miner_key": report.miner_key.hex(),
+        "epochs": list(report.epochs),
         "shares": report.shares,
         "found": report.found,
         "missing": [share_hash[::-1].hex() for share_hash in report.missing],
@@ -56,10 +57,11 @@ def _fields(report: ReceiptReport) -> dict[str, object]:
 
 
 def _words(report: ReceiptReport) -> str:
+    epochs = ", ".join(str(epoch) for epoch in report.epochs)
     lines = [
         f"{report.shares} shares of miner {report.miner_key.hex()}",
         f"are signed for by MSP {report.msp_key.hex()};",
-        f"{report.found} of them are in its batches as they should be.",
+        f"{report.found} of them are in its batches of epoch {epochs} as they should be.",
     ]
     for what, hashes in (
         ("is in no batch of these exports", report.missing),
@@ -67,5 +69,8 @@ def _words(report: ReceiptReport) -> str:
     ):
         lines += [f"Share {share_hash[::-1].hex()} {what}." for share_hash in hashes]
     if report.missing:
-        lines.append("Missing shares may be of an epoch whose export was not given.")
+        lines.append(
+            "A share of an epoch whose export was not given is missing too. With the exports of "
+            "all epochs that you have mined in, the pool has withheld it."
+        )
     return "\n".join(lines)

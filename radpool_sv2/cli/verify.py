@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from radpool_sv2.cli.claim import claim
 from radpool_sv2.cli.receipt import receipt
+from radpool_sv2.cli.register import register
 from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
 from radpool_sv2.verify import EpochReport, verify_export
 
@@ -31,6 +32,7 @@ Found = TypeVar("Found")
 app = App(name="verify")
 app.command(claim)
 app.command(receipt)
+app.command(register)
 
 RAILS = ("account", "ecash", "contract")
 

@@ -15,12 +15,15 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from radpool_sv2.cli import wallet_table as table
-from radpool_sv2.errors import ConfigError
+from radpool_sv2.errors import ConfigError, RemoteProtocolError
 from radpool_sv2.wallet import Wallet
 from radpool_sv2.wallet.file import FILE_NAME
+from radpool_sv2.wallet.mint import MintUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+
+    from radpool_sv2.wallet.residue import CashedOut
 
 app = App(
     name="wallet",
@@ -199,7 +202,7 @@ def redeem(
     spread: Seconds = 0,
     json_output: Json = False,
 ) -> None:
-    """Turns the work tokens of paid epochs into sats.
+    """Turns the work tokens of paid epochs into sats, and left-over value into work tokens.
 
     Small tokens are merged first. The price is the one that the mint has signed, and is checked.
     Whatever interrupts it, nothing is lost or paid twice: the next command finishes it.
@@ -208,9 +211,12 @@ def redeem(
     the address that mined tells by time and sum: `--spread` waits a random while before each
     request, and `torsocks radpool wallet redeem` hides the address.
 
+    What shares earned above their tokens is asked for as well: it becomes tokens of the epoch that
+    is open now, which are paid with it.
+
     Args:
         dir: The wallet's directory.
-        keyset: Only this keyset, by the first digits of its id.
+        keyset: Only this keyset, by the first digits of its id; nothing that was left over then.
         early: Ask even before a block's reward has matured: a mint may advance some.
         spread: Seconds to wait before each request, on average.
         json_output: Print one JSON object instead of words.
@@ -226,7 +232,8 @@ def redeem(
                 progress=lambda before, now: tell(f"merging {before} tokens: {now} left"),
                 notes=notes,
             )
-        table.show_redeemed(done, notes, as_json=json_output)
+            more = [] if keyset is not None else await _cash_out(wallet, spread, notes)
+        table.show_redeemed(done, more, notes, as_json=json_output)
 
     _run(dir, work)
 
@@ -379,6 +386,15 @@ def _run(directory: Path, work: Callable[[Wallet], Awaitable[None]]) -> None:
             await work(wallet)
 
     trio.run(run)
+
+
+async def _cash_out(wallet: Wallet, spread_s: float, notes: Notes) -> list[CashedOut]:
+    """Asks for left-over value; what was redeemed before is told whatever comes of it."""
+    try:
+        return await wallet.cash_out(spread_s=spread_s, notes=notes)
+    except (MintUnreachableError, RemoteProtocolError) as error:
+        notes.append(f"what shares left over was not had, and is asked for again: {error}")
+        return []
 
 
 async def _keyset(wallet: Wallet, start: str | None) -> bytes | None:

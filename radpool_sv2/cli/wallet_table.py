@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radpool_sv2.wallet.redemption import Redeemed
+    from radpool_sv2.wallet.residue import CashedOut
     from radpool_sv2.wallet.store import Event, Keyset, Mint, Transfer
-    from radpool_sv2.wallet.view import Balance, EpochLine
+    from radpool_sv2.wallet.view import Balance, EpochLine, ResidueLine
 
 DAY_S = 86_400
 HOUR_S = 3_600
@@ -84,6 +85,7 @@ def show_balance(found: Balance) -> None:
             if amount
         )
         console.print(Text(f"  {line.sats:,} sat at {line.mint}{extra}"))
+    show_residues(found.residues)
     if not found.epochs:
         console.print("No work tokens.")
         return
@@ -104,6 +106,22 @@ def show_balance(found: Balance) -> None:
             Text(epoch.reason or "now"),
         )
     console.print(table)
+
+
+def show_residues(lines: Sequence[ResidueLine]) -> None:
+    """Prints what mints hold that no token stands for yet."""
+    console = _console()
+    for line in lines:
+        work = "" if line.z0 is None else f" ({scale(line.units << line.z0)}H)"
+        what = "unit" if line.units == 1 else "units"
+        console.print(
+            Text(
+                f"\n{line.units:,} {what}{work} that your shares earned at {line.mint}, policy "
+                f"{line.policy}, are in no token yet: shares are worth more or less than a power "
+                "of two, and what is left over stays with the mint, which says so itself. "
+                "`radpool wallet redeem` turns it into tokens."
+            )
+        )
 
 
 def show_epochs(lines: Sequence[EpochLine]) -> None:
@@ -142,8 +160,10 @@ def _expiry(unix_s: int) -> str:
     return f"in {days} d {hours} h ({when:%Y-%m-%d %H:%M} UTC)"
 
 
-def show_redeemed(done: Sequence[Redeemed], notes: Sequence[str], *, as_json: bool) -> None:
-    """Prints what came of each keyset."""
+def show_redeemed(
+    done: Sequence[Redeemed], more: Sequence[CashedOut], notes: Sequence[str], *, as_json: bool
+) -> None:
+    """Prints what came of each keyset, and of what shares left over."""
     total = sum(one.sats for one in done)
     if as_json:
         rows = [
@@ -158,7 +178,17 @@ def show_redeemed(done: Sequence[Redeemed], notes: Sequence[str], *, as_json: bo
             }
             for one in done
         ]
-        print(json.dumps({"sats": total, "redeemed": rows, "notes": notes}))
+        left_over = [
+            {
+                "claim_key": one.counter,
+                "keyset": None if one.keyset is None else one.keyset.id.hex(),
+                "units": one.units,
+                "tokens": one.tokens,
+                "reason": one.reason,
+            }
+            for one in more
+        ]
+        print(json.dumps({"sats": total, "redeemed": rows, "left_over": left_over, "notes": notes}))
         return
     show_notes(notes)
     console = _console()
@@ -171,6 +201,17 @@ def show_redeemed(done: Sequence[Redeemed], notes: Sequence[str], *, as_json: bo
                 Text(
                     f"{name}: {one.units:,} units at {one.price.num:,} msat for {one.price.den:,} "
                     f"gave {one.sats:,} sat"
+                )
+            )
+    for cashed in more:
+        if cashed.keyset is None:
+            console.print(Text(f"left over: nothing came. {cashed.reason}"))
+        else:
+            epoch, name = cashed.keyset.announcement.epoch, cashed.keyset.id.hex()[:ID_SHOWN]
+            console.print(
+                Text(
+                    f"left over: {cashed.units:,} units are {cashed.tokens} tokens now, of epoch "
+                    f"{epoch}, keyset {name}"
                 )
             )
     if not done:

@@ -31,6 +31,16 @@ class DeclaratorSection:
         "for them.",
         why="Privacy is a reason to choose one's own transactions.",
     )
+    reveal_deadline_ms: int = integer(
+        10 * MINUTE_MS,
+        1_000,
+        10 * MINUTE_MS,
+        unit="milliseconds",
+        about="How long a miner has to reveal a hidden template that the lot fell on; then its "
+        "shares earn nothing, and its owner may hide nothing for a day. Less than the default on "
+        "regtest alone.",
+        why="Ten minutes are what miners are promised (page 10 of the specification).",
+    )
     connections_max: int = integer(
         1_000,
         1,
@@ -84,8 +94,8 @@ class DeclaratorSection:
         100,
         10 * MINUTE_MS,
         unit="milliseconds",
-        about="How long a miner may take to send the transactions that were asked for; then the "
-        "connection is closed.",
+        about="How long a miner may take to send the transactions that were asked for, or the rest "
+        "of any message; then the connection is closed.",
         why="Four megabytes on a slow line.",
     )
     idle_deadline_ms: int = integer(

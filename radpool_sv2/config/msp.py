@@ -28,6 +28,7 @@ from radpool_sv2.config.setting import (
 from radpool_sv2.config.template import Templates, check_templates
 from radpool_sv2.config.weight import WeightSection  # noqa: TC001 - as above
 from radpool_sv2.errors import ConfigError
+from radpool_sv2.network import REGTEST
 from radpool_sv2.units import EXPONENT_MAX
 
 
@@ -347,6 +348,7 @@ class MspConfig:
                 template source lacks something.
         """
         check_templates(self.templates)
+        self._check_declarator()
         if not self.ecash.enabled:
             return
         if self.ecash.unit_exponent > self.mining.exponent_min:
@@ -362,4 +364,14 @@ class MspConfig:
                 key="ecash.fixed_price_msat",
                 value="0",
                 allowed="at least 1, or ecash.policies without fixed",
+            )
+
+    def _check_declarator(self) -> None:
+        reveal_ms, promised_ms = self.declarator.reveal_deadline_ms, 10 * MINUTE_MS
+        if reveal_ms < promised_ms and self.templates.network != REGTEST.name:
+            raise ConfigError(
+                "miners are promised ten minutes to reveal a template",
+                key="declarator.reveal_deadline_ms",
+                value=str(reveal_ms),
+                allowed=f"{promised_ms}, or less on regtest",
             )

@@ -6,7 +6,8 @@ is asked of the declarer, who sends exactly that. An `Assembly` holds what it ha
 leaves the cache between the question and the answer.
 
 Parsing and hashing run in worker threads without the interpreter's lock, a few at a time: a
-declarer that sends megabytes keeps neither the event loop nor all of the threads busy.
+declarer that sends megabytes keeps neither the event loop nor all of the threads busy. Lists are
+looked up a few at a time as well.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ log = structlog.get_logger(__name__)
 THREADS_MAX: Final = 2
 """Each call spreads over the processors by itself when it has much to hash."""
 
+RESOLVED_AT_ONCE: Final = 4
+"""While a node is asked for transactions, others may be looked up in memory."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -51,6 +55,7 @@ class Assembler:
         self._cache = cache
         self._source = source
         self._threads = trio.CapacityLimiter(THREADS_MAX)
+        self._resolving = trio.CapacityLimiter(RESOLVED_AT_ONCE)
 
     async def begin(
         self,
@@ -71,11 +76,17 @@ class Assembler:
         Raises:
             RemoteProtocolError: The list is longer than any block's.
         """
-        selection = await self.run_apart(Selection, self._cache, b"".join(wtxids))
-        missing = selection.missing
-        if missing:
-            await self._ask_node(selection, [wtxids[position] for position in missing])
-        return Assembly(self, selection, version, coinbase_prefix, coinbase_suffix)
+        async with self._resolving:
+            selection = await self.run_apart(Selection, self._cache, b"".join(wtxids))
+            missing = await self.run_apart(getattr, selection, "missing")
+            if missing:
+                await self._ask_node(selection, [wtxids[position] for position in missing])
+                missing = await self.run_apart(getattr, selection, "missing")
+        return Assembly(self, selection, missing, version, coinbase_prefix, coinbase_suffix)
+
+    async def tidy(self) -> None:
+        """Drops from the cache what nobody holds and what is too much for it."""
+        await self.run_apart(self._cache.add, ())
 
     async def run_apart(self, call: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
         """Runs a native call in a worker thread."""
@@ -93,26 +104,27 @@ class Assembler:
 
 
 class Assembly:
-    """Is one template on its way: its list is known, some of its transactions may be missing."""
+    """Is one template on its way: its list is known, some of its transactions may be missing.
 
-    def __init__(
+    Attributes:
+        missing: The positions that only the declarer can fill, ascending.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a template
         self,
         assembler: Assembler,
         selection: Selection,
+        missing: Sequence[int],
         version: int,
         coinbase_prefix: bytes,
         coinbase_suffix: bytes,
     ) -> None:
         self._assembler = assembler
-        self._selection = selection
+        self._selection: Selection | None = selection
+        self.missing = tuple(missing)
         self._version = version
         self._prefix = coinbase_prefix
         self._suffix = coinbase_suffix
-
-    @property
-    def missing(self) -> list[int]:
-        """The positions that only the declarer can fill, ascending."""
-        return self._selection.missing
 
     async def supply(self, raws: Sequence[bytes]) -> None:
         """Takes the declarer's answer: the missing transactions, in that order.
@@ -120,18 +132,22 @@ class Assembly:
         Raises:
             RemoteProtocolError: It is anything else; nothing is taken then.
         """
+        assert self._selection is not None, "nothing is supplied to what was put together"
         await self._assembler.run_apart(self._selection.supply, raws)
 
     async def declaration(self, *, tip: TipView) -> Declaration:
-        """Puts the template together on a tip, its structure judged.
+        """Puts the template together on a tip, its structure judged; once, at the end.
 
         Raises:
             RemoteProtocolError: Its coinbase is none; the error code is `invalid-coinbase-tx`.
             LocalProtocolError: A transaction is still missing.
         """
+        assert self._selection is not None, "a template is put together once"
+        # From here on the declaration alone holds the transactions.
+        selection, self._selection = self._selection, None
         return await self._assembler.run_apart(
             Declaration.build,
-            self._selection,
+            selection,
             version=self._version,
             prev_hash=tip.prev_hash,
             nbits=tip.nbits,

@@ -9,7 +9,8 @@ what was mined: the coinbase and the merkle path of the job, and a sound structu
 not revealed in time earns nothing, and its owner may hide nothing for a day.
 
     MINED -> dropped, when the tip moves and the lot falls on others
-    MINED -> CHALLENGED -> revealed, or failed at its deadline
+    MINED -> CHALLENGED -> revealed
+    MINED -> CHALLENGED -> FAILED at its deadline -> written off, once that is durable
 
 Bounds: jobs that may yet be challenged, by owner and in all; at one of them no further job is
 taken unseen, since forgetting one would be a way out.
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from radpool_sv2.templates.declared import HiddenJob, Owner
 
 __all__ = ["CHALLENGE_ONE_IN", "ChallengeBook", "ChallengeLimits", "is_challenged"]
+
+NOT_REVEALED: Final = "not revealed"
+
+REASON_LEN_MAX: Final = 200
+"""The longest explanation that goes into the books."""
 
 CHALLENGE_ONE_IN: Final = 64
 """A lie in the fees of one template is found once in 64; found, it costs its shares and a day of
@@ -68,6 +74,8 @@ class ChallengeBook:
         self._limits = limits
         self._hidden: dict[bytes, HiddenJob] = {}
         self._due: dict[bytes, tuple[float, HiddenJob]] = {}
+        self._failed: dict[bytes, HiddenJob] = {}
+        self._tries: dict[bytes, str] = {}
         self._banned: dict[tuple[int, int], float] = {}
         self._by_owner: dict[tuple[int, int], int] = {}
 
@@ -82,13 +90,19 @@ class ChallengeBook:
             return False
         return (
             self._by_owner.get(owner.key, 0) < self._limits.jobs_per_owner_max
-            and len(self._hidden) + len(self._due) < self._limits.jobs_max
+            and len(self._hidden) + len(self._due) + len(self._failed) < self._limits.jobs_max
         )
 
     def mined(self, job: HiddenJob) -> None:
         """Takes up a job that was accepted unseen."""
         self._hidden[job.token] = job
         self._by_owner[job.owner.key] = self._by_owner.get(job.owner.key, 0) + 1
+
+    def unmined(self, token: bytes) -> None:
+        """Forgets a job that was accepted and then not set: nobody can have mined it."""
+        job = self._hidden.pop(token, None) or (self._due.pop(token, None) or (0.0, None))[1]
+        if job is not None:
+            self._release(job)
 
     def tip_changed(self, replaced: bytes, block_hash: bytes, now: float) -> list[HiddenJob]:
         """Draws lots over the jobs on a block that was the tip; returns those to be revealed.
@@ -122,21 +136,43 @@ class ChallengeBook:
     def revealed(self, token: bytes) -> None:
         """Closes a job that was revealed as it should."""
         found = self._due.pop(token, None)
+        self._tries.pop(token, None)
         if found is not None:
             self._release(found[1])
+
+    def tried(self, token: bytes, reason: str) -> None:
+        """Notes why a job was not revealed by what was shown; the miner may try again."""
+        if token in self._due:
+            self._tries[token] = reason[:REASON_LEN_MAX]
+
+    def reason(self, token: bytes) -> str:
+        """Returns why a job was not revealed, for the books."""
+        tried = self._tries.get(token)
+        return NOT_REVEALED if tried is None else f"{NOT_REVEALED}: {tried}"
 
     def next_deadline(self) -> float | None:
         """Returns when `failed` has something to tell."""
         return min((deadline for deadline, _ in self._due.values()), default=None)
 
     def failed(self, now: float) -> list[HiddenJob]:
-        """Closes the jobs that were not revealed in time; their owners may hide nothing."""
-        late = [job for deadline, job in self._due.values() if deadline <= now]
-        for job in late:
+        """Closes the jobs that were not revealed in time; their owners may hide nothing.
+
+        Returns:
+            Those that are to be written off, the ones of earlier calls too until `written_off` was
+            called for each: whatever comes between, none is forgotten.
+        """
+        for job in [job for deadline, job in self._due.values() if deadline <= now]:
             del self._due[job.token]
-            self._release(job)
+            self._failed[job.token] = job
             self._banned[job.owner.key] = now + self._limits.banned_s
-        return late
+        return list(self._failed.values())
+
+    def written_off(self, token: bytes) -> None:
+        """Forgets a job that has failed, since its shares are worth nothing now."""
+        self._tries.pop(token, None)
+        job = self._failed.pop(token, None)
+        if job is not None:
+            self._release(job)
 
     def _release(self, job: HiddenJob) -> None:
         left = self._by_owner[job.owner.key] - 1

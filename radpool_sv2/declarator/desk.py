@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 import trio
 
+from radpool_sv2.declarator.intake import Intake
+from radpool_sv2.declarator.keep import KeptTemplate
 from radpool_sv2.declarator.quality import QualityBook
 from radpool_sv2.declarator.token import TOKEN_LEN, TokenStore
-from radpool_sv2.errors import NodeError, RemoteProtocolError
+from radpool_sv2.declarator.verdict import RATE_EXCEEDED
+from radpool_sv2.errors import LocalProtocolError, NodeError, RemoteProtocolError
 from radpool_sv2.templates.coinbase import height_push
 from radpool_sv2.templates.declared import (
     INVALID_JOB,
@@ -30,6 +33,7 @@ from radpool_sv2.templates.declared import (
     Unrevealed,
 )
 from radpool_sv2.templates.source import STALE_PREVBLK
+from radpool_sv2.units import sha256d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from radpool_sv2.declarator.assembly import Assembler, Assembly
     from radpool_sv2.declarator.challenge import ChallengeBook
     from radpool_sv2.declarator.effect import Declaration, Publish
+    from radpool_sv2.declarator.keep import TemplateKeep
     from radpool_sv2.declarator.verdict import VerdictDesk
     from radpool_sv2.templates.board import TipBoard
     from radpool_sv2.templates.coinbase import CoinbaseParts
@@ -85,11 +90,12 @@ class Declarer:
 
     Attributes:
         connection: The declarator's number of the connection.
-        host: Where it comes from: verdicts are shared fairly among hosts, as names cost nothing.
+        site: Where it comes from (`radpool_sv2.wire.listener.site_of`): verdicts and places are
+            shared fairly among sites, as names cost nothing.
     """
 
     connection: int
-    host: str
+    site: str
 
 
 class Selected:
@@ -98,6 +104,11 @@ class Selected:
     def __init__(self, assembly: Assembly, tip: TipView) -> None:
         self.assembly = assembly
         self.tip = tip
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The positions that only the declarer can fill, ascending."""
+        return self.assembly.missing
 
 
 class DeclaratorDesk:
@@ -108,6 +119,8 @@ class DeclaratorDesk:
         tokens: All tokens.
         challenges: Templates that were mined unseen.
         quality: What each declarer has done.
+        intake: Where declarations wait whose transactions only their miners have.
+        turn: Is held while a long message is read.
     """
 
     def __init__(  # noqa: PLR0913 - what the desk joins
@@ -119,6 +132,7 @@ class DeclaratorDesk:
         board: TipBoard,
         assembler: Assembler,
         verdicts: VerdictDesk,
+        keep: TemplateKeep,
         blocks: JobBlocks,
         coinbase_only: bool,
         clock: Callable[[], float] = trio.current_time,
@@ -128,7 +142,11 @@ class DeclaratorDesk:
         self.tokens = tokens
         self.challenges = challenges
         self.quality = QualityBook()
+        self.intake = Intake()
+        self.turn = trio.StrictFIFOLock()
         self.coinbase_only = coinbase_only
+        self._keep = keep
+        self._drawn = trio.Event()
         self._board = board
         self._assembler = assembler
         self._verdicts = verdicts
@@ -168,6 +186,16 @@ class DeclaratorDesk:
             wtxids=declaration.wtxids,
         )
         return Selected(assembly, tip)
+
+    def check_tip(self, declaration: Declaration, selected: Selected) -> None:
+        """Looks whether a template that had to wait is still worth sending.
+
+        Raises:
+            RemoteProtocolError: The tip has moved on.
+        """
+        now = self._board.now
+        if not declaration.challenged and now and now.prev_hash != selected.tip.prev_hash:
+            raise RemoteProtocolError("the tip has moved on while it waited", STALE_CHAIN_TIP)
 
     async def judge(
         self,
@@ -219,8 +247,12 @@ class DeclaratorDesk:
         """Sees a block through that a miner pushed."""
         job = effect.job
         coinbase = job.coinbase.transaction(effect.solution.extranonce, witness=True)
-        block = job.template.block_of(effect.header, coinbase)
-        self.quality.of(job.owner).blocks += 1
+        try:
+            block = job.template.block_of(effect.header, coinbase)
+        except LocalProtocolError as error:
+            log.error("a pushed block cannot be assembled", reason=str(error))  # noqa: TRY400
+            return
+        self.quality.solved(job.owner, sha256d(effect.header))
         await self._blocks.pushed(job.owner, effect.header, coinbase, block)
 
     @staticmethod
@@ -251,6 +283,14 @@ class DeclaratorDesk:
         """Takes up a job whose transactions nobody here has seen."""
         self.challenges.mined(job)
 
+    def unmined(self, job: HiddenJob) -> None:
+        """Forgets a hidden job that the engine could not set after all."""
+        self.challenges.unmined(job.token)
+
+    def solved(self, owner: Owner, block_hash: bytes) -> None:
+        """Learns that a share on a custom job is a block."""
+        self.quality.solved(owner, block_hash)
+
     def accepted(self, owner: Owner, paid_sats: int, quality_q32: int, *, hidden: bool) -> None:
         """Counts a custom job that was accepted."""
         report = self.quality.of(owner)
@@ -263,19 +303,34 @@ class DeclaratorDesk:
 
     def tip_changed(self) -> None:
         """Learns that the board shows another tip."""
+        # The keep first: it lets the templates of tokens go without freeing them now.
+        self._keep.keep_tips(self._board.tips)
         self.tokens.keep_tips(self._board.tips)
         now, before = self._board.now, self._board.before
         if now is None or before is None:
             return
         for job in self.challenges.tip_changed(before.prev_hash, now.prev_hash, self._clock()):
             log.info("a hidden template must be revealed", account=job.owner.name)
+        self._drawn.set()
+        self._drawn = trio.Event()
+
+    async def bury(self) -> None:
+        """Frees templates of blocks that are gone, one after the other, until cancelled."""
+        await self._keep.bury()
+
+    async def until_late(self) -> None:
+        """Waits until `write_off` may have something to do."""
+        due = self.challenges.next_deadline()
+        with trio.move_on_at(float("inf") if due is None else due):
+            await self._drawn.wait()
 
     async def write_off(self) -> None:
         """Writes off the hidden jobs that were not revealed in time."""
         for job in self.challenges.failed(self._clock()):
             log.warning("a hidden template was not revealed", account=job.owner.name)
+            await self._blocks.void(job, self.challenges.reason(job.token))
+            self.challenges.written_off(job.token)
             self.quality.of(job.owner).unrevealed += 1
-            await self._blocks.void(job, "not revealed")
 
     # How templates are judged.
 
@@ -312,19 +367,30 @@ class DeclaratorDesk:
         if declaration.challenged:
             self._reveal(declaration, template)
             return None
-        verdict = await self._verdicts.judge(declarer.host, template, tip.min_ntime)
+        verdict = await self._verdicts.judge(declarer.site, template, tip.min_ntime)
         if not verdict.valid:
             code = STALE_CHAIN_TIP if verdict.reason == STALE_PREVBLK else INVALID_JOB
             raise RemoteProtocolError(_told(verdict.reason, verdict.detail), code)
-        return DeclaredJob(
+        kept = self._keep.keep(template, declarer.site, tip.prev_hash)
+        job = DeclaredJob(
             owner=declaration.owner,
             connection=declarer.connection,
             tip=tip,
             version=declaration.version,
             coinbase=declaration.coinbase,
             merkle_path=tuple(template.merkle_path),
-            template=template,
+            template=kept,
         )
+        del template
+        if await self._keep.make_room(self._assembler.tidy):
+            log.warning("templates were let go to save memory", kept=len(self._keep))
+            self.tokens.keep_templates(_has_transactions)
+        if not kept.is_kept:
+            raise RemoteProtocolError(
+                "there is no room for your templates: declare fewer that differ so much",
+                RATE_EXCEEDED,
+            )
+        return job
 
     def _challenged(self, declaration: Declaration) -> HiddenJob:
         job = self.challenges.job(declaration.token)
@@ -334,6 +400,16 @@ class DeclaratorDesk:
 
     def _reveal(self, declaration: Declaration, template: NativeDeclaration) -> None:
         job = self._challenged(declaration)
+        try:
+            self._compare(declaration, template, job)
+        except RemoteProtocolError as error:
+            self.challenges.tried(declaration.token, str(error))
+            raise
+        self.challenges.revealed(declaration.token)
+        self.quality.of(job.owner).revealed += 1
+
+    @staticmethod
+    def _compare(declaration: Declaration, template: NativeDeclaration, job: HiddenJob) -> None:
         same = (
             replace(declaration.coinbase, reserved=None) == job.coinbase
             and tuple(template.merkle_path) == job.merkle_path
@@ -346,8 +422,10 @@ class DeclaratorDesk:
         wrong = template.structural()
         if wrong is not None:
             raise RemoteProtocolError(_told(*wrong), INVALID_JOB)
-        self.challenges.revealed(declaration.token)
-        self.quality.of(job.owner).revealed += 1
+
+
+def _has_transactions(job: DeclaredJob) -> bool:
+    return not isinstance(job.template, KeptTemplate) or job.template.is_kept
 
 
 def _told(reason: str, detail: str) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "Effect",
     "Event",
     "FindOwner",
+    "Forget",
     "Judge",
     "Judged",
     "OwnerFound",
@@ -172,6 +173,13 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """Says that a declaration which was resolved will not be judged; ends by nothing."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Wants a block sent to the node; it has been checked against its target.
 
@@ -199,4 +207,4 @@ class Close:
     detail: str
 
 
-Effect: TypeAlias = Send | FindOwner | Resolve | Judge | Publish | Close
+Effect: TypeAlias = Send | FindOwner | Resolve | Judge | Forget | Publish | Close

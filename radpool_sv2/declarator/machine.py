@@ -17,7 +17,7 @@ while transactions are due.
 
 A pushed block is looked at only if it was mined on one of the templates that this connection had
 accepted last, and its hash meets the target; so a flood of them costs some hashes, then the
-connection.
+connection. One that was pushed before is passed over.
 
 What is published, judged and paid is decided elsewhere: this machine says what is due.
 """
@@ -35,6 +35,7 @@ from radpool_sv2.declarator.effect import (
     Effect,
     Event,
     FindOwner,
+    Forget,
     Judge,
     Judged,
     OwnerFound,
@@ -211,6 +212,7 @@ class DeclaringMachine:
         self._pending: dict[int, _Pending] = {}
         self._jobs: deque[DeclaredJob] = deque(maxlen=limits.jobs_kept_max)
         self._bad_solutions = 0
+        self._published: deque[bytes] = deque(maxlen=limits.jobs_kept_max)
         self._token_meter = Meter(limits.tokens_per_minute, limits.tokens_burst, now)
         self._declaration_meter = Meter(
             limits.declarations_per_minute, limits.declarations_burst, now
@@ -412,7 +414,8 @@ class DeclaringMachine:
         for job in reversed(self._jobs):
             header = _solved(job, solution)
             if header is not None:
-                if self._solution_meter.take(1, now):
+                if header not in self._published and self._solution_meter.take(1, now):
+                    self._published.append(header)
                     self._effects.append(Publish(job, solution, header))
                 return
         self._bad_solutions += 1
@@ -423,6 +426,8 @@ class DeclaringMachine:
 
     def _refuse(self, pending: _Pending, error_code: str, detail: str) -> None:
         del self._pending[pending.ticket]
+        if pending.state is _State.ASKING:
+            self._effects.append(Forget(pending.ticket))
         self._send_error(pending.request_id, error_code, detail)
 
     def _send_error(self, request_id: int, error_code: str, detail: str) -> None:

@@ -17,6 +17,9 @@ DECLARERS_MAX: Final = 10_000
 REASONS_MAX: Final = 32
 """Different reasons that are counted for one declarer; the rest count as `other`."""
 
+SOLVED_MAX: Final = 4_096
+"""Blocks that are remembered, so that each counts once: far more than are found within seconds."""
+
 _Q32: Final = 1 << 32
 
 
@@ -90,6 +93,7 @@ class QualityBook:
 
     def __init__(self) -> None:
         self._reports: OrderedDict[tuple[int, int], DeclarerReport] = OrderedDict()
+        self._solved: OrderedDict[bytes, None] = OrderedDict()
 
     def of(self, owner: Owner) -> DeclarerReport:
         """Returns the report of a declarer, to be added to."""
@@ -100,6 +104,15 @@ class QualityBook:
                 self._reports.popitem(last=False)
         self._reports.move_to_end(owner.key)
         return report
+
+    def solved(self, owner: Owner, block_hash: bytes) -> None:
+        """Counts a block, which may be heard of twice: as a share, and pushed by its miner."""
+        if block_hash in self._solved:
+            return
+        self._solved[block_hash] = None
+        if len(self._solved) > SOLVED_MAX:
+            self._solved.popitem(last=False)
+        self.of(owner).blocks += 1
 
     def page(self, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
         """Returns how many declarers there are, and some of them, whoever was heard last first."""

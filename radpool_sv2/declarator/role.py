@@ -32,9 +32,6 @@ __all__ = ["Declarator", "connection_limits"]
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS_MAX: Final = 60.0
-"""How late a hidden job may be written off at most; new ones are not noticed earlier."""
-
 BURST_SECONDS: Final = 20
 """A connection may ask for so many seconds' worth at once, when a block comes or at the start."""
 
@@ -95,6 +92,8 @@ class Declarator:
             "declarer_tokens_allocated": self.desk.tokens.allocated,
             "declarer_templates": self.desk.tokens.declared,
             "declarer_reveals_due": self.desk.challenges.due,
+            "declarer_transfers": self.desk.intake.held,
+            "declarer_transfers_waiting": self.desk.intake.waiting,
         }
         for name, value in self.desk.quality.totals().items():
             found[f"declarer_{name}_total"] = value
@@ -130,6 +129,7 @@ class Declarator:
                 self._listen = self.address = listener.address
                 self._listener = listener
                 nursery.start_soon(self._write_off)
+                nursery.start_soon(self.desk.bury)
                 task_status.started()
                 await stop.wait()
                 nursery.cancel_scope.cancel()
@@ -139,10 +139,7 @@ class Declarator:
     async def _write_off(self) -> None:
         while True:
             await self.desk.write_off()
-            due = self.desk.challenges.next_deadline()
-            now = trio.current_time()
-            latest = now + LOOK_SECONDS_MAX
-            await trio.sleep_until(latest if due is None else min(due, latest))
+            await self.desk.until_late()
 
     async def _serve(self, stream: Sv2Stream) -> None:
         flag = 0 if self._config.coinbase_only else DECLARE_TX_DATA
@@ -173,6 +170,7 @@ class Declarator:
             machine=machine,
             desk=self.desk,
             bytes_per_second=self._config.bytes_per_second_max,
+            frame_seconds_max=self._config.provide_deadline_ms / 1_000,
             idle_seconds_max=self._config.idle_deadline_ms / 1_000,
         )
         self._sessions[number] = session

@@ -8,7 +8,9 @@ to one custom job.
 
 A token is used up by the first try of whoever it belongs to, whatever comes of it; a try by anybody
 else does not touch it and learns nothing. Tokens end by use, by age, with their connection (the
-allocated), or when the bound on their owner or on all is reached: then the oldest make room.
+allocated), or when a bound is reached: then the oldest make room, of the same connection, or where
+all are too many, of a connection that has the most. Names are free, so no bound is on an owner: who
+declares in another's name takes nothing away from it.
 
 The store reads no clock and no random source: it is given time and entropy.
 """
@@ -46,15 +48,15 @@ class TokenLimits:
     Attributes:
         allocated_per_connection_max: Allocated tokens of one connection.
         allocated_max: Allocated tokens in all.
-        declared_per_owner_max: Declared tokens of one owner; each holds a template.
+        declared_per_connection_max: Declared tokens of one connection; each holds a template.
         declared_max: Declared tokens in all.
         lifetime_s: How long an unused token lives.
     """
 
     allocated_per_connection_max: int = 32
     allocated_max: int = 16_384
-    declared_per_owner_max: int = 8
-    declared_max: int = 512
+    declared_per_connection_max: int = 8
+    declared_max: int = 8_192
     lifetime_s: float = 1_800.0
 
 
@@ -74,6 +76,10 @@ class _Shelf(Generic[T]):
         self._lifetime_s = lifetime_s
         self._items: OrderedDict[bytes, tuple[float, Hashable, T]] = OrderedDict()
         self._holders: dict[Hashable, OrderedDict[bytes, None]] = {}
+        # Those who hold n tokens are the nth.
+        self._by_count: list[OrderedDict[Hashable, None]] = [
+            OrderedDict() for _ in range(per_holder_max + 1)
+        ]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -84,9 +90,12 @@ class _Shelf(Generic[T]):
         if held is not None and len(held) >= self._per_holder_max:
             self.drop(next(iter(held)))
         elif len(self._items) >= self._total_max:
-            self.drop(next(iter(self._items)))
+            largest = next(each for each in reversed(self._by_count) if each)
+            self.drop(next(iter(self._holders[next(iter(largest))])))
         self._items[token] = (now + self._lifetime_s, holder, item)
-        self._holders.setdefault(holder, OrderedDict())[token] = None
+        held = self._holders.setdefault(holder, OrderedDict())
+        held[token] = None
+        self._counted(holder, len(held) - 1, len(held))
 
     def get(self, token: bytes) -> T | None:
         found = self._items.get(token)
@@ -95,10 +104,12 @@ class _Shelf(Generic[T]):
     def drop(self, token: bytes) -> None:
         found = self._items.pop(token, None)
         if found is not None:
-            held = self._holders[found[1]]
+            holder = found[1]
+            held = self._holders[holder]
             del held[token]
             if not held:
-                del self._holders[found[1]]
+                del self._holders[holder]
+            self._counted(holder, len(held) + 1, len(held))
 
     def drop_holder(self, holder: Hashable) -> None:
         for token in list(self._holders.get(holder, ())):
@@ -107,6 +118,11 @@ class _Shelf(Generic[T]):
     def drop_if(self, unwanted: Callable[[T], bool]) -> None:
         for token in [each for each, (_, _, item) in self._items.items() if unwanted(item)]:
             self.drop(token)
+
+    def _counted(self, holder: Hashable, before: int, after: int) -> None:
+        self._by_count[before].pop(holder, None)
+        if after:
+            self._by_count[after][holder] = None
 
     def expire(self, now: float) -> None:
         while self._items:
@@ -124,7 +140,7 @@ class TokenStore:
             limits.allocated_per_connection_max, limits.allocated_max, limits.lifetime_s
         )
         self._declared: _Shelf[DeclaredJob] = _Shelf(
-            limits.declared_per_owner_max, limits.declared_max, limits.lifetime_s
+            limits.declared_per_connection_max, limits.declared_max, limits.lifetime_s
         )
 
     @property
@@ -171,7 +187,7 @@ class TokenStore:
         """Keeps a template that passed the verdict under a fresh token of 32 random bytes."""
         assert len(token) == TOKEN_LEN, "tokens have 256 bits"
         self.expire(now)
-        self._declared.put(token, job.owner.key, job, now)
+        self._declared.put(token, job.connection, job, now)
 
     def claim(
         self, token: bytes, owner: tuple[int, int], prev_hash: bytes, now: float
@@ -213,6 +229,10 @@ class TokenStore:
     def keep_tips(self, tips: Collection[bytes]) -> None:
         """Forgets declared templates that build on none of these blocks."""
         self._declared.drop_if(lambda job: job.tip.prev_hash not in tips)
+
+    def keep_templates(self, is_kept: Callable[[DeclaredJob], bool]) -> None:
+        """Forgets declared templates that were let go."""
+        self._declared.drop_if(lambda job: not is_kept(job))
 
     def disconnected(self, connection: int) -> None:
         """Forgets the allocated tokens of a connection."""

@@ -8,7 +8,8 @@ cases, and a case walks one way:
 Each declarer has a queue of its own. One task takes the next case of the declarer that was served
 the longest ago, so nobody's flood delays another by more than one verdict. What the node needed is
 taken off the declarer's time; a declarer whose time is used up waits until it has flowed back.
-Bytes are taken off when a case is opened; a case that finds no budget or no room is refused.
+Bytes are taken off when a case is opened; a case that finds no budget is refused. Where there is no
+room for all, whoever has the most waiting gives up the newest of it.
 
 The same template on the same tip is one case, whoever declares it, and its verdict is remembered.
 When the node does not answer, everybody who waits is told so: the next would wait as long again.
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from radpool_sv2._native.template import Declaration
 
-__all__ = ["BlockJudge", "VerdictBudget", "VerdictDesk"]
+__all__ = ["RATE_EXCEEDED", "BlockJudge", "VerdictBudget", "VerdictDesk"]
 
 RATE_EXCEEDED: Final = "declaration-rate-exceeded"
 
@@ -84,13 +85,13 @@ class _Case:
     ntime: int
     waiters: int = 0
     done: trio.Event = field(default_factory=trio.Event)
-    answer: BlockVerdict | NodeError | None = None
+    answer: BlockVerdict | NodeError | RemoteProtocolError | None = None
 
     @property
     def key(self) -> tuple[bytes, bytes]:
         return self.declaration.prev_hash, self.declaration.digest
 
-    def close(self, answer: BlockVerdict | NodeError) -> None:
+    def close(self, answer: BlockVerdict | NodeError | RemoteProtocolError) -> None:
         self.answer = answer
         self.done.set()
 
@@ -102,6 +103,9 @@ class _Declarer:
     time_ms: Meter
     bytes: Meter
     cases: deque[_Case] = field(default_factory=deque)
+
+    def waiting_bytes(self) -> int:
+        return sum(case.declaration.size for case in self.cases)
 
 
 class VerdictDesk:
@@ -157,6 +161,8 @@ class VerdictDesk:
             case.waiters -= 1
         if isinstance(case.answer, NodeError):
             raise NodeError(str(case.answer), case.answer.node)
+        if isinstance(case.answer, RemoteProtocolError):
+            raise RemoteProtocolError(str(case.answer), case.answer.error_code)
         if case.answer is None:
             raise InternalError("a template's case was closed without an answer")
         return case.answer
@@ -187,8 +193,8 @@ class VerdictDesk:
             raise RemoteProtocolError(
                 f"{waiting} templates wait for a verdict already", RATE_EXCEEDED
             )
-        if len(self._open) >= CASES_MAX or self._bytes + size > BYTES_MAX:
-            raise RemoteProtocolError("too many templates wait for a verdict", RATE_EXCEEDED)
+        while len(self._open) >= CASES_MAX or self._bytes + size > BYTES_MAX:
+            self._make_room(declarer, size)
         if not declarer.bytes.take(size, self._clock()):
             raise RemoteProtocolError(
                 f"{size} bytes exceed what is left of {self._budget.bytes_per_minute} a minute",
@@ -200,6 +206,23 @@ class VerdictDesk:
         declarer.cases.append(case)
         self._change()
         return case
+
+    def _make_room(self, declarer: _Declarer, size: int) -> None:
+        """Gives up the newest case of whoever has the most waiting, if that is somebody else.
+
+        Raises:
+            RemoteProtocolError: It is the declarer itself.
+        """
+        fattest = max(self._declarers.values(), key=_Declarer.waiting_bytes)
+        if fattest is declarer or fattest.waiting_bytes() <= declarer.waiting_bytes() + size:
+            raise RemoteProtocolError("too many templates wait for a verdict", RATE_EXCEEDED)
+        case = fattest.cases.pop()
+        case.close(
+            RemoteProtocolError(
+                "too many templates wait for a verdict, most of them yours", RATE_EXCEEDED
+            )
+        )
+        self._end(case)
 
     def _declarer(self, name: Hashable) -> _Declarer:
         found = self._declarers.get(name)

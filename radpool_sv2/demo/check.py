@@ -120,7 +120,8 @@ def _sums_up(epoch: Epoch) -> bool:
 def _is_proportional(epoch: Epoch) -> bool:
     to_split = epoch.value_sats + epoch.carry_in_sats
     total = sum(part.value for part in epoch.parts)
+    if total == 0:
+        # A block may come so soon after another that nobody has worked for it: all is carried on.
+        return epoch.carry_out_sats == to_split
     # Largest remainder gives each part its exact share rounded down, or one satoshi more.
-    return total > 0 and all(
-        0 <= part.sats - to_split * part.value // total <= 1 for part in epoch.parts
-    )
+    return all(0 <= part.sats - to_split * part.value // total <= 1 for part in epoch.parts)

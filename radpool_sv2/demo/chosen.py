@@ -15,7 +15,7 @@ import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 import trio
@@ -24,16 +24,16 @@ from radpool_sv2.demo.books import look, read_commitments, read_epoch
 from radpool_sv2.demo.check import Outcome, check_payments, check_report
 from radpool_sv2.demo.chosen_stage import CHOOSERS, market
 from radpool_sv2.demo.process import leave, lines_of, run_radpool, tail
-from radpool_sv2.errors import NodeError, RadpoolError
+from radpool_sv2.errors import RadpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from radpool_sv2.demo.books import Block, Epoch
+    from radpool_sv2.demo.books import Block, Epoch, Seen
     from radpool_sv2.demo.chosen_stage import Market
     from radpool_sv2.demo.view import View
 
-__all__ = ["check_earnings", "play_chosen"]
+__all__ = ["Held", "check_choosers", "check_earnings", "payments_of", "play_chosen"]
 
 PLAY_SECONDS_MIN: Final = 20.0
 PLAY_SECONDS_MAX: Final = 120.0
@@ -41,8 +41,26 @@ PLAY_SECONDS_MAX: Final = 120.0
 
 SHOW_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.5
+AGREE_SECONDS_MAX: Final = 10.0
 HTTP_SECONDS_MAX: Final = 10.0
 SATS_PER_COIN: Final = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Is what a node has of a block.
+
+    Attributes:
+        is_active: Whether the block is on the active chain.
+        lost_race: Whether another block of its height is.
+        value_sats: What its coinbase pays to the pool; 0 off the chain.
+        transactions: How many payments are in it; 0 off the chain.
+    """
+
+    is_active: bool
+    lost_race: bool
+    value_sats: int
+    transactions: int
 
 
 async def play_chosen(view: View, bitcoind: Path) -> bool:
@@ -85,10 +103,10 @@ async def _play_in(directory: Path, view: View, bitcoind: Path) -> bool:
                 for process in stage.leaving[:-1]:
                     await leave(process)
             view.say("The miners have left. The books, compared with the nodes and arithmetic:")
-            seen = await look(client)
+            seen, held = await _agreed(client, stage)
             epochs = [await read_epoch(client, number) for number in range(1, seen.epoch + 1)]
-            paid = [epoch for epoch in epochs if epoch.block]
-            tell(*await _check_blocks(stage, seen.blocks), *check_payments(paid))
+            paid = payments_of(epochs)
+            tell(*check_choosers(seen.blocks, held), *check_payments(paid))
             _show_earnings(view, paid)
             tell(*check_earnings(paid))
             commitments = await read_commitments(client)
@@ -143,48 +161,91 @@ async def _mine(client: httpx.AsyncClient, stage: Market, view: View) -> None:
         await trio.sleep(LOOK_SECONDS)
 
 
-async def _check_blocks(stage: Market, blocks: Sequence[Block]) -> list[Outcome]:
-    """Compares the pool's blocks with what its node says of them."""
-    found = [Outcome(bool(blocks), "the pool has found blocks", f"{len(blocks)} found")]
-    for plan in CHOOSERS:
-        theirs = [block for block in blocks if block.finder == plan.name]
-        depths = [await _block_of(stage, block) for block in theirs]
-        wrong = [
-            f"{block.height}: {block.value_sats} in the books, "
-            + ("not on the chain" if told is None else f"{told['value_sats']} in its coinbase")
-            for told, block in zip(depths, theirs, strict=True)
-            if told is None or told["value_sats"] != block.value_sats
-        ]
-        transactions = sum(told["transactions"] for told in depths if told is not None)
-        found.append(
-            Outcome(
-                not wrong,
-                f"bitcoind has {plan.name}'s blocks on its chain, and each coinbase pays the pool "
-                "what the books say",
-                "; ".join(wrong) or f"{len(theirs)} blocks, {transactions} payments in them",
-            )
+async def _agreed(client: httpx.AsyncClient, stage: Market) -> tuple[Seen, dict[str, Held]]:
+    """Returns what the pool says at last, and what its node has of these blocks.
+
+    The last block may be on its way yet, so both are asked until they mean the same chain, though
+    not for longer than `AGREE_SECONDS_MAX`: then they contradict each other.
+    """
+    end = trio.current_time() + AGREE_SECONDS_MAX
+    while True:
+        seen = await look(client)
+        held = {block.hash: await _held(stage, block) for block in seen.blocks}
+        agree = all(
+            (block.confirmations is not None) == held[block.hash].is_active for block in seen.blocks
         )
-    return found
+        if agree or trio.current_time() > end:
+            return seen, held
+        await trio.sleep(LOOK_SECONDS)
 
 
-async def _block_of(stage: Market, block: Block) -> dict[str, Any] | None:
-    """Asks the node for a block; None when it is not on the chain."""
-    try:
-        told = await stage.node.rpc.call("getblock", block.hash, 2)
-    except NodeError:
-        return None
-    if told["confirmations"] < 1:
-        return None
+async def _held(stage: Market, block: Block) -> Held:
+    """Asks the node for a block, and for its place on the chain."""
+    rpc = stage.node.rpc
+    tip_height = await rpc.call("getblockcount")
+    if block.height > tip_height:
+        return Held(False, False, 0, 0)
+    if await rpc.call("getblockhash", block.height) != block.hash:
+        return Held(False, True, 0, 0)
+    told = await rpc.call("getblock", block.hash, 2)
     script = await _script_of(stage)
     outputs = told["tx"][0]["vout"]
     paid = [each["value"] for each in outputs if each["scriptPubKey"]["hex"] == script]
     sats = sum(round(value * SATS_PER_COIN) for value in paid)
-    return {"value_sats": sats, "transactions": len(told["tx"]) - 1}
+    return Held(True, False, sats, len(told["tx"]) - 1)
 
 
 async def _script_of(stage: Market) -> str:
     told = await stage.node.rpc.call("validateaddress", stage.installation.payout_address)
     return str(told["scriptPubKey"])
+
+
+def check_choosers(blocks: Sequence[Block], held: Mapping[str, Held]) -> Iterator[Outcome]:
+    """Compares the pool's blocks with what its node has of them, a miner at a time.
+
+    Two miners may solve the same height within the milliseconds that a block takes to everybody.
+    One of the two blocks is lost then: the books must not count it, and that is all.
+    """
+    yield Outcome(bool(blocks), "the pool has found blocks", f"{len(blocks)} found")
+    for plan in CHOOSERS:
+        theirs = [block for block in blocks if block.finder == plan.name]
+        active = [block for block in theirs if held[block.hash].is_active]
+        wrong = list(filter(None, (_fault(block, held[block.hash]) for block in theirs)))
+        transactions = sum(held[block.hash].transactions for block in active)
+        lost = len(theirs) - len(active)
+        detail = f"{len(active)} blocks, {transactions} payments in them"
+        if lost:
+            detail += f"; {lost} lost to another block of its height, which the books say, too"
+        yield Outcome(
+            not wrong,
+            f"bitcoind has {plan.name}'s blocks on its chain, and each coinbase pays the pool "
+            "what the books say",
+            "; ".join(wrong) or detail,
+        )
+
+
+def _fault(block: Block, held: Held) -> str:
+    """Says what is wrong with a block; nothing if the books and the node agree."""
+    counted = block.confirmations is not None
+    books = f"{block.height}: {block.value_sats} in the books"
+    if counted and not held.is_active:
+        return f"{books}, not on the chain"
+    if not counted and held.is_active:
+        return f"{books} as lost, but it is on the chain"
+    if not counted:
+        return "" if held.lost_race else f"{books}, and its node has no block of this height"
+    if held.value_sats != block.value_sats:
+        return f"{books}, {held.value_sats} in its coinbase"
+    return ""
+
+
+def payments_of(epochs: Sequence[Epoch]) -> list[Epoch]:
+    """Returns each payment once: that of the epoch whose block it is.
+
+    An epoch whose own block was lost is paid with a later one.
+    """
+    newest = {epoch.block: epoch for epoch in epochs if epoch.block}
+    return list(newest.values())
 
 
 @dataclass(slots=True)

@@ -4,6 +4,10 @@ Theory of operation. The claims of a batch are read before it is committed, and 
 transaction that makes its shares durable: neither is there without the other. Signatures are made
 afterwards, whenever somebody asks; they are always the same, so none is stored.
 
+In a keyset that goes by value a share's token depends on what its claimant has left over: residues
+are read, dealt from and written in the same transaction, so that a crash or a second try never
+finds half of it.
+
 A claim may be refused although its share is good. The share is noted then, and whoever submits it
 once more can claim it with a fresh blinded message. What was claimed before with the same message
 is answered again.
@@ -20,15 +24,18 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from radpool_sv2._native.ecash import ClaimBatch, check_points
+from radpool_sv2._native.ecash import ClaimBatch, check_points, denominate
 from radpool_sv2.ecash import refusal
+from radpool_sv2.ecash.claimant import Claimants
 from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.price import WORK_MAX
 from radpool_sv2.ecash.redemption import cover_of
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.slot import Rack, parse_claim
 from radpool_sv2.store import ecash as table
+from radpool_sv2.store import ecash_residue as residues
 from radpool_sv2.store import ecash_token as tokens
+from radpool_sv2.store.ecash_schema import NO_TOKEN
 from radpool_sv2.units import HASH_LEN
 
 if TYPE_CHECKING:
@@ -38,6 +45,8 @@ if TYPE_CHECKING:
     from radpool_sv2._native.engine import RepeatedShare, ShareBatch
     from radpool_sv2.config.ecash import EcashSection
     from radpool_sv2.ecash.archive import Archive
+    from radpool_sv2.ecash.slot import Slot
+    from radpool_sv2.ecash.value import ValueRule
     from radpool_sv2.store import SqliteStore
 
 __all__ = ["ClaimEnclosure", "ClaimRegister", "Claimed"]
@@ -57,7 +66,7 @@ class Claimed:
     Attributes:
         message: The blinded message.
         keyset: The number of the keyset that signs it.
-        exponent: The binary logarithm of its units.
+        exponent: The binary logarithm of its units; 255 when it brought no token.
         z0: The exponent of one unit.
         new: Whether it was not there before.
     """
@@ -74,15 +83,17 @@ class ClaimRegister:
 
     Attributes:
         rack: The keysets that claims may name.
+        claimants: Whose residue the shares of a channel join.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what claims depend on
         self,
         store: SqliteStore,
         settings: EcashSection,
         accounts: Mapping[Policy, int],
         archive: Archive,
         unix_ms: Callable[[], int],
+        rule: ValueRule | None = None,
     ) -> None:
         """Takes what stays the same.
 
@@ -92,6 +103,7 @@ class ClaimRegister:
             accounts: The ledger's account of each policy.
             archive: Where shares that were claimed before are found.
             unix_ms: Gives the milliseconds since 1970.
+            rule: How the pool weighs templates by value; None when shares count their work.
         """
         self._store = store
         self._settings = settings
@@ -99,7 +111,9 @@ class ClaimRegister:
         self._archive = archive
         self._archive_lock = threading.Lock()
         self._unix_ms = unix_ms
+        self._rule = rule
         self.rack = Rack(accounts, settings.grace_s * 1_000)
+        self.claimants = Claimants()
 
     def now_ms(self) -> int:
         """Returns the milliseconds since 1970."""
@@ -120,6 +134,8 @@ class ClaimRegister:
             extension_type=extension_type,
             submit_type=submit_type,
             slots=self.rack.native(slots, self._unix_ms()),
+            weight=None if self._rule is None else self._rule.weight,
+            claimants=self.claimants.native,
         )
         if len(claims) == 0:
             return None
@@ -130,13 +146,15 @@ class ClaimRegister:
     def room(self, connection: sqlite3.Connection, number: int) -> tuple[int, str]:
         """Returns how many more units a keyset takes, and the code to refuse any beyond with.
 
+        A keyset that takes no claims at all has a room of -1.
+
         Args:
             connection: In a transaction.
             number: The keyset's number.
         """
         found = table.keysets(connection, "number = ?", (number,))
         if not found or found[0].frozen or found[0].state not in TAKING:
-            return 0, refusal.STALE_KEYSET
+            return -1, refusal.STALE_KEYSET
         [row] = found
         room = WORK_MAX - row.work
         if row.policy != Policy.FIXED:
@@ -177,28 +195,47 @@ class ClaimRegister:
             return self._again(share, known)
         if isinstance(slot, RefusedError):
             raise slot
-        exponent = min(share.exponent - slot.z0, 63)
         with self._store.change() as connection:
-            place = tokens.find_unclaimed(connection, share.hash)
-            if place is None:
+            found = tokens.find_unclaimed(connection, share.hash)
+            if found is None:
                 raise RefusedError(
                     "the share has its token, or is too old", refusal.DUPLICATE_SHARE
                 )
+            sequence, place, price = found
+            exponent = self._deal(connection, share, slot, price)
+            units = 0 if exponent == NO_TOKEN else 1 << exponent
             room, code = self.room(connection, slot.number)
-            if 1 << exponent > room:
+            if units > room:
                 raise RefusedError("the keyset takes no more claims", code)
-            row = (tokens.claim_id(*place), message, slot.number, exponent)
+            row = (tokens.claim_id(sequence, place), message, slot.number, exponent)
             if tokens.add_claims(connection, [row]):
                 raise RefusedError(
                     "the blinded message was used before: take a fresh one",
                     refusal.BLINDED_MESSAGE_REUSED,
                 )
-            tokens.count_claims(connection, [(slot.number, exponent, 1)])
+            if units:
+                tokens.count_claims(connection, [(slot.number, exponent, 1)])
             # The share may be older than the keyset that takes its claim.
-            if place[0] < table.keyset_at(connection, slot.number).first_sequence:
-                table.change_keyset(connection, slot.number, first_sequence=place[0])
+            if sequence < table.keyset_at(connection, slot.number).first_sequence:
+                table.change_keyset(connection, slot.number, first_sequence=sequence)
             tokens.take_unclaimed(connection, share.hash)
         return Claimed(message, slot.number, exponent, slot.z0, new=True)
+
+    def _deal(
+        self, connection: sqlite3.Connection, share: RepeatedShare, slot: Slot, price: int
+    ) -> int:
+        """Returns the exponent of the token that a share earns now, and books what is left."""
+        if not slot.unit_value:
+            return min(share.exponent - slot.z0, 63)
+        if self._rule is None:
+            raise RefusedError("the pool does not weigh by value now", refusal.STALE_KEYSET)
+        key = share.account, self.claimants.of(share.connection, share.channel)
+        before = residues.residues_of(connection, [key])[key]
+        value = self._rule.value(price, share.exponent)
+        z, after = denominate(before, value, slot.z0, slot.unit_value)
+        residues.put_residues(connection, [(key, after)])
+        residues.add_values(connection, [(slot.number, value)])
+        return NO_TOKEN if z is None else z - slot.z0
 
     def _again(self, share: RepeatedShare, known: tokens.BlindedRow) -> Claimed:
         place = known.share
@@ -247,42 +284,60 @@ class ClaimEnclosure:
 
     def store(self, connection: sqlite3.Connection, sequence: int, excluded: Sequence[int]) -> None:
         """Stores the claims in the transaction that appends the batch; see `Enclosure`."""
-        rows = self.claims.rows(excluded)
-        self._limit(connection, rows)
-        refused = {index for index, _ in self.claims.statuses}
-        kept = [row for row in rows if row[4] not in refused] if refused else rows
-        reused = tokens.add_claims(
-            connection,
-            [
-                (tokens.claim_id(sequence, place), message, number, z - self._z0[number])
-                for message, number, z, place, _ in kept
-            ],
-        )
-        if reused:
-            self.claims.refuse([kept[at][4] for at in reused], refusal.BLINDED_MESSAGE_REUSED)
+        self.claims.rows(excluded, residues.residues_of(connection, self.claims.residue_keys))
+        while True:
+            self._limit(connection)
+            connection.execute("SAVEPOINT claims")
+            rows = self.claims.standing
+            reused = tokens.add_claims(
+                connection,
+                [
+                    (tokens.claim_id(sequence, place), message, number, self._exponent(number, z))
+                    for message, number, z, place, _ in rows
+                ],
+            )
+            if not reused:
+                break
+            # Others of the same claimant may earn other tokens now.
+            connection.execute("ROLLBACK TO claims")
+            connection.execute("RELEASE claims")
+            self.claims.refuse([rows[at][4] for at in reused], refusal.BLINDED_MESSAGE_REUSED)
+        connection.execute("RELEASE claims")
         sums = tokens.new_sums(connection, sequence)
         tokens.count_claims(connection, sums)
+        residues.put_residues(connection, self.claims.residues)
+        residues.add_values(connection, self.claims.values)
         self.keysets = tuple(sorted({number for number, _, _ in sums}))
         self._note_unclaimed(connection, sequence, excluded)
 
-    def _limit(
-        self, connection: sqlite3.Connection, rows: Sequence[tuple[bytes, int, int, int, int]]
-    ) -> None:
+    def _exponent(self, number: int, z: int) -> int:
+        return NO_TOKEN if z == NO_TOKEN else z - self._z0[number]
+
+    def _units(self, number: int, z: int) -> int:
+        return 0 if z == NO_TOKEN else 1 << z - self._z0[number]
+
+    def _limit(self, connection: sqlite3.Connection) -> None:
         """Refuses what keysets have no room for, from the first claim on that does not fit."""
-        wanted: dict[int, int] = {}
-        for _, number, z, _, _ in rows:
-            wanted[number] = wanted.get(number, 0) + (1 << z - self._z0[number])
-        for number, units in wanted.items():
-            room, code = self._register.room(connection, number)
-            if units <= room:
-                continue
-            over = []
-            for _, owner, z, _, index in rows:
-                if owner == number:
-                    room -= 1 << z - self._z0[number]
-                    if room < 0:
-                        over.append(index)
-            self.claims.refuse(over, code)
+        while True:
+            rows = self.claims.standing
+            wanted: dict[int, int] = {}
+            for _, number, z, _, _ in rows:
+                wanted[number] = wanted.get(number, 0) + self._units(number, z)
+            over: list[int] = []
+            for number, units in wanted.items():
+                room, code = self._register.room(connection, number)
+                if units <= room:
+                    continue
+                for _, owner, z, _, index in rows:
+                    if owner == number:
+                        room -= self._units(number, z)
+                        if room < 0:
+                            over.append(index)
+                # Those behind are dealt anew, so all are looked at once more.
+                self.claims.refuse(over, code)
+                break
+            if not over:
+                return
 
     def _note_unclaimed(
         self, connection: sqlite3.Connection, sequence: int, excluded: Sequence[int]
@@ -303,7 +358,7 @@ class ClaimEnclosure:
                 continue
             place = index - sum(1 for other in excluded if other < index)
             header_hash = bytes(records[at + HASH_AT : at + HASH_AT + HASH_LEN])
-            rows.append((header_hash, sequence, place, now_ms))
+            rows.append((header_hash, sequence, place, now_ms, self._batch.price_of(index)))
         tokens.add_unclaimed(connection, rows)
 
 

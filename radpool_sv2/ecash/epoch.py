@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from radpool_sv2.ecash.announcement import MintKey
     from radpool_sv2.ecash.keyring import Keyring
     from radpool_sv2.ecash.keyset import ChainTip
+    from radpool_sv2.ecash.value import ValueRule
     from radpool_sv2.store.ecash import KeysetRow, PendingBlock
 
 __all__ = ["Calendar", "Moment"]
@@ -78,13 +79,14 @@ class Moment:
 class Calendar:
     """Moves the keysets of the store."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what keysets depend on
         self,
         key: MintKey,
         keyring: Keyring,
         settings: EcashSection,
         confirmations: int,
         accounts: Mapping[Policy, int],
+        rule: ValueRule | None = None,
     ) -> None:
         """Takes what stays the same.
 
@@ -94,8 +96,10 @@ class Calendar:
             settings: The section `ecash`.
             confirmations: From how many on the ledger pays a block.
             accounts: The ledger's account of each policy.
+            rule: How the pool weighs templates by value; None when shares count their work.
         """
         self._key = key
+        self._rule = rule
         self._keyring = keyring
         self._settings = settings
         self._confirmations = confirmations
@@ -171,7 +175,7 @@ class Calendar:
                 superseded[policy] = row.id
             else:
                 live[policy] = row
-        if moment.tip is None:
+        if moment.tip is None or (self._rule is not None and moment.difficulty is None):
             return
         for policy in self._policies:
             if policy not in live:
@@ -185,6 +189,7 @@ class Calendar:
             policy not in self._policies
             or row.epoch != epoch
             or row.z0 != settings.unit_exponent
+            or bool(row.unit_value) != (self._rule is not None)
             or row.work >= WORK_ROTATE
         ):
             return True
@@ -263,10 +268,19 @@ class Calendar:
             final_ms=None,
             expires_ms=None,
             expires_height=None,
+            unit_value=0 if policy is None else self._unit_value(moment),
         )
         table.add_keyset(connection, row, announcement.sign(self._key))
         self._touched.add(number)
         return row
+
+    def _unit_value(self, moment: Moment) -> int:
+        if self._rule is None:
+            return 0
+        assert moment.tip is not None, "nothing is opened before the chain is known"
+        assert moment.difficulty is not None, "nor before the difficulty is"
+        height = moment.tip.height + 1
+        return self._rule.unit_value(self._settings.unit_exponent, height, moment.difficulty)
 
     # Judging.
 
@@ -397,7 +411,7 @@ class Calendar:
     def _expire(self, connection: sqlite3.Connection, moment: Moment) -> None:
         height = -1 if moment.tip is None else moment.tip.height
         for row in table.expired_keysets(connection, moment.now_ms, height, EXPIRED_AT_ONCE):
-            if row.work == 0:
+            if row.work == row.value == 0:
                 table.drop_keyset(connection, row.number)
                 self._touched.add(row.number)
                 continue

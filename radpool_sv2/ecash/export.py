@@ -1,7 +1,8 @@
 """Writes what a mint publishes about the keysets of an exported epoch.
 
 For each keyset there is its signed statement, `ecash/KEYSET.json`, and the list of its claims,
-`ecash/KEYSET.claims`. The shares are in the epoch's batches, which `radpool verify export` writes.
+`ecash/KEYSET.claims`, and of its tokens that were given for residues, `ecash/KEYSET.cashouts`, if
+there are any. The shares are in the epoch's batches, which `radpool verify export` writes.
 
 Source: `spec/07-ecash-epochs.md`, "Export".
 """
@@ -11,10 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from radpool_sv2.ecash.policy import WORK_UNIT, KeysetState, Policy
-from radpool_sv2.ecash.statement import ClaimRow, claim_record
+from radpool_sv2.ecash.statement import CashOutRow, ClaimRow, cash_out_record, claim_record
 from radpool_sv2.errors import LocalProtocolError, StoreError
 from radpool_sv2.store import ecash as table
 from radpool_sv2.store import ecash_token as tokens
+from radpool_sv2.store.ecash_residue import cash_outs_of_keyset
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,11 +41,13 @@ class PublishedKeyset(NamedTuple):
         id: The keyset id, 33 bytes.
         document: Its signed statement.
         claims: Its claims, ascending by sequence and place.
+        cash_outs: Its tokens that were given for residues, in order.
     """
 
     id: bytes
     document: bytes
     claims: Sequence[ClaimRow]
+    cash_outs: Sequence[CashOutRow] = ()
 
 
 def published_keysets(store: SqliteStore, epochs: Sequence[int]) -> list[PublishedKeyset]:
@@ -70,7 +74,7 @@ def published_keysets(store: SqliteStore, epochs: Sequence[int]) -> list[Publish
 
 
 def _published(connection: sqlite3.Connection, row: KeysetRow) -> PublishedKeyset | None:
-    if row.state not in DECIDED or row.work == 0:
+    if row.state not in DECIDED or row.work == row.value == 0:
         return None
     statement = table.statement_of(connection, row.number, row.state)
     if statement is None:
@@ -82,12 +86,16 @@ def _published(connection: sqlite3.Connection, row: KeysetRow) -> PublishedKeyse
     if last is None:
         last = table.last_sequence(connection)
     claims = [
-        ClaimRow(sequence, place, row.z0 + exponent, blinded)
+        ClaimRow(sequence, place, tokens.step_of(exponent, row.z0), blinded)
         for sequence, place, exponent, blinded in tokens.claims_of_keyset(
             connection, row.number, row.first_sequence, last
         )
     ]
-    return PublishedKeyset(row.id, statement[1], claims)
+    cash_outs = [
+        CashOutRow(row.z0 + exponent, blinded)
+        for exponent, blinded in cash_outs_of_keyset(connection, row.number)
+    ]
+    return PublishedKeyset(row.id, statement[1], claims, cash_outs)
 
 
 def claimed_batches(keysets: Sequence[PublishedKeyset]) -> tuple[int, int] | None:
@@ -117,5 +125,8 @@ def export_keysets(directory: Path, keysets: Sequence[PublishedKeyset]) -> None:
             (place / f"{name}.json").write_bytes(keyset.document)
             records = b"".join(map(claim_record, keyset.claims))
             (place / f"{name}.claims").write_bytes(records)
+            if keyset.cash_outs:
+                records = b"".join(map(cash_out_record, keyset.cash_outs))
+                (place / f"{name}.cashouts").write_bytes(records)
     except OSError as error:
         raise StoreError(f"{place}: cannot be written: {error.strerror}.") from error

@@ -68,6 +68,7 @@ class KeysetView:
         expires_at: When it stops being redeemed, seconds since 1970; 0 while that is not known.
         announcement: The payload of its EcashKeysetAnnounce.
         update: The payload of its EcashEpochUpdate as of this moment.
+        unit_value: What a unit costs of what shares are worth; 0 where shares count their work.
     """
 
     id: bytes
@@ -88,6 +89,7 @@ class KeysetView:
     expires_at: int
     announcement: bytes
     update: bytes
+    unit_value: int = 0
 
     @property
     def short(self) -> bytes:

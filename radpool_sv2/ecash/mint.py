@@ -23,6 +23,7 @@ import trio
 
 from radpool_sv2.ecash import refusal
 from radpool_sv2.ecash.archive import ShareArchive
+from radpool_sv2.ecash.cash_out import CashedOut, Cashier, Residue
 from radpool_sv2.ecash.claim import ClaimEnclosure, ClaimRegister
 from radpool_sv2.ecash.epoch import Calendar, Moment
 from radpool_sv2.ecash.figure import figures_of
@@ -41,6 +42,7 @@ from radpool_sv2.ecash.view import Gallery
 from radpool_sv2.errors import ConfigError, StoreError
 from radpool_sv2.store import ecash as table
 from radpool_sv2.store import ecash_token as tokens
+from radpool_sv2.store.ecash_residue import leave_behind
 from radpool_sv2.units import tagged_hash
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from radpool_sv2.config.ecash import EcashSection
     from radpool_sv2.ecash.keyset import ChainTip, ChainView, KeysetChange, KeysetView
     from radpool_sv2.ecash.statement import Inclusion, SignedStatement
+    from radpool_sv2.ecash.value import ValueRule
     from radpool_sv2.store import SqliteStore
     from radpool_sv2.store.ecash_token import BlindedRow, RedemptionRow
 
@@ -98,6 +101,7 @@ class Mint:
         chain: ChainView,
         confirmations: int,
         unix_ms: Callable[[], int],
+        rule: ValueRule | None = None,
     ) -> None:
         """Reads the store; see `open`."""
         self._store = store
@@ -113,7 +117,7 @@ class Mint:
         self._owners = {policy: _owner(store, policy, unix_ms()) for policy in Policy}
         accounts = {policy: owner.account for policy, owner in self._owners.items()}
         self._keyring = Keyring(seed)
-        self._calendar = Calendar(key, self._keyring, settings, confirmations, accounts)
+        self._calendar = Calendar(key, self._keyring, settings, confirmations, accounts, rule)
         with store.change() as connection:
             sat = self._calendar.open_sat_keyset(connection, unix_ms())
         self._sat = sat.number
@@ -129,7 +133,10 @@ class Mint:
         shown = max(confirmations, settings.coinbase_maturity)
         self._gallery = Gallery(key, shown)
         archive = ShareArchive(store)
-        self._register = ClaimRegister(store, settings, accounts, ShareArchive(store), unix_ms)
+        self._register = ClaimRegister(
+            store, settings, accounts, ShareArchive(store), unix_ms, rule
+        )
+        self._cashier = Cashier(store, self._keyring, self._register, accounts, unix_ms)
         self._publisher = Publisher(store, key, self._owners, archive)
         self._teller = Teller(store, self._keyring, settings, self._sat)
         self._turns: Turns[Request, RedemptionRow | RefusedError] = Turns(
@@ -158,6 +165,7 @@ class Mint:
         chain: ChainView,
         *,
         confirmations: int,
+        rule: ValueRule | None = None,
         unix_ms: Callable[[], int] = _unix_ms,
     ) -> Mint:
         """Opens the mint of a ledger.
@@ -169,6 +177,7 @@ class Mint:
             settings: The section `ecash`.
             chain: What is known of the chain.
             confirmations: From how many on the ledger pays a block: `ledger.maturity_blocks`.
+            rule: How the pool weighs templates by value; None when shares count their work.
             unix_ms: Gives the milliseconds since 1970.
 
         Raises:
@@ -177,7 +186,7 @@ class Mint:
         """
 
         def make() -> Mint:
-            return cls(store, key, seed, settings, chain, confirmations, unix_ms)
+            return cls(store, key, seed, settings, chain, confirmations, unix_ms, rule)
 
         return await trio.to_thread.run_sync(make)
 
@@ -328,9 +337,52 @@ class Mint:
         async with self._writing_receipts:
             return await trio.to_thread.run_sync(partial(self._receipts.repeat, share, lazy=lazy))
 
-    def forget_channel(self, connection: int, channel: int) -> None:
-        """Forgets the running hash of a lazy channel that is gone."""
+    def name_claimant(self, connection: int, channel: int, claim_key: bytes) -> None:
+        """Learns of a channel, and whose residue its shares join.
+
+        A lazy channel's running hash begins with it, whatever had this number before.
+
+        Args:
+            connection: The engine's number of the connection.
+            channel: The channel.
+            claim_key: The point that its client gave; empty when it gave none.
+        """
         self._receipts.forget(connection, channel)
+        self._register.claimants.open(connection, channel, claim_key)
+
+    def forget_channel(self, connection: int, channel: int) -> None:
+        """Forgets a channel that is gone: the running hash of a lazy one, and its claimant."""
+        self._receipts.forget(connection, channel)
+        self._register.claimants.close(connection, channel)
+
+    def forget_channels(self) -> None:
+        """Forgets the claimants of all channels: an engine that is started anew counts from 0."""
+        self._register.claimants.close_all()
+
+    # Residues.
+
+    async def residues(self, claim_key: bytes) -> Sequence[Residue]:
+        """Returns what a claim key has left over, of all policies under which it was used.
+
+        Raises:
+            RefusedError: It is no point.
+            StoreError: The store cannot be read.
+        """
+        return await self._read(self._cashier.residues, claim_key)
+
+    async def cash_out(
+        self, claim_key: bytes, keyset_id: bytes, outputs: Sequence[Output], signature: bytes
+    ) -> CashedOut:
+        """Gives tokens of an open keyset for the residue of a claim key.
+
+        Raises:
+            RefusedError: The code tells why; nothing has changed.
+            StoreError: Whether it is durable is not known; the same request tells.
+        """
+        wanted = [Output(*each) for each in outputs]
+        return await self._check(
+            lambda: self._cashier.cash_out(claim_key, keyset_id, wanted, signature)
+        )
 
     # Tokens.
 
@@ -356,7 +408,7 @@ class Mint:
             own = [
                 (index, found)
                 for index, found in enumerate(known)
-                if found is not None and found.keyset == row.number
+                if found is not None and found.keyset == row.number and found.is_signed
             ]
             there = {index for index, _ in own}
             unknown = tuple(index for index in range(len(claims)) if index not in there)
@@ -481,8 +533,15 @@ class Mint:
         judged_ms, judged_tip = self._judged
         judge = self._tip != judged_tip or not 0 <= now_ms - judged_ms < JUDGE_MS
         moment = Moment(now_ms, self._tip, _difficulty(self._chain.block_target))
-        with self._store.change() as connection:
-            touched = self._calendar.advance(connection, moment, judge=judge)
+        gone = self._register.claimants.take_gone()
+        try:
+            with self._store.change() as connection:
+                touched = self._calendar.advance(connection, moment, judge=judge)
+                if gone is None or gone:
+                    leave_behind(connection, gone)
+        except StoreError:
+            self._register.claimants.give_back(gone)
+            raise
         if touched or judge:
             self._look_around()
         if judge:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["MSAT_PER_SAT", "WORK_MAX", "fee_of", "share_out", "value_of", "value_of_each"]
+__all__ = [
+    "MSAT_PER_SAT",
+    "WORK_MAX",
+    "fee_of",
+    "share_out",
+    "value_of",
+    "value_of_each",
+    "weights_of",
+]
 
 MSAT_PER_SAT: Final = 1_000
 
@@ -42,6 +50,17 @@ def share_out(msat: int, works: Sequence[int]) -> list[int]:
     for index in order[: msat - sum(parts)]:
         parts[index] += 1
     return parts
+
+
+def weights_of(keysets: Sequence[tuple[int, int]]) -> tuple[bool, list[int]]:
+    """Returns what a settlement is divided over, and whether that is what units cost.
+
+    Args:
+        keysets: Units and what one of them costs, 0 where it is work, of each. Where one counts
+            work, all are taken by their units.
+    """
+    by_value = bool(keysets) and all(unit_value for _, unit_value in keysets)
+    return by_value, [work * (unit_value if by_value else 1) for work, unit_value in keysets]
 
 
 def fee_of(theta_msat: int, terms: Iterable[tuple[int, int]]) -> int:

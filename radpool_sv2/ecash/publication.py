@@ -10,15 +10,18 @@ from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.statement import (
     Allocation,
+    CashOutRow,
     ClaimRow,
     ClaimTree,
     Inclusion,
     KeysetAccount,
     SignedStatement,
     build_statement,
+    cash_out_leaves,
     claim_leaves,
 )
 from radpool_sv2.store import ecash as table
+from radpool_sv2.store import ecash_residue as residues
 from radpool_sv2.store import ecash_token as tokens
 
 if TYPE_CHECKING:
@@ -77,24 +80,46 @@ class Publisher:
 
     def _publish(self, number: int) -> bool:
         with self._lock:
+            self._end_claims(number)
             with self._store.look() as connection:
                 row = table.keyset_at(connection, number)
                 account = self._account(connection, row)
                 claims = self.claims(connection, row)
-            signed = build_statement(account, claims, self._archive, self._key)
+                cash_outs = self.cash_outs(connection, row)
+            signed = build_statement(account, claims, self._archive, self._key, cash_outs)
         with self._store.change() as connection:
             if table.keyset_at(connection, number) != row:
                 # It was taken back, or has expired, while its statement was written.
                 return False
+            if row.unit_value:
+                residues.set_residue_out(connection, number, account.residue_out)
             table.put_statement(connection, number, row.state, signed.hash, signed.document)
         return True
+
+    def _end_claims(self, number: int) -> None:
+        """Lets earlier keysets of a policy take no claims any more: residues are told in order.
+
+        They have closed before this one did; what they do not take another keyset takes.
+        """
+        with self._store.change() as connection:
+            connection.execute(
+                "UPDATE keyset SET frozen = 1 WHERE frozen = 0 AND state IN (1, 2) AND number < ?1 "
+                "AND policy = (SELECT policy FROM keyset WHERE number = ?1) "
+                "AND EXISTS (SELECT 1 FROM keyset_value WHERE keyset = ?1)",
+                (number,),
+            )
+
+    def cash_outs(self, connection: sqlite3.Connection, row: KeysetRow) -> list[CashOutRow]:
+        """Returns the tokens of a keyset that were given for residues, in order."""
+        found = residues.cash_outs_of_keyset(connection, row.number)
+        return [CashOutRow(exponent + row.z0, message) for exponent, message in found]
 
     def claims(self, connection: sqlite3.Connection, row: KeysetRow) -> list[ClaimRow]:
         """Returns the claims of a keyset, in order."""
         last = table.last_sequence(connection) if row.last_sequence is None else row.last_sequence
         found = tokens.claims_of_keyset(connection, row.number, row.first_sequence, last)
         return [
-            ClaimRow(sequence, place, exponent + row.z0, message)
+            ClaimRow(sequence, place, tokens.step_of(exponent, row.z0), message)
             for sequence, place, exponent, message in found
         ]
 
@@ -111,6 +136,7 @@ class Publisher:
                 carry_in_msat=paid.carry_in_msat,
                 work=paid.work,
                 allocated_msat=allocated.msat,
+                by_value=paid.by_value,
             )
             for allocated, paid, reverses, block, height in table.allocations_of_keyset(
                 connection, row.number
@@ -120,6 +146,9 @@ class Publisher:
         )
         expired = row.state == KeysetState.EXPIRED
         carried = table.balance(connection, row.policy, "carry", row.number)
+        before: tuple[int, bytes | None] = (0, None)
+        if row.unit_value:
+            before = residues.residue_before(connection, row.policy, row.number)
         return KeysetAccount(
             id=row.id,
             number=row.number,
@@ -135,6 +164,10 @@ class Publisher:
             work=row.work,
             issued_msat=row.paid_msat if expired else None,
             carry_out_msat=carried if expired else None,
+            unit_value=row.unit_value,
+            value=row.value,
+            residue_in=before[0],
+            previous=before[1],
         )
 
     def statement(self, keyset_id: bytes) -> SignedStatement:
@@ -160,17 +193,18 @@ class Publisher:
         """
         with self._store.look() as connection:
             known = tokens.find_blinded(connection, message)
-            share = None if known is None else known.share
-            if known is None or share is None:
+            if known is None or not known.is_counted:
                 raise RefusedError("no share was claimed by this", refusal.UNKNOWN_EPOCH)
             row = table.keyset_at(connection, known.keyset)
             if table.statement_of(connection, row.number, row.state) is None:
                 raise RefusedError("the keyset has no price yet", refusal.EPOCH_OPEN)
             tree = self._trees.get(row.number)
             claims = self.claims(connection, row) if tree is None else []
+            cash_outs = self.cash_outs(connection, row) if tree is None else []
         with self._lock:
             if tree is None:
-                tree = ClaimTree(claim_leaves(row.z0, claims, self._archive))
+                leaves = claim_leaves(row.z0, claims, self._archive)
+                tree = ClaimTree([*leaves, *cash_out_leaves(row.z0, cash_outs)])
                 while len(self._trees) >= TREES_MAX:
                     self._trees.pop(next(iter(self._trees)))
                 self._trees[row.number] = tree

@@ -13,6 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from radpool_sv2.ecash.policy import WORK_UNIT
+from radpool_sv2.store.ecash_schema import NO_TOKEN
 from radpool_sv2.units import tagged_hash
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ class ReceiptBook:
     def repeat(self, share: RepeatedShare, *, lazy: bool) -> bytes:
         """Books the claim of a share that is in the ledger; see `Mint.claim_repeated`."""
         claimed = self._register.claim(share)
-        z = claimed.exponent + claimed.z0
+        z = NO_TOKEN if claimed.exponent == NO_TOKEN else claimed.exponent + claimed.z0
         out = struct.pack("<IIIQH", share.channel, share.sequence, 0, 0, 1)
         out += struct.pack("<IB", share.sequence, z)
+        if not lazy and z == NO_TOKEN:
+            return out + 5 * _bytes(b"")
         if not lazy:
             keys = self._keyring.keys(claimed.keyset, WORK_UNIT)
             [signature] = keys.sign([(1 << claimed.exponent, claimed.message)])

@@ -18,7 +18,9 @@ __all__ = [
     "IMMATURE",
     "INSOLVENT",
     "INVALID_BLINDED_MESSAGE",
+    "INVALID_CLAIM_PUBKEY",
     "INVALID_PROOF",
+    "INVALID_SIGNATURE",
     "MINT_UNAVAILABLE",
     "NO_OPEN_EPOCH",
     "RATE_LIMITED",
@@ -57,6 +59,10 @@ ALREADY_SPENT: Final = "already-spent"
 AMOUNT_MISMATCH: Final = "amount-mismatch"
 RATE_LIMITED: Final = "rate-limited"
 INVALID_PROOF: Final = "invalid-proof"
+
+# A residue.
+INVALID_CLAIM_PUBKEY: Final = "invalid-claim-pubkey"
+INVALID_SIGNATURE: Final = "invalid-signature"
 
 
 class RefusedError(RemoteProtocolError):

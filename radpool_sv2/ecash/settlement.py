@@ -9,6 +9,10 @@ divided over the keysets that it is for:
     window    the slices before the block, back to so many difficulties of work
     fixed     none: it is the operator's
 
+It is divided by what the tokens of each keyset cost: the units of its claims times what one of them
+costs, so that a keyset that opened at another difficulty, or another subsidy, gets what its shares
+were worth. Where one of the keysets counts work, all are taken by their units.
+
 Shares of one epoch may be claimed in a keyset of the next, when two blocks follow each other at
 once. Their epoch's payment may then find none of its own, and that of the next nothing to pay: a
 keyset of pool waits until there is something.
@@ -27,7 +31,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from radpool_sv2.ecash.policy import RAIL, KeysetState, Policy
-from radpool_sv2.ecash.price import MSAT_PER_SAT, fee_of, share_out
+from radpool_sv2.ecash.price import MSAT_PER_SAT, fee_of, share_out, weights_of
 from radpool_sv2.ecash.window import UNPRICED, slices_of, span_of, window_of
 from radpool_sv2.store import ecash as table
 
@@ -166,8 +170,9 @@ def _pay(  # noqa: PLR0913, PLR0917 - what a payment depends on
     amount = theta - fee + carry_in
     parts = [0] * len(shared)
     carry_out = 0
+    by_value, weights = weights_of([(row.work, row.unit_value) for row in shared])
     if shared and amount > 0:
-        parts = share_out(amount, [row.work for row in shared])
+        parts = share_out(amount, weights)
     else:
         fee = 0
         carry_out = theta + carry_in
@@ -184,7 +189,8 @@ def _pay(  # noqa: PLR0913, PLR0917 - what a payment depends on
             fee_msat=fee,
             carry_in_msat=carry_in,
             carry_out_msat=carry_out,
-            work=sum(work for work, _ in given.values()),
+            work=sum(weights),
+            by_value=by_value,
         ),
     )
     if any(entries.values()):
@@ -276,6 +282,7 @@ def _reverse(
                 carry_in_msat=carry,
                 carry_out_msat=carry + carry_back,
                 work=paid.work,
+                by_value=paid.by_value,
             ),
         )
         theta = paid.theta_sats * MSAT_PER_SAT

@@ -47,6 +47,7 @@ class Slot:
         z0: The exponent of one unit.
         open: Whether it is open.
         grace_until_ms: Until when a closed one takes claims of its own epoch; -1 when it does not.
+        unit_value: What a unit costs of what shares are worth; 0 where shares count their work.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Slot:
     z0: int
     open: bool
     grace_until_ms: int
+    unit_value: int = 0
 
     def state(self, now_ms: int) -> str:
         """Returns what the native `ClaimSlot` calls its state."""
@@ -110,6 +112,7 @@ class Rack:
             z0=row.z0,
             open=row.state == KeysetState.OPEN and not row.frozen,
             grace_until_ms=grace_until_ms,
+            unit_value=row.unit_value,
         )
 
     def native(self, slots: tuple[Slot, ...], now_ms: int) -> Sequence[ClaimSlot]:
@@ -126,6 +129,7 @@ class Rack:
                 slot.height,
                 slot.z0,
                 slot.state(now_ms),
+                slot.unit_value,
             )
             for slot in slots
         ]

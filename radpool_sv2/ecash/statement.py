@@ -13,6 +13,7 @@ Source: `spec/07-ecash-epochs.md`, "Statement".
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLAIM_RECORD_LEN",
     "Allocation",
+    "CashOutRow",
     "ClaimRow",
     "ClaimTree",
     "Inclusion",
@@ -35,11 +37,20 @@ __all__ = [
     "SignedStatement",
     "StatementKey",
     "build_statement",
+    "cash_out_leaves",
+    "cash_out_record",
     "claim_leaves",
     "claim_record",
 ]
 
-FORMAT = "radpool-ecash-statement/1"
+FORMAT_WORK = "radpool-ecash-statement/1"
+FORMAT_VALUE = "radpool-ecash-statement/2"
+"""Of keysets whose tokens cost value; those whose tokens are work have the first."""
+
+NO_TOKEN = 255
+"""The exponent of a claim whose share brought no token: its value joined a residue."""
+
+CASH_OUT_RECORD_LEN = 1 + 33
 
 NO_ROOT = bytes(32)
 """The root over no claims."""
@@ -67,10 +78,20 @@ class StatementKey(Protocol):
 
 
 class ClaimRow(NamedTuple):
-    """Is a share's claim as the store has it: where the share is, its exponent, its `B_`."""
+    """Is a share's claim as the store has it: where the share is, its exponent, its `B_`.
+
+    The exponent is that of its token, or 255 when its value joined a residue.
+    """
 
     sequence: int
     place: int
+    exponent: int
+    blinded: bytes
+
+
+class CashOutRow(NamedTuple):
+    """Is a token that was given for a residue: its exponent, its `B_`."""
+
     exponent: int
     blinded: bytes
 
@@ -87,8 +108,9 @@ class Allocation:
         theta_sats: What the settlement paid the policy's account.
         fee_msat: What the mint kept of it.
         carry_in_msat: What was carried to it from before.
-        work: The units of all keysets that it was divided over.
+        work: The units of all keysets that it was divided over, or what they cost.
         allocated_msat: What this keyset got.
+        by_value: Whether it was divided by what units cost.
     """
 
     settlement: int
@@ -100,6 +122,7 @@ class Allocation:
     carry_in_msat: int
     work: int
     allocated_msat: int
+    by_value: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +144,10 @@ class KeysetAccount:
         work: The units of all its claims.
         issued_msat: What was paid out for its tokens; None before it expires.
         carry_out_msat: What nobody redeemed; None before it expires.
+        unit_value: What a unit costs of what shares are worth; 0 where shares count their work.
+        value: What the shares with claims of it are worth.
+        residue_in: What the residues of its policy were together by earlier keysets.
+        previous: The last of these that has claims; None for the first.
     """
 
     id: bytes
@@ -137,6 +164,15 @@ class KeysetAccount:
     work: int
     issued_msat: int | None = None
     carry_out_msat: int | None = None
+    unit_value: int = 0
+    value: int = 0
+    residue_in: int = 0
+    previous: bytes | None = None
+
+    @property
+    def residue_out(self) -> int:
+        """What the residues of its policy are together behind it."""
+        return self.residue_in + self.value - self.work * self.unit_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +205,11 @@ class Inclusion:
 
 
 def build_statement(
-    account: KeysetAccount, claims: Sequence[ClaimRow], archive: Archive, key: StatementKey
+    account: KeysetAccount,
+    claims: Sequence[ClaimRow],
+    archive: Archive,
+    key: StatementKey,
+    cash_outs: Sequence[CashOutRow] = (),
 ) -> SignedStatement:
     """Writes and signs the statement of a keyset.
 
@@ -178,12 +218,17 @@ def build_statement(
         claims: The claims of its shares, ascending by sequence and place.
         archive: Where the shares are.
         key: The MSP's.
+        cash_outs: The tokens that were given for residues, in their order.
 
     Raises:
         InternalError: The books do not say the same as the claims.
         StoreError: A share cannot be read.
     """
-    root, work = claims_root(_packed(claim_leaves(account.z0, claims, archive)))
+    leaves = (
+        *claim_leaves(account.z0, claims, archive),
+        *cash_out_leaves(account.z0, cash_outs),
+    )
+    root, work = claims_root(_packed(leaves))
     if work != account.work:
         raise InternalError(
             f"keyset {account.id.hex()}: its claims are worth {work} units, the books say "
@@ -195,12 +240,13 @@ def build_statement(
             f"keyset {account.id.hex()}: settlements gave it {given} msat, the books say "
             f"{account.theta_msat}"
         )
-    tokens: dict[str, int] = {}
-    for claim in claims:
-        name = str(claim.exponent)
-        tokens[name] = tokens.get(name, 0) + 1
+    if account.residue_out < 0:
+        raise InternalError(
+            f"keyset {account.id.hex()}: its tokens cost {-account.residue_out} more than shares "
+            "have earned"
+        )
     statement = {
-        "format": FORMAT,
+        "format": FORMAT_VALUE if account.unit_value else FORMAT_WORK,
         "msp_key": key.public.hex(),
         "keyset": account.id.hex(),
         "number": account.number,
@@ -211,28 +257,50 @@ def build_statement(
         "state": account.state,
         "price_num": account.price_num,
         "price_den": account.price_den,
-        "settlements": _settlements(account.allocations, archive),
+        "settlements": _settlements(account, archive),
         "theta_msat": account.theta_msat,
         "work": account.work,
-        "tokens": tokens,
+        "tokens": _count(claim.exponent for claim in claims if claim.exponent != NO_TOKEN),
         "claims": len(claims),
         "root": root.hex(),
         "issued_msat": account.issued_msat,
         "carry_out_msat": account.carry_out_msat,
     }
+    if account.unit_value:
+        # Values may be beyond what readers of JSON count to: they are texts.
+        statement |= {
+            "unit_value": str(account.unit_value),
+            "value": str(account.value),
+            "previous": None if account.previous is None else account.previous.hex(),
+            "residue_in": str(account.residue_in),
+            "residue_out": str(account.residue_out),
+            "cash_outs": _count(row.exponent for row in cash_outs),
+        }
     digest = tagged_hash("radpool/statement", _canonical(statement))
     signed = {"statement": statement, "signature": key.sign(digest).hex()}
     return SignedStatement(_canonical(signed), digest)
 
 
-def _settlements(rows: Sequence[Allocation], archive: Archive) -> list[Mapping[str, Any]]:
+def _count(exponents: Iterable[int]) -> Mapping[str, int]:
+    return {str(exponent): count for exponent, count in Counter(exponents).items()}
+
+
+def _settlements(account: KeysetAccount, archive: Archive) -> list[Mapping[str, Any]]:
     carried: dict[int, int] = {}
-    settlements = []
-    for row in rows:
+    settlements: list[Mapping[str, Any]] = []
+    for row in account.allocations:
         # A reversal undoes its payment, whatever the carry has become since.
         carry = row.carry_in_msat if row.reverses is None else -carried[row.reverses]
         carried[row.settlement] = carry
-        settlements.append(_settlement(replace(row, carry_in_msat=carry), archive))
+        told = dict(_settlement(replace(row, carry_in_msat=carry), archive))
+        if account.unit_value:
+            del told["work"]
+            told |= {
+                "by": "value" if row.by_value else "work",
+                "weight": str(account.work * (account.unit_value if row.by_value else 1)),
+                "weights": str(row.work),
+            }
+        settlements.append(told)
     return settlements
 
 
@@ -273,7 +341,14 @@ def claim_leaves(z0: int, claims: Iterable[ClaimRow], archive: Archive) -> Itera
     """
     for claim in claims:
         share_hash = archive.share_hash(claim.sequence, claim.place)
-        yield Leaf(share_hash, claim.blinded, 1 << claim.exponent - z0)
+        units = 0 if claim.exponent == NO_TOKEN else 1 << claim.exponent - z0
+        yield Leaf(share_hash, claim.blinded, units)
+
+
+def cash_out_leaves(z0: int, cash_outs: Iterable[CashOutRow]) -> Iterator[Leaf]:
+    """Makes the leaves of tokens that were given for residues: zeros stand for a share's hash."""
+    for row in cash_outs:
+        yield Leaf(bytes(HASH_LEN), row.blinded, 1 << row.exponent - z0)
 
 
 class ClaimTree:
@@ -356,3 +431,8 @@ def claim_record(claim: ClaimRow) -> bytes:
     """Writes a claim as an export has it: sequence, place, exponent, `B_`; 44 bytes."""
     fixed = claim.sequence.to_bytes(8, "little") + claim.place.to_bytes(2, "little")
     return fixed + bytes([claim.exponent]) + claim.blinded
+
+
+def cash_out_record(row: CashOutRow) -> bytes:
+    """Writes a token that was given for a residue as an export has it: exponent, `B_`; 34 bytes."""
+    return bytes([row.exponent]) + row.blinded

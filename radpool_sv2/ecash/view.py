@@ -161,6 +161,7 @@ class Gallery:
                 else known.announcement
             ),
             update=signed,
+            unit_value=row.unit_value,
         )
 
 

@@ -1,8 +1,9 @@
 """Sees blocks through that were found on own templates: to disk, to the own node, to the pool.
 
-A block is on disk before anything else, whole, so that no restart of anything loses it; a file that
-is there at the start goes to the node again. It is taken away when the node has it, or will never
-take it; the last few of these are kept beside.
+A block goes to disk, whole, so that no restart of anything loses it, and to the node at the same
+time, so that no disk that fails or hangs holds it up; a file that is there at the start goes to the
+node again. It is taken away when the node has it, or will never take it; the last few of these are
+kept beside.
 
 A source without a node behind it (a template provider alone) takes no whole blocks, but solutions
 of its own templates; a solution is kept beside each block for that, unless a policy has changed the
@@ -11,6 +12,7 @@ template.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -95,6 +97,12 @@ class BlockDesk:
                 nursery.start_soon(self._see_through, found)
 
     async def _see_through(self, found: _Found) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_down, found)
+            await self._give(found)
+        await self._clear(found)
+
+    async def _write_down(self, found: _Found) -> None:
         try:
             await trio.to_thread.run_sync(self._keep, found)
         except OSError as error:
@@ -103,13 +111,21 @@ class BlockDesk:
                 directory=str(self._pending),
                 reason=str(error),
             )
-            await self._give(found)
-            return
-        await self._submit(found)
 
     async def _submit(self, found: _Found) -> None:
         await self._give(found)
-        await trio.to_thread.run_sync(self._put_away, found.name)
+        await self._clear(found)
+
+    async def _clear(self, found: _Found) -> None:
+        try:
+            await trio.to_thread.run_sync(self._put_away, found.name)
+        except OSError as error:
+            # It stays, and the node is asked once more at the next start.
+            log.warning(
+                "a block that the node has seen cannot be put away",
+                directory=str(self._pending),
+                reason=str(error),
+            )
 
     async def _give(self, found: _Found) -> None:
         """Gives a block to the node until it has an opinion of it."""
@@ -169,7 +185,8 @@ class BlockDesk:
 
     def _put_away(self, name: str) -> None:
         (self._pending / f"{name}.json").unlink(missing_ok=True)
-        (self._pending / f"{name}.block").replace(self._done / f"{name}.block")
+        with contextlib.suppress(FileNotFoundError):  # the disk did not take it
+            (self._pending / f"{name}.block").replace(self._done / f"{name}.block")
         kept = sorted(self._done.glob("*.block"), key=lambda each: each.stat().st_mtime_ns)
         for old in kept[:-KEPT_MAX]:
             old.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ import time
 from collections import OrderedDict, deque
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -31,7 +31,7 @@ from radpool_sv2.errors import ConfigError, NodeError, RadpoolError
 from radpool_sv2.jdc.block import BlockDesk
 from radpool_sv2.jdc.carried import Carried
 from radpool_sv2.jdc.coinbase import Coinbase, JobOutputs, block_bytes
-from radpool_sv2.jdc.front import Front
+from radpool_sv2.jdc.front import JOB_STALE_MS, Front
 from radpool_sv2.jdc.job import FoundShare, Job
 from radpool_sv2.jdc.ladder import Drop, Failed, Ladder, Try, Use, Worked
 from radpool_sv2.jdc.link import PoolLink, PoolPlace
@@ -43,6 +43,7 @@ from radpool_sv2.jdc.upstream import Fails, Upstream, UpstreamSettings
 from radpool_sv2.miner.side import DeclarerSide, SideOptions, find_side
 from radpool_sv2.network import NETWORKS, script_from_address
 from radpool_sv2.templates.source import Solution
+from radpool_sv2.units import EXPONENT_MAX
 
 if TYPE_CHECKING:
     from radpool_sv2._native.keys import AuthoritySecretKey
@@ -57,7 +58,10 @@ log = structlog.get_logger(__name__)
 
 ECASH: Final = "ecash"
 UPDATES_PENDING_MAX: Final = 16
-JOBS_REMEMBERED_MAX: Final = 64
+JOBS_REMEMBERED_MIN: Final = 64
+JOBS_REMEMBERED_MAX: Final = 4_096
+"""Beyond the first number jobs are forgotten when no miner can be at them any more. They share
+their transactions."""
 NOTES_MAX: Final = 256
 LINGER_S: Final = 2.0
 """How long a pool that is left may answer the last shares."""
@@ -81,6 +85,7 @@ class Rung:
         side: The side of the extension that carries its shares.
         carried: The counter to that side.
         serves: Whether the side was started.
+        broken: Whether the side has found the pool out.
     """
 
     place: PoolPlace
@@ -91,6 +96,7 @@ class Rung:
     side: DeclarerSide | None = None
     carried: Carried | None = None
     serves: bool = False
+    broken: bool = False
 
 
 class DeclaringClient:
@@ -152,6 +158,7 @@ class DeclaringClient:
         self.tip_height = 0
         self.solo_jobs = 0
         self._numbers = count(1)
+        self._job_past_s = max(config.mining.job_past_ms, JOB_STALE_MS) / 1000
         self._tip = b""
         self._room = (self._solo.size, self._solo.sigops)
         self._solo_head = secrets.token_bytes(SOLO_HEAD_LEN)
@@ -197,6 +204,13 @@ class DeclaringClient:
                 for rung in self.rungs[: self.ladder.in_use]
                 if rung.failure
             ]
+        asked = None if self._present is None else self._asked_exponent(self._present)
+        lowest = self._config.mining.exponent_min
+        if asked is not None and asked < lowest:
+            found.append(
+                f"the pool counts shares of {asked} zero bits, and your miners send none below "
+                f"{lowest}: lower mining.exponent_min, or most of their work counts for nothing"
+            )
         return found
 
     # The role
@@ -210,7 +224,7 @@ class DeclaringClient:
         self.ladder = self._new_ladder()
         async with AsyncExitStack() as stack:
             for rung in self.rungs:
-                rung.link, rung.serves = None, False
+                rung.link, rung.serves, rung.broken = None, False, False
                 if rung.place.section.ecash:
                     await self._open_side(rung, stack)
             async with trio.open_nursery() as nursery:
@@ -231,6 +245,7 @@ class DeclaringClient:
                 with trio.move_on_after(LEAVE_S):
                     await self._wait_for_answers()
                 nursery.cancel_scope.cancel()
+            await self._finish_sides()
 
     def _new_ladder(self) -> Ladder:
         declaration = self._config.declaration
@@ -240,6 +255,21 @@ class DeclaringClient:
         for rung in self.rungs:
             if rung.link is not None:
                 await _settle(rung.link)
+
+    async def _finish_sides(self) -> None:
+        """Lets the extensions' sides take in what came last, and leave in order."""
+        async with trio.open_nursery() as nursery:
+            for rung in self.rungs:
+                if rung.serves and not rung.broken:
+                    nursery.start_soon(self._finish_side, rung)
+
+    async def _finish_side(self, rung: Rung) -> None:
+        assert rung.side is not None
+        assert rung.carried is not None
+        try:
+            await rung.side.finish(rung.carried)
+        except RadpoolError as error:
+            self.note(f"{rung.place.name} broke what its extension promises: {error}")
 
     async def _open_side(self, rung: Rung, stack: AsyncExitStack) -> None:
         wallet = self._config.wallet
@@ -321,9 +351,16 @@ class DeclaringClient:
         return job
 
     def _remember(self, job: Job, rung: Rung | None) -> None:
+        now_s = trio.current_time()
+        job.given_s = job.given_s or now_s
         self._jobs[job.number] = (job, rung)
-        while len(self._jobs) > JOBS_REMEMBERED_MAX:
-            self._jobs.popitem(last=False)
+        while len(self._jobs) > JOBS_REMEMBERED_MIN:
+            oldest, successor, *_ = islice(self._jobs.values(), 2)
+            # A block may be found on a job for as long as it is valid after the next one came.
+            is_over = now_s - successor[0].given_s > self._job_past_s
+            if not is_over and len(self._jobs) <= JOBS_REMEMBERED_MAX:
+                return
+            del self._jobs[oldest[0].number]
 
     def _publish(self, job: Job, rung: Rung | None) -> None:
         self._remember(job, rung)
@@ -334,6 +371,11 @@ class DeclaringClient:
             self.solo_jobs += 1
         self.front.publish(job)
         self.front.cap(self._exponent_of(job, rung))
+
+    def _asked_exponent(self, job: Job) -> int | None:
+        """Returns what the pool of a job asks for, if it is a pool's."""
+        _, rung = self._jobs.get(job.number, (None, None))
+        return self._exponent_of(job, rung)
 
     @staticmethod
     def _exponent_of(job: Job, rung: Rung | None) -> int | None:
@@ -399,11 +441,15 @@ class DeclaringClient:
                 rung.serves = True
                 self._nursery.start_soon(self._run_side, rung, rung.carried)
         with scope:
+            deadline_s = self._config.declaration.connect_deadline_ms / 1000
             if rung.carried is not None:
-                await rung.carried.wait_cleared()
+                with trio.move_on_after(deadline_s) as waiting:
+                    await rung.carried.wait_cleared()
+                if waiting.cancelled_caught:
+                    link.fail("the wallet has not taken in yet how the last connection ended")
+                    return
                 rung.carried.open()
                 rung.carried.on_stir = lambda: _stir(link)
-            deadline_s = self._config.declaration.connect_deadline_ms / 1000
             rate = self.front.hash_rate(trio.current_time())
             await link.run(rate, extension, deadline_s)
         link.fail("it was left")
@@ -415,7 +461,7 @@ class DeclaringClient:
             await rung.side.run(carried)
         except RadpoolError as error:
             log.error("a pool broke what its extension promises", pool=rung.place.name)  # noqa: TRY400
-            rung.failure = str(error)
+            rung.failure, rung.broken = str(error), True
             self.note(f"{rung.place.name} is not mined for any more: {error}")
             self.ladder.handle(Failed(self.rungs.index(rung), for_good=True), trio.current_time())
             self._climb()
@@ -470,13 +516,27 @@ class DeclaringClient:
         if rung is not None and rung is self.in_use:
             self._publish(job, rung)
 
+    def withdrawn(self, link: PoolLink) -> None:
+        """Lets the miners of a pool work for themselves until it pays for a job again."""
+        rung = self._rung_of(link)
+        if rung is not None and rung is self.in_use and self.own is not None:
+            self._publish(self._make_solo(), None)
+
+    def retargeted(self, link: PoolLink) -> None:
+        """Steers the miners by the new target of a pool that they mine for."""
+        if self._present is None:
+            return
+        _, rung = self._jobs.get(self._present.number, (None, None))
+        if rung is not None and rung.link is link:
+            self.front.cap(self._exponent_of(self._present, rung))
+
     def constrained(self, size: int, sigops: int) -> None:
         """Has the node leave room for whatever any of the pools asks for."""
         self._room = (max(size, self._room[0]), max(sigops, self._room[1]))
         self._source.constrain(*self._room)
 
     def hidden(self, link: PoolLink, job: Job) -> None:
-        """Keeps what a pool may yet want to see of a template that it has not."""
+        """Keeps what a pool may yet want to see of a template that it has not seen."""
         self.reveals.keep(link.place, job)
 
     def worked(self, link: PoolLink) -> None:
@@ -495,7 +555,10 @@ class DeclaringClient:
             log.warning("a pool is given up", pool=rung.place.name, reason=failure.reason)
             self.note(f"{rung.place.name} is given up: {failure.reason}")
         rung.failure = failure.reason
-        rung.place.move(*(failure.elsewhere or ("", 0)))
+        if failure.elsewhere is None:
+            rung.place.settle()
+        else:
+            rung.place.move(*failure.elsewhere, of_declarator=failure.of_declarator)
         event = Failed(self.rungs.index(rung), at_once=failure.elsewhere is not None)
         self.ladder.handle(event, trio.current_time())
         self._climb()
@@ -506,14 +569,14 @@ class DeclaringClient:
     # What the front tells
 
     def wanted_exponent(self) -> int | None:
-        """Returns the easiest exponent of a share that is of use to a pool; None for none."""
+        """Returns an exponent that every share of use to a pool meets; None when none is of use."""
         easiest = [
             TARGET_BITS - rung.link.machine.target_of(job).bit_length()
             for job, rung in self._jobs.values()
             if rung is not None and rung.link is not None and rung.link.machine.knows(job)
         ]
         # A target between two steps lets some shares of the easier one pass.
-        return max(min(easiest) - 1, 0) if easiest else None
+        return min(max(min(easiest) - 1, 0), EXPONENT_MAX) if easiest else None
 
     def share(self, found: FoundShare) -> None:
         """Hands a share to the pool that its job is for."""

@@ -39,8 +39,11 @@ OUTPUTS_MAX: Final = 64
 OUTPUTS_BYTES_MAX: Final = 4_096
 """A pool's output and its tag have 92 bytes; what a pool may ask for takes room from fees."""
 
-PUSH_MAX: Final = 75
-"""The longest extranonce that one byte pushes."""
+OUTPUTS_SIGOPS_MAX: Final = 400
+"""What Bitcoin Core keeps free for a coinbase; more would push transactions out of templates."""
+
+EXTRANONCE_MAX: Final = 32
+"""The longest extranonce that a share and a block can be submitted with (a B0_32 on the wire)."""
 
 SCRIPT_MAX: Final = 100
 """The longest script that consensus allows in a coinbase."""
@@ -86,7 +89,13 @@ class JobOutputs:
                 "an output of a token has a value already: the block's value is for the miner to "
                 "put on the first one, and the others are worth nothing"
             )
-        return cls(outputs)
+        asked = cls(outputs)
+        if asked.sigops > OUTPUTS_SIGOPS_MAX:
+            raise RemoteProtocolError(
+                f"the outputs of a token have {asked.sigops} signature operations: "
+                f"{OUTPUTS_SIGOPS_MAX} is the most"
+            )
+        return asked
 
     @classmethod
     def paying(cls, script: bytes) -> JobOutputs:
@@ -141,13 +150,13 @@ class Coinbase:
         """Checks that a block may have it.
 
         Raises:
-            LocalProtocolError: The input's script would be too long.
+            LocalProtocolError: The extranonce or the input's script would be too long.
         """
         length = len(self.script_prefix) + self.extranonce_len
-        if self.extranonce_len > PUSH_MAX or length > SCRIPT_MAX:
+        if self.extranonce_len > EXTRANONCE_MAX or length > SCRIPT_MAX:
             raise LocalProtocolError(
                 f"an extranonce of {self.extranonce_len} bytes makes a coinbase script of {length}:"
-                f" {PUSH_MAX} and {SCRIPT_MAX} are the most"
+                f" {EXTRANONCE_MAX} and {SCRIPT_MAX} are the most"
             )
 
     @property

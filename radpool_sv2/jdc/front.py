@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from radpool_sv2.config.jdc import JdcConfig
     from radpool_sv2.jdc.job import Job
 
-__all__ = ["Channel", "Front", "FrontListener"]
+__all__ = ["JOB_STALE_MS", "Channel", "Front", "FrontListener"]
 
 log = structlog.get_logger(__name__)
 

@@ -76,8 +76,10 @@ class Job:
         state: How far it is; an own block has no pool and is accepted from the start.
         job_id: The pool's number, once it is accepted.
         judged: Whether the pool has found its template valid.
+        denied: Whether the pool itself has refused it, so that it counts nothing for it.
         asked_for: How often the pool has asked for transactions of it.
         cached: Shares that wait until it is accepted.
+        given_s: When the miners got it.
     """
 
     number: int
@@ -88,8 +90,10 @@ class Job:
     state: JobState = JobState.ACCEPTED
     job_id: int = 0
     judged: bool = False
+    denied: bool = False
     asked_for: int = 0
     cached: deque[FoundShare] = field(default_factory=deque)
+    given_s: float = 0.0
 
     @property
     def prev_hash(self) -> bytes:

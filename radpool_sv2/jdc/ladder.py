@@ -10,7 +10,9 @@ so that miners are never sent to one that only answers. The states, and what mov
 
 - One pool is tried at a time, of those that are due the one of the highest rank.
 - A pause doubles with each failure up to a longest one, and starts small again once the pool was in
-  use for `HEALTHY_S`.
+  use for `HEALTHY_S`. Whoever asks to be called again is, without a pause; but once in a row, so
+  that nobody keeps the next pools from their turn.
+- Who lost all trust is never tried again, even if it was idle by then.
 - Whoever fails while in use leaves nobody in use until another works: what it mined for is void.
 
 Only the machine's own count of failures decides, never the code of an error. Bounds: as many rungs
@@ -116,7 +118,9 @@ class Ladder:
         self._try_next(now_s)
 
     def handle(self, event: Event, now_s: float) -> None:
-        """Takes in what became of a pool; what is told of one that is idle is no news."""
+        """Takes in what became of a pool; of one that is idle, only the loss of trust is news."""
+        if isinstance(event, Failed) and event.for_good:
+            self._rungs[event.rung].due_s = NEVER
         if event.rung not in {self.tried, self.in_use}:
             return
         if isinstance(event, Worked):
@@ -164,9 +168,8 @@ class Ladder:
         else:
             self.tried = None
         doubled = self.pause_s * (1 << min(rung.failures, 32))
-        rung.due_s = now_s if event.at_once else now_s + min(doubled, self.pause_s_max)
-        if event.for_good:
-            rung.due_s = NEVER
+        pause_s = 0.0 if event.at_once and not rung.failures else min(doubled, self.pause_s_max)
+        rung.due_s = NEVER if event.for_good else now_s + pause_s
         rung.failures += 1
         self._effects.append(Drop(event.rung))
 

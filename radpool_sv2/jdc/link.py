@@ -14,15 +14,17 @@ import trio
 
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2.config import Endpoint
-from radpool_sv2.errors import RemoteProtocolError
+from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
 from radpool_sv2.jdc.upstream import (
     Constrain,
     Fails,
     Hidden,
     Publish,
+    Retargets,
     ToDeclarator,
     ToPool,
     Upstream,
+    Withdraws,
     Works,
 )
 from radpool_sv2.wire.message.connection import Protocol as Purpose
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from radpool_sv2.config.jdc import PoolSection
     from radpool_sv2.jdc.job import Job
+    from radpool_sv2.jdc.upstream import Effect
     from radpool_sv2.wire.frame import Frame
     from radpool_sv2.wire.message.base import Message
 
@@ -74,9 +77,17 @@ class PoolPlace:
         """How people call it."""
         return str(self.section.address)
 
-    def move(self, host: str, port: int) -> None:
-        """Takes the pool's word for where it is to be called, once."""
-        self.pool = Endpoint(host, port) if host and port else self.section.address
+    def move(self, host: str, port: int, *, of_declarator: bool = False) -> None:
+        """Takes the word of pool or declarator for where it is to be called, once."""
+        elsewhere = Endpoint(host, port) if host and port else None
+        if of_declarator:
+            self.declarator = elsewhere or self.section.declarator
+        else:
+            self.pool = elsewhere or self.section.address
+
+    def settle(self) -> None:
+        """Goes back to where the configuration says."""
+        self.pool, self.declarator = self.section.address, self.section.declarator
 
 
 class LinkListener(Protocol):
@@ -85,11 +96,17 @@ class LinkListener(Protocol):
     def published(self, link: PoolLink, job: Job) -> None:
         """Takes a job for the miners."""
 
+    def withdrawn(self, link: PoolLink) -> None:
+        """Takes that the pool pays for no job now: the miners are free until the next."""
+
+    def retargeted(self, link: PoolLink) -> None:
+        """Takes that another target is asked of shares."""
+
     def constrained(self, size: int, sigops: int) -> None:
         """Takes what room a coinbase needs."""
 
     def hidden(self, link: PoolLink, job: Job) -> None:
-        """Takes that a job was accepted whose transactions the pool has not seen."""
+        """Takes that the pool is given a job whose transactions it has not seen."""
 
     def worked(self, link: PoolLink) -> None:
         """Takes that the pool has accepted its first job."""
@@ -160,17 +177,26 @@ class PoolLink:
                     self._queue(self._pool_send, message)
                 case ToDeclarator(message):
                     self._queue(self._jd_send, message)
-                case Publish(job):
-                    self._listener.published(self, job)
-                case Constrain(size, sigops):
-                    self._listener.constrained(size, sigops)
-                case Hidden(job):
-                    self._listener.hidden(self, job)
-                case Works():
-                    self._listener.worked(self)
-                case Fails():
-                    self._listener.failed(self, effect)
+                case _:
+                    self._tell(effect)
         self._stirred.set()
+
+    def _tell(self, effect: Effect) -> None:
+        match effect:
+            case Publish(job):
+                self._listener.published(self, job)
+            case Withdraws():
+                self._listener.withdrawn(self)
+            case Retargets():
+                self._listener.retargeted(self)
+            case Constrain(size, sigops):
+                self._listener.constrained(size, sigops)
+            case Hidden(job):
+                self._listener.hidden(self, job)
+            case Works():
+                self._listener.worked(self)
+            case Fails():
+                self._listener.failed(self, effect)
 
     async def next_event(self) -> None:
         """Waits until something has happened."""
@@ -239,6 +265,9 @@ class PoolLink:
             await work(*arguments)
         except RemoteProtocolError as error:
             self.fail(str(error))
+        except LocalProtocolError as error:
+            # What it asks for, or the node offers, cannot be said on the wire.
+            self.fail(f"it cannot be told what belongs on the wire: {error}")
 
     async def _read(self, stream: Sv2Stream, hear: Callable[[Frame, float], None]) -> None:
         while True:

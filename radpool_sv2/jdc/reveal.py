@@ -5,7 +5,12 @@ the hash of the next block and the job's token say which, so nobody chooses and 
 the same. Such a template is declared late, with the job's token, on a connection of whole
 templates. A pool that does not play this game refuses the token, and nothing is lost by it.
 
-Bounds: JOBS_MAX templates are kept, and a revelation is tried for as long as the pool waits.
+What is not shown in time costs its shares and a day of hiding, so each is shown on its own: a pool
+that is away holds up nobody else's. And a job that is kept too late to be there when its tip goes
+has its lot drawn at once.
+
+Bounds: JOBS_MAX templates are kept, AT_ONCE_MAX are shown at a time, and a revelation is tried for
+as long as the pool waits.
 
 Source: `spec/10-job-declaration.md`, "Challenges".
 """
@@ -43,8 +48,11 @@ __all__ = ["RevealDesk"]
 
 log = structlog.get_logger(__name__)
 
-JOBS_MAX: Final = 64
-"""Templates on one tip: one every 15 s for a quarter of an hour; transactions are shared."""
+JOBS_MAX: Final = 512
+"""As many as a pool of ours lets one owner hide; transactions are shared."""
+
+AT_ONCE_MAX: Final = 16
+"""Some pools that are away at once, and as many that are not; a few MB of a connection each."""
 
 PATIENCE_S: Final = 540.0
 """A pool waits for ten slots of a minute; less one that clocks may differ by."""
@@ -52,7 +60,6 @@ PATIENCE_S: Final = 540.0
 CONNECT_S: Final = 10.0
 ANSWER_S: Final = 30.0
 RETRY_S: Final = 10.0
-QUEUE_MAX: Final = 64
 REFUSALS_MAX: Final = 3
 
 
@@ -62,18 +69,33 @@ class _Hidden:
     job: Job
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    hidden: _Hidden
+    due_s: float
+
+
 class RevealDesk:
     """Keeps hidden templates and reveals those that must be; `run` does that."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
-        self._hidden: deque[_Hidden] = deque(maxlen=JOBS_MAX)
-        self._send, self._receive = trio.open_memory_channel[_Hidden](QUEUE_MAX)
+        self._hidden: deque[_Hidden] = deque()
+        self._last: tuple[bytes, frozenset[bytes]] = (b"", frozenset())
+        self._send, self._receive = trio.open_memory_channel[_Drawn](JOBS_MAX)
         self.revealed = 0
 
     def keep(self, place: PoolPlace, job: Job) -> None:
-        """Keeps a template that a pool has accepted unseen."""
-        self._hidden.append(_Hidden(place, job))
+        """Keeps a template that a pool is given unseen."""
+        hidden = _Hidden(place, job)
+        replaced, seen = self._last
+        if job.prev_hash == replaced:
+            self._draw([hidden], seen)
+            return
+        if len(self._hidden) == JOBS_MAX:
+            log.warning("too many hidden templates are kept", pool=self._hidden[0].place.name)
+            self._hidden.popleft()
+        self._hidden.append(hidden)
 
     def tip_changed(self, hashes: Iterable[bytes], replaced: bytes) -> int:
         """Draws lots over the templates on the last tip; returns how many must be shown.
@@ -84,26 +106,37 @@ class RevealDesk:
             replaced: The block that was the tip.
         """
         due = [each for each in self._hidden if each.job.prev_hash == replaced]
-        for each in due:
-            self._hidden.remove(each)
-        seen = frozenset(hashes)
+        self._hidden = deque(each for each in self._hidden if each.job.prev_hash != replaced)
+        self._last = (replaced, frozenset(hashes))
+        return self._draw(due, self._last[1])
+
+    def _draw(self, due: Iterable[_Hidden], seen: frozenset[bytes]) -> int:
+        wanted = [each for each in due if not each.job.denied]
         drawn = [
-            each for each in due if any(is_challenged(block, each.job.token) for block in seen)
+            each for each in wanted if any(is_challenged(block, each.job.token) for block in seen)
         ]
+        due_s = trio.current_time() + PATIENCE_S
         for each in drawn:
             try:
-                self._send.send_nowait(each)
+                self._send.send_nowait(_Drawn(each, due_s))
             except trio.WouldBlock:
                 log.warning("a template cannot be revealed: too many are", pool=each.place.name)
         return len(drawn)
 
     async def run(self) -> None:
-        """Reveals one template after the other, until cancelled."""
-        async for each in self._receive:
-            with trio.move_on_after(PATIENCE_S) as scope:
-                await self._reveal(each)
-            if scope.cancelled_caught:
-                self._note(f"{each.place.name} could not be shown a template that it may ask for")
+        """Reveals what lot fell on, until cancelled."""
+        at_once = trio.CapacityLimiter(AT_ONCE_MAX)
+        async with trio.open_nursery() as nursery:
+            async for each in self._receive:
+                nursery.start_soon(self._see_through, each, at_once)
+
+    async def _see_through(self, drawn: _Drawn, at_once: trio.CapacityLimiter) -> None:
+        with trio.move_on_at(drawn.due_s) as scope:
+            async with at_once:
+                await self._reveal(drawn.hidden)
+        if scope.cancelled_caught:
+            name = drawn.hidden.place.name
+            self._note(f"{name} could not be shown a template that it may ask for")
 
     async def _reveal(self, hidden: _Hidden) -> None:
         refusals = 0

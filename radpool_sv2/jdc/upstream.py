@@ -18,7 +18,8 @@ they ask for other outputs, the next job follows at once.
 
 In coinbase-only mode a job begins as offered, with the allocated token itself. While the pool is in
 use, a job goes to the miners at once (optimistic mining): its shares are kept until it is accepted
-and then go out in order, or are given up with it.
+and then go out in order, or are given up with it. When it is refused, the miners go back to the
+last job that the pool accepted on the tip, or are let go until there is one.
 
 What fails a pool, each by its own state and never by the code of an error: a connection that ends,
 a channel that is refused or closed, no token in time, no verdict in time, no answer to a custom job
@@ -26,7 +27,7 @@ in time, `refusals_max` jobs refused in a row, no answer to a share in time, `re
 shares of the present tip rejected in a row, and whatever no pool may say (RemoteProtocolError).
 
 Bounds: JOBS_MAX jobs, `cached_shares_max` shares that wait, 65,536 under way, one declaration under
-way for a tip, MISSING_MAX answers with transactions for one job.
+way for a tip, MISSING_MAX answers with transactions for one job, HIDDEN_MAX hidden jobs on a tip.
 """
 
 from __future__ import annotations
@@ -82,10 +83,12 @@ __all__ = [
     "Hidden",
     "Phase",
     "Publish",
+    "Retargets",
     "ToDeclarator",
     "ToPool",
     "Upstream",
     "UpstreamSettings",
+    "Withdraws",
     "Works",
 ]
 
@@ -95,8 +98,14 @@ JOBS_MAX: Final = 8
 MISSING_MAX: Final = 4
 """How often a pool may ask for transactions of one job; once is what it needs."""
 
+HIDDEN_MAX: Final = 256
+"""Hidden jobs on one tip: an hour of them at one every 15 s. Each must be kept to be shown."""
+
 REFUSAL_PAUSE_S: Final = 1.0
 """Before another try after a refusal: as long as a pool's node may lag behind at a new tip."""
+
+RATE_MAX: Final = 1e30
+"""Hashes a second: far above the whole world's, far below what a message cannot hold."""
 
 RATE_PAUSE_S: Final = 10.0
 RATE_STEP: Final = 10
@@ -138,6 +147,16 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraws:
+    """Says that the pool pays for no job on this tip now: the miners are free until the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retargets:
+    """Says that the channel's target has changed, which jobs without a tag follow."""
+
+
+@dataclass(frozen=True, slots=True)
 class Constrain:
     """Asks that templates leave room for so many bytes and signature operations of outputs."""
 
@@ -147,7 +166,10 @@ class Constrain:
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """Says that a job was accepted whose transactions the pool has not seen."""
+    """Says that the pool is given a job whose transactions it has not seen.
+
+    It may count the job although its answer is never heard, so this does not wait for the answer.
+    """
 
     job: Job
 
@@ -164,13 +186,17 @@ class Fails:
     Attributes:
         reason: For people.
         elsewhere: Where it asked to be called instead; empty host and 0 mean the same place.
+        of_declarator: Whether it was the declarator that asked.
     """
 
     reason: str
     elsewhere: tuple[str, int] | None = None
+    of_declarator: bool = False
 
 
-Effect: TypeAlias = ToPool | ToDeclarator | Publish | Constrain | Hidden | Works | Fails
+Effect: TypeAlias = (
+    ToPool | ToDeclarator | Publish | Withdraws | Retargets | Constrain | Hidden | Works | Fails
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,6 +269,7 @@ class Upstream:
         self._plan_s = 0.0
         self._refusals = 0
         self._rejected_row = 0
+        self._hidden = (b"", 0)
         self._opened_by_s: float | None = None
         self._renewed_on = b""
         self._renewing = False
@@ -289,7 +316,7 @@ class Upstream:
 
     def start(self, rate: float, now_s: float) -> None:
         """Asks for a channel: both connections are set up. `rate` is in hashes a second."""
-        self._rate = rate
+        self._rate = rate = min(rate, RATE_MAX)
         self._rate_told = (rate, now_s)
         self._opened_by_s = now_s + self._settings.open_deadline_s
         request = OpenExtendedMiningChannel(
@@ -345,7 +372,7 @@ class Upstream:
 
     def set_rate(self, rate: float, now_s: float) -> None:
         """Takes the hash rate of all miners, hashes a second."""
-        self._rate = rate
+        self._rate = rate = min(rate, RATE_MAX)
         told, since_s = self._rate_told
         step = abs(rate - told) * RATE_STEP
         if self._channel is None or step <= told or now_s - since_s < RATE_PAUSE_S:
@@ -362,7 +389,13 @@ class Upstream:
             for frame in frames:
                 self._to_pool(frame)
 
-    def fail(self, reason: str, elsewhere: tuple[str, int] | None = None) -> None:
+    def fail(
+        self,
+        reason: str,
+        elsewhere: tuple[str, int] | None = None,
+        *,
+        of_declarator: bool = False,
+    ) -> None:
         """Ends it; the first reason counts."""
         if self.phase is Phase.FAILED:
             return
@@ -370,7 +403,7 @@ class Upstream:
         self._in_use = False
         self._under_way = None
         self._effects.clear()
-        self._effects.append(Fails(reason, elsewhere))
+        self._effects.append(Fails(reason, elsewhere, of_declarator))
         self.submissions.end(self._jobs.values())
         if self._carried is not None:
             self._carried.end(reason)
@@ -421,6 +454,9 @@ class Upstream:
         if self._channel is None or self._newest is None or self.phase is Phase.FAILED:
             return False
         latest = self._latest
+        on, hidden = self._hidden
+        if latest is not None and on == self._newest.tip.prev_hash and hidden >= HIDDEN_MAX:
+            return False
         done = latest is not None and latest.own is self._newest
         return not done or (latest is not None and latest.state is JobState.REFUSED)
 
@@ -484,6 +520,10 @@ class Upstream:
         assert channel is not None, "a job is made of a channel"
         job.state, job.token = JobState.OFFERED, token
         self._under_way = (job, now_s + self._settings.custom_job_deadline_s)
+        if not self._settings.full_template:
+            on, count = self._hidden
+            self._hidden = (tip.prev_hash, count + 1 if on == tip.prev_hash else 1)
+            self._effects.append(Hidden(job))
         custom_job = SetCustomMiningJob(
             channel_id=channel.number,
             request_id=job.request,
@@ -511,12 +551,17 @@ class Upstream:
 
     def _refuse(self, job: Job, reason: str, now_s: float) -> None:
         self._drop(job)
+        job.denied = True
         self.submissions.totals.jobs_refused += 1
         self.refusal = reason
         self._refusals += 1
         if self._refusals >= self._settings.refusals_max:
             return self.fail(f"it refused {self._refusals} jobs in a row, the last: {reason}")
         self._plan_s = now_s + REFUSAL_PAUSE_S
+        if self._in_use:
+            last = self._accepted
+            stands = last is not None and self.knows(last) and last.prev_hash == job.prev_hash
+            self._effects.append(Publish(last) if last is not None and stands else Withdraws())
         return None
 
     # Shares
@@ -543,7 +588,8 @@ class Upstream:
         if self.phase is Phase.FAILED:
             return None
         if frame.msg_type == Reconnect.msg_type:
-            return self._hear_reconnect(decode(frame, CONNECTION_MESSAGES))
+            message = decode(frame, CONNECTION_MESSAGES)
+            return self._hear_reconnect(message, of_declarator=True)
         match decode(frame, JOB_DECLARATION):
             case AllocateMiningJobTokenSuccess() as message:
                 self._hear_token(message, now_s)
@@ -609,9 +655,10 @@ class Upstream:
             )
         self._effects.append(ToDeclarator(job.provide(message)))
 
-    def _hear_reconnect(self, message: Message | None) -> None:
+    def _hear_reconnect(self, message: Message | None, *, of_declarator: bool = False) -> None:
         assert isinstance(message, Reconnect)
-        self.fail("it asked to be called again", (message.new_host, message.new_port))
+        elsewhere = (message.new_host, message.new_port)
+        self.fail("it asked to be called again", elsewhere, of_declarator=of_declarator)
 
     # What the pool says
 
@@ -685,8 +732,6 @@ class Upstream:
             return
         job.state, job.job_id = JobState.ACCEPTED, message.job_id
         self.submissions.totals.jobs_accepted += 1
-        if not self._settings.full_template:
-            self._effects.append(Hidden(job))
         self._under_way, self._accepted = None, job
         self._refusals = 0
         waiting, job.cached = job.cached, deque()
@@ -724,6 +769,7 @@ class Upstream:
             self.fail(f"it closed the channel: {message.reason_code}")
         elif isinstance(message, SetTarget):
             channel.target = int.from_bytes(message.maximum_target, "little")
+            self._effects.append(Retargets())
         elif message.extranonce_prefix != channel.prefix:
             channel.prefix = message.extranonce_prefix
             if self._latest is not None and self._newest is not None:

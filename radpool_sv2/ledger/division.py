@@ -144,7 +144,8 @@ class Division:
         by_fees = self._split(fees, divide_fees(self._slices, self.rule.base), block)
         if by_work is None or by_fees is None:
             return None
-        return {owner: by_work[owner] + by_fees[owner] for owner in by_work}
+        # Whoever has nothing but voided shares is in no slice.
+        return {owner: sats + by_fees.get(owner, 0) for owner, sats in by_work.items()}
 
     def _weights(self) -> dict[Owner, int]:
         place = 0 if self.rule is None else 1

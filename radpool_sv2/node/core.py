@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 import trio
 
+from radpool_sv2.cause import first_cause
 from radpool_sv2.errors import NodeError
 from radpool_sv2.node.ipc import serve_core_node
 
@@ -58,7 +59,7 @@ class CoreLink:
             try:
                 await self._connect(use)
             except* NodeError as errors:
-                self.problem = _first(errors)
+                self.problem = str(first_cause(errors))
             if trio.current_time() - began > PAUSE_MAX_S:
                 pause = PAUSE_MIN_S
             log.warning("node lost", node=self.name, reason=self.problem, again_in_s=pause)
@@ -118,11 +119,3 @@ class CoreLink:
         if self.beside is not None and (node is None or not node.capabilities.answers_rpc):
             return await self.beside.call_for(kind, method, *params, deadline_s=deadline_s)
         return await self.node.call_for(kind, method, *params)
-
-
-def _first(errors: BaseExceptionGroup[Exception]) -> str:
-    """Returns the words of the first error in a group."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)

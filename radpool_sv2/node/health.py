@@ -166,7 +166,7 @@ def _absence(name: str, chain: _Chain, links: _Network, network: Network) -> str
     if not network.is_real:
         return ""  # a regtest chain may be old and alone, and gives templates all the same
     if chain.initialblockdownload:
-        percent = int(chain.verificationprogress * 1000)
+        percent = int(max(0.0, min(chain.verificationprogress, 1.0)) * 1000)
         return (
             f"the node {name} still downloads the chain: {chain.blocks:,} of {chain.headers:,} "
             f"blocks, {percent // 10}.{percent % 10} %. It gives templates when it is done"

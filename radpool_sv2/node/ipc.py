@@ -230,7 +230,7 @@ class CoreNode:
             told = msgspec.json.decode(cast("str", answer), type=_RpcAnswer)
             if told.error is None:
                 return msgspec.json.decode(told.result, type=kind)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             text = f"the node {self.name} answers {method} as no node does: {error}"
             raise IpcError(text, "nonsense", self.name) from error
         code, reason = told.error.code, told.error.message

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import trio
 
 from radpool_sv2.errors import NodeError
+from radpool_sv2.node.refusal import RpcRefusedError
 from radpool_sv2.units import HASH_LEN, sha256d
 
 if TYPE_CHECKING:
@@ -73,21 +74,31 @@ class MempoolMirror:
             if trio.current_time() - self._refreshed_s < REFRESH_S:
                 return
             listed = await self._rpc.call_for(list[str], "getrawmempool")
-            waiting = dict.fromkeys(
-                txid for txid in map(_hash, islice(listed, ENTRIES_MAX)) if txid is not None
-            )
-            for gone in [txid for txid in self._wtxids if txid not in waiting]:
-                self._txids.pop(self._wtxids.pop(gone), None)
-            new = [txid for txid in waiting if txid not in self._wtxids]
-            for some in _chunks(new[:LOOKUPS_MAX], LOOKUPS_AT_ONCE):
+            # A tenth of a second's work where the mempool is large, and anybody may call for it.
+            gone, new = await trio.to_thread.run_sync(_compare, listed, self._wtxids)
+            for txid in gone:
+                self._txids.pop(self._wtxids.pop(txid), None)
+            for some in _chunks(new, LOOKUPS_AT_ONCE):
                 calls = [[txid[::-1].hex()] for txid in some]
-                entries = await self._rpc.batch("getmempoolentry", calls)
+                try:
+                    entries = await self._rpc.batch("getmempoolentry", calls)
+                except RpcRefusedError:
+                    break  # not every program has this; whoever declares brings what it needs
                 for txid, entry in zip(some, entries, strict=True):
                     wtxid = _hash(entry.get("wtxid")) if isinstance(entry, dict) else None
                     if wtxid is not None:
                         self._wtxids[txid] = wtxid
                         self._txids[wtxid] = txid
             self._refreshed_s = trio.current_time()
+
+
+def _compare(listed: list[str], known: dict[bytes, bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Returns which of the known transactions are gone, and which are new, as many as looked up."""
+    waiting = dict.fromkeys(
+        txid for txid in map(_hash, islice(listed, ENTRIES_MAX)) if txid is not None
+    )
+    gone = [txid for txid in known if txid not in waiting]
+    return gone, list(islice((txid for txid in waiting if txid not in known), LOOKUPS_MAX))
 
 
 def _hash(shown: Any) -> bytes | None:

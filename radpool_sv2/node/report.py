@@ -15,6 +15,7 @@ from radpool_sv2.node.health import (
     signet_problem,
     small_block_problem,
 )
+from radpool_sv2.node.ipc import serve_core_node
 from radpool_sv2.node.rpc import NodeRpc
 from radpool_sv2.node.template import (
     CoinbaseRoom,
@@ -26,11 +27,14 @@ from radpool_sv2.node.template import (
 from radpool_sv2.node.zmq import follow_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from radpool_sv2.network import Network
     from radpool_sv2.node.health import NodeHealth
     from radpool_sv2.node.rpc import NodeSettings
 
-__all__ = ["report_node"]
+__all__ = ["report_core", "report_node"]
 
 NOTICE_S: Final = 1.0
 """How long a publisher has to refuse us; it says nothing while there is no block."""
@@ -61,6 +65,41 @@ async def report_node(settings: NodeSettings, network: Network) -> list[tuple[bo
         await rpc.aclose()
     if settings.zmq_url:
         found.append(await _notices(settings.zmq_url))
+    return found
+
+
+async def report_core(
+    path: Path, trusted_uids: Sequence[int], network: Network, *, has_rpc: bool
+) -> list[tuple[bool | None, str]]:
+    """Tries the socket of a Bitcoin Core.
+
+    Args:
+        path: The unix socket.
+        trusted_uids: Users that may run the node.
+        network: Where it is to be.
+        has_rpc: Whether its RPC interface is configured beside the socket; `report_node` tries it.
+
+    Returns:
+        What was found, as `report_node` does.
+    """
+    found: list[tuple[bool | None, str]] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            node = await nursery.start(serve_core_node, path, trusted_uids)
+            if node.capabilities.answers_rpc:
+                health = await examine_node(node, network)
+                found += [(None, each) for each in health.problems]
+                words = f"{path} is {health.version} at height {health.height:,}"
+                wrong = health.refusal or health.absence
+                found.append((False, wrong) if wrong else (True, words))
+            elif has_rpc:
+                found.append((True, f"{path} answers; the rest is asked at templates.rpc_urls"))
+            else:
+                text = "is Bitcoin Core 31: name its RPC interface in templates.rpc_urls as well"
+                found.append((False, f"{path} {text}"))
+            nursery.cancel_scope.cancel()
+    except* NodeError as errors:
+        found += [(False, str(error)) for error in errors.exceptions]
     return found
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import httpx
 import msgspec
 import trio
 
 from radpool_sv2.errors import NodeError
-from radpool_sv2.node.refusal import RpcRefusedError
+from radpool_sv2.node.refusal import NOT_FOUND, RpcRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +71,30 @@ class _Refusal(msgspec.Struct):
 class _Answer(msgspec.Struct, Generic[T]):
     result: T | None = None
     error: _Refusal | None = None
+    id: Any = None
+
+
+class _Body(httpx.AsyncByteStream):
+    """Is what is sent: no generator, as httpx makes one, which a cancelled call leaves behind."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> _BodyIterator:
+        return _BodyIterator(self._content)
+
+
+class _BodyIterator:
+    def __init__(self, content: bytes) -> None:
+        self._left = [content]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class NodeRpc:
@@ -111,9 +135,10 @@ class NodeRpc:
         """Calls a method once for each list of parameters, all in one request.
 
         Returns:
-            The results in order; None stands where the node had none.
+            The results in order; None stands where the node knows no such thing.
 
         Raises:
+            RpcRefusedError: The node answered a call with any other error.
             NodeError: The node did not answer, or answered something else than these calls.
         """
         requests = [
@@ -125,7 +150,16 @@ class NodeRpc:
         answers = await self._decode(list[_Answer[Any]], method, body)
         if len(answers) != len(requests):
             raise self._error(method, f"answered {len(answers)} of {len(requests)} calls")
-        return [each.result for each in answers]
+        # A node may answer them in any order.
+        by_number = {each.id: each for each in answers if type(each.id) is int}
+        if by_number.keys() != set(range(len(requests))):
+            raise self._error(method, "answered other calls than it was asked")
+        return [self._result_if_any(method, by_number[at]) for at in range(len(requests))]
+
+    def _result_if_any(self, method: str, answer: _Answer[T]) -> T | None:
+        if answer.error is not None and answer.error.code == NOT_FOUND:
+            return None
+        return self._result(method, answer)
 
     def _result(self, method: str, answer: _Answer[T]) -> T:
         refusal = answer.error
@@ -186,9 +220,12 @@ class NodeRpc:
             )
             self._client = httpx.AsyncClient(timeout=None, limits=limits, trust_env=False)  # noqa: S113 - each call has its deadline
         headers = {"content-type": "application/json"}
-        async with self._client.stream(
-            "POST", self.settings.url, content=body, auth=auth, headers=headers
-        ) as response:
+        request = self._client.build_request(
+            "POST", self.settings.url, content=body, headers=headers
+        )
+        request.stream = _Body(body)
+        response = await self._client.send(request, auth=auth, stream=True)
+        try:
             content = bytearray()
             # Leaving the loop by an exception would leave httpx's generators behind unfinished.
             with trio.CancelScope() as reading:
@@ -199,6 +236,8 @@ class NodeRpc:
             if len(content) > ANSWER_BYTES_MAX:
                 raise self._error(method, f"answers with more than {ANSWER_BYTES_MAX} bytes")
             return response.status_code, bytes(content)
+        finally:
+            await response.aclose()
 
     def _credentials(self) -> tuple[str, str]:
         if self._auth is None:
@@ -229,7 +268,7 @@ class NodeRpc:
             if len(body) <= DECODE_BYTES_MAX:
                 return decoder.decode(body)
             return await trio.to_thread.run_sync(decoder.decode, body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise self._error(method, f"answers what no node does: {error}") from error
 
     def _error(self, method: str, what: str) -> NodeError:

@@ -103,7 +103,8 @@ async def _submit(
     node: JsonRpc, body: str, result: Submission, scope: trio.CancelScope, orphan_until_s: float
 ) -> None:
     try:
-        answer = await node.call("submitblock", body, deadline_s=ANSWER_S)
+        told = await node.call("submitblock", body, deadline_s=ANSWER_S)
+        answer = None if told is None else str(told)
     except RpcRefusedError as error:
         answer = error.reason or "refused"
     except NodeError as error:
@@ -120,7 +121,7 @@ async def _submit(
     elif answer in KNOWN:
         result.known = True
     else:
-        result.reason = str(answer)
+        result.reason = answer
     if result.has_landed:
         scope.deadline = min(scope.deadline, trio.current_time() + LATE_S)
 

@@ -45,6 +45,10 @@ COINBASE_SEQUENCE: Final = 0xFFFFFFFE
 KNOWN_RULES: Final = {"csv", "segwit", "signet", "taproot", "testdummy"}
 """Rules that change how a template is to be read, as far as this reader heeds them (BIP 9)."""
 
+MONEY_SATS_MAX: Final = 21_000_000 * 100_000_000
+TIME_MAX: Final = 0xFFFF_FFFF
+"""The last second that a header can tell."""
+
 HEADER_LEN: Final = 80
 BLOCK_WEIGHT_MAX: Final = 4_000_000
 BLOCK_SIGOP_COST_MAX: Final = 80_000
@@ -137,6 +141,7 @@ class NodeTemplate:
         transactions: In the order of the block.
         weight: With the room for the coinbase.
         left_out: How many transactions of the node's had to make room.
+        room: The room that was left for the coinbase.
         long_poll_id: What the node knows the template by.
         signet_challenge: The script that a signet's blocks must satisfy, in hex; else empty.
     """
@@ -151,6 +156,7 @@ class NodeTemplate:
     transactions: tuple[BlockTransaction, ...]
     weight: int
     left_out: int
+    room: CoinbaseRoom
     long_poll_id: str
     signet_challenge: str
 
@@ -205,16 +211,21 @@ def read_template(
             node,
         )
     try:
-        transactions = [_transaction(each, known or {}) for each in raw.transactions]
-        nbits = int(raw.bits, 16)
+        _check_numbers(raw)
+        nbits = int.from_bytes(bytes.fromhex(raw.bits))
         target_of_nbits(nbits)
         prev_hash = _hash(raw.previousblockhash)
+        transactions = [_transaction(each, known or {}) for each in raw.transactions]
     except ValueError as error:
         raise NodeError(f"the node {node} gives no template: {error}", node) from error
     fitting = _fitting(transactions, raw, room)
     lost = sum(each.fee_sats for each in transactions[fitting:])
-    if not 0 < raw.height < 1 << 31 or raw.coinbasevalue < lost:
-        raise NodeError(f"the node {node} gives a template of height {raw.height}", node)
+    if raw.coinbasevalue < lost:
+        raise NodeError(
+            f"the node {node} gives no template: fees of {lost} sat and a value of "
+            f"{raw.coinbasevalue}",
+            node,
+        )
     return NodeTemplate(
         height=raw.height,
         prev_hash=prev_hash,
@@ -226,9 +237,30 @@ def read_template(
         transactions=tuple(transactions[:fitting]),
         weight=room.weight + sum(each.weight for each in transactions[:fitting]),
         left_out=len(transactions) - fitting,
+        room=room,
         long_poll_id=raw.longpollid,
         signet_challenge=raw.signet_challenge,
     )
+
+
+def _check_numbers(raw: RawTemplate) -> None:
+    """Checks what no block can have otherwise.
+
+    Raises:
+        ValueError: A number is out of its bounds.
+    """
+    for name, value, least, most in (
+        ("height", raw.height, 1, (1 << 31) - 1),
+        ("coinbasevalue", raw.coinbasevalue, 0, MONEY_SATS_MAX),
+        ("curtime", raw.curtime, 0, TIME_MAX),
+        ("mintime", raw.mintime, 0, TIME_MAX),
+        ("bits", len(raw.bits), 8, 8),
+        *(("fee", each.fee, 0, MONEY_SATS_MAX) for each in raw.transactions),
+        *(("sigops", each.sigops, 0, BLOCK_SIGOP_COST_MAX) for each in raw.transactions),
+        *(("weight", each.weight, 0, BLOCK_WEIGHT_MAX) for each in raw.transactions),
+    ):
+        if not least <= value <= most:
+            raise ValueError(f"its {name} is {value!r:.40}")
 
 
 def _fitting(transactions: Sequence[BlockTransaction], raw: RawTemplate, room: CoinbaseRoom) -> int:

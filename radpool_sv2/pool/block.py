@@ -25,7 +25,7 @@ import structlog
 import trio
 
 from radpool_sv2.chain.transaction import Transaction
-from radpool_sv2.errors import LocalProtocolError, StoreError
+from radpool_sv2.errors import LocalProtocolError, NodeError, StoreError
 from radpool_sv2.templates.declared import DECLARED_ID_MIN
 from radpool_sv2.templates.source import Solution, SubmitStatus
 
@@ -260,6 +260,13 @@ class BlockDesk:
         except LocalProtocolError as error:
             # The node knows the template no more, or never did: nothing can be done for the block.
             log.error("a block was refused", hash=shown(solution.hash), reason=str(error))  # noqa: TRY400
+            return
+        except NodeError as error:
+            log.error(  # noqa: TRY400 - the message tells the cause, the place is always this
+                "a block could not be given to a node; the next start tries again",
+                hash=shown(solution.hash),
+                reason=str(error),
+            )
             return
         if result.status is SubmitStatus.REJECTED:
             log.error(

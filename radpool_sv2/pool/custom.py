@@ -5,8 +5,9 @@ tip, the token, the declared template and the terms, in the order of the specifi
 arrive before the pool's own node knows its tip, so it waits for a few seconds. What passes gets a
 number, a price and the engine's commitment to pay.
 
-Templates of accepted jobs are kept while a block of theirs may come: those on the tip and on the
-one before, within a bound. A solved one is put together here and goes out as a whole block.
+Declared templates of accepted jobs are kept while a block of theirs may come: those on the tip and
+on the one before, within a bound for each connection and one for all. A solved one is put together
+here and goes out as a whole block. A hidden job that the engine could not set is not challenged.
 
 Source: `spec/10-job-declaration.md`, "Custom jobs" and "Blocks".
 """
@@ -23,6 +24,7 @@ import structlog
 
 from radpool_sv2._native.engine import (
     ChannelClosed,
+    ChannelFailed,
     ChannelOpened,
     CustomJobFailed,
     Disconnected,
@@ -70,11 +72,18 @@ VERSION_MIN: Final = 4
 """Consensus takes no lower version since BIP65, and none that is negative."""
 VERSION_MAX: Final = 0x7FFF_FFFF
 
-JOBS_KEPT_MAX: Final = 1_024
-"""Templates that a block may still come of; each holds transactions that others mostly share."""
+JOBS_KEPT_MAX: Final = 16_384
+"""Templates that a block may still come of. The memory of their transactions has a bound of its own
+(`radpool_sv2.declarator.keep`)."""
 
-OWNERS_MAX: Final = 100_000
-"""Channels asked for or open; the engine bounds them far lower."""
+JOBS_PER_CONNECTION_MAX: Final = 64
+"""As many as the engine keeps of a channel by default."""
+
+DECIDING_MAX: Final = 4_096
+"""Jobs whose fate in the engine is not known; it tells of failures at once."""
+
+CONNECTIONS_MAX: Final = 100_000
+"""Connections with channels asked for or open; the engine bounds them, and channels, far lower."""
 
 
 class Declarator(Protocol):
@@ -92,8 +101,14 @@ class Declarator(Protocol):
     def mined(self, job: HiddenJob) -> None:
         """Takes up a job whose transactions nobody here has seen."""
 
+    def unmined(self, job: HiddenJob) -> None:
+        """Forgets a hidden job that could not be set after all."""
+
     def accepted(self, owner: Owner, paid_sats: int, quality_q32: int, *, hidden: bool) -> None:
         """Learns that a custom job was accepted, and how good it is beside the reference."""
+
+    def solved(self, owner: Owner, block_hash: bytes) -> None:
+        """Learns that a share on a custom job is a block."""
 
     def tip_changed(self) -> None:
         """Learns that the board shows another tip."""
@@ -116,10 +131,13 @@ class CustomJobDesk:
         self._weighing = weighing
         self._board = board
         self._now_unix_s = now_unix_s
-        self._asked: OrderedDict[tuple[int, int], Owner] = OrderedDict()
-        self._owners: OrderedDict[tuple[int, int], Owner] = OrderedDict()
-        self._kept: OrderedDict[int, DeclaredJob | HiddenJob] = OrderedDict()
-        self._deciding: dict[tuple[int, int], int] = {}
+        # By connection, then by request or channel.
+        self._asked: OrderedDict[int, dict[int, Owner]] = OrderedDict()
+        self._owners: dict[int, dict[int, Owner]] = {}
+        # By template, with the connection that mines it; and the other way round.
+        self._kept: OrderedDict[int, tuple[int, DeclaredJob]] = OrderedDict()
+        self._kept_of: dict[int, OrderedDict[int, None]] = {}
+        self._deciding: OrderedDict[tuple[int, int], int | HiddenJob] = OrderedDict()
 
     # What the pool hears.
 
@@ -131,37 +149,49 @@ class CustomJobDesk:
 
     def granted(self, connection: int, request: int, owner: Owner) -> None:
         """Learns whose a channel is going to be."""
-        self._asked[connection, request] = owner
-        if len(self._asked) > OWNERS_MAX:
+        self._asked.setdefault(connection, {})[request] = owner
+        if len(self._asked) > CONNECTIONS_MAX:
             self._asked.popitem(last=False)
 
     def hear(self, event: Event) -> None:
         """Follows channels and what the engine wants of them; other events change nothing."""
         if isinstance(event, ChannelOpened):
-            owner = self._asked.pop((event.connection, event.request), None)
+            owner = self._asked.get(event.connection, {}).pop(event.request, None)
             if owner is not None:
-                self._owners[event.connection, event.channel] = owner
+                self._owners.setdefault(event.connection, {})[event.channel] = owner
                 self.terms.want(owner.key, event.exponent)
+        elif isinstance(event, ChannelFailed):
+            self._asked.get(event.connection, {}).pop(event.request, None)
         elif isinstance(event, ChannelClosed):
-            self._owners.pop((event.connection, event.channel), None)
+            self._owners.get(event.connection, {}).pop(event.channel, None)
         elif isinstance(event, Disconnected):
-            for known in (self._asked, self._owners):
-                for key in [each for each in known if each[0] == event.connection]:
-                    del known[key]
+            self._asked.pop(event.connection, None)
+            self._owners.pop(event.connection, None)
         elif isinstance(event, ExponentWanted):
-            owner = self._owners.get((event.connection, event.channel))
+            owner = self._owner(event.connection, event.channel)
             if owner is not None:
                 self.terms.want(owner.key, event.exponent)
         elif isinstance(event, CustomJobFailed):
             log.warning("custom job not set", connection=event.connection, code=event.code)
-            self._kept.pop(self._deciding.pop((event.connection, event.request), 0), None)
+            self._failed(event)
+
+    def _owner(self, connection: int, channel: int) -> Owner | None:
+        return self._owners.get(connection, {}).get(channel)
+
+    def _failed(self, event: CustomJobFailed) -> None:
+        decided = self._deciding.pop((event.connection, event.request), None)
+        if isinstance(decided, HiddenJob):
+            self._declarator.unmined(decided)
+        elif decided is not None:
+            self._forget(decided)
 
     def tip_changed(self) -> None:
         """Learns that the board shows another tip: templates of tips long gone are forgotten."""
-        tips = self._board.tips
-        for number in [n for n, job in self._kept.items() if job.tip.prev_hash not in tips]:
-            del self._kept[number]
+        # The declarator first: it lets go of templates without freeing them now.
         self._declarator.tip_changed()
+        tips = self._board.tips
+        for number in [n for n, (_, job) in self._kept.items() if job.tip.prev_hash not in tips]:
+            self._forget(number)
 
     # What it decides.
 
@@ -190,7 +220,7 @@ class CustomJobDesk:
         return tip
 
     def _accept(self, engine: Engine, event: CustomJobRequested, tip: TipView) -> None:
-        owner = self._owners.get((event.connection, event.channel))
+        owner = self._owner(event.connection, event.channel)
         if owner is None:
             raise RemoteProtocolError("no such channel is open", "invalid-channel-id")
         right = self._declarator.claim(event.token, owner.key, event.prev_hash)
@@ -210,9 +240,10 @@ class CustomJobDesk:
                 merkle_path=tuple(event.merkle_path),
             )
             self._declarator.mined(hidden)
-            self._keep(number, event, hidden)
+            self._decided(event, hidden)
         else:
-            self._keep(number, event, declared)
+            self._keep(number, event.connection, declared)
+            self._decided(event, number)
         quality = self._weighing.quality_q32(tip, tip.height, pay.paid_sats)
         self._declarator.accepted(owner, pay.paid_sats, quality, hidden=declared is None)
         self._command(engine, event, number, owner, pay, price, tip)
@@ -249,15 +280,38 @@ class CustomJobDesk:
             paid_sats=pay.paid_sats,
         )
 
-    def _keep(self, number: int, event: CustomJobRequested, job: DeclaredJob | HiddenJob) -> None:
-        self._kept[number] = job
-        if len(self._kept) > JOBS_KEPT_MAX:
-            self._kept.popitem(last=False)
-        self._deciding[event.connection, event.request] = number
-        if len(self._deciding) > JOBS_KEPT_MAX:
-            del self._deciding[next(iter(self._deciding))]
+    def _keep(self, number: int, connection: int, job: DeclaredJob) -> None:
+        mine = self._kept_of.setdefault(connection, OrderedDict())
+        if len(mine) >= JOBS_PER_CONNECTION_MAX:
+            self._forget(next(iter(mine)))
+        elif len(self._kept) >= JOBS_KEPT_MAX:
+            most = max(self._kept_of, key=lambda each: len(self._kept_of[each]))
+            self._forget(next(iter(self._kept_of[most])))
+        self._kept[number] = connection, job
+        self._kept_of.setdefault(connection, mine)[number] = None
+
+    def _forget(self, number: int) -> None:
+        found = self._kept.pop(number, None)
+        if found is None:
+            return
+        of_connection = self._kept_of[found[0]]
+        del of_connection[number]
+        if not of_connection:
+            del self._kept_of[found[0]]
+
+    def _decided(self, event: CustomJobRequested, what: int | HiddenJob) -> None:
+        self._deciding[event.connection, event.request] = what
+        self._deciding.move_to_end((event.connection, event.request))
+        if len(self._deciding) > DECIDING_MAX:
+            self._deciding.popitem(last=False)
 
     # What comes of it.
+
+    def solved(self, connection: int, channel: int, block_hash: bytes) -> None:
+        """Learns that a share of a channel is a block."""
+        owner = self._owner(connection, channel)
+        if owner is not None:
+            self._declarator.solved(owner, block_hash)
 
     def block_of(self, template_id: int, header: bytes, coinbase_tx: bytes) -> bytes | None:
         """Puts a solved block of a miner's template together.
@@ -266,11 +320,11 @@ class CustomJobDesk:
             None when the transactions are not known here: of a hidden job, whose miner alone can
             send the block, or of one that is forgotten.
         """
-        job = self._kept.get(template_id)
-        if not isinstance(job, DeclaredJob):
+        found = self._kept.get(template_id)
+        if found is None:
             return None
         try:
-            return job.template.block_of(header, coinbase_tx)
+            return found[1].template.block_of(header, coinbase_tx)
         except LocalProtocolError as error:
             log.error("a declared block cannot be assembled", reason=str(error))  # noqa: TRY400
             return None

@@ -48,6 +48,7 @@ class DeclaredBlocks:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._saving: dict[bytes, bytes] = {}
+        self._writing = trio.Lock()
 
     async def save(self, block: bytes, account: int) -> bytes:
         """Makes a block durable; returns its hash. Saving it again changes nothing.
@@ -61,7 +62,9 @@ class DeclaredBlocks:
             del self._saving[next(iter(self._saving))]
         # The block must reach the disk even if whoever has found it is leaving.
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._write, block_hash, block, account)
+            # It may come as a share and be pushed at the same moment.
+            async with self._writing:
+                await trio.to_thread.run_sync(self._write, block_hash, block, account)
         self._saving.pop(block_hash, None)
         return block_hash
 
@@ -98,6 +101,8 @@ class DeclaredBlocks:
     def _write(self, block_hash: bytes, block: bytes, account: int) -> None:
         path = self._path(block_hash)
         draft = path.with_suffix(".draft")
+        if path.exists():
+            return
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             with draft.open("wb") as file:

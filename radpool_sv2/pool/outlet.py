@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from radpool_sv2.chain.transaction import Transaction
-from radpool_sv2.errors import LocalProtocolError, StoreError
+from radpool_sv2.errors import LocalProtocolError, NodeError, StoreError
 from radpool_sv2.pool.block import shown
 from radpool_sv2.pool.hidden import body_digest
 from radpool_sv2.templates.declared import DECLARED_ID_MIN
@@ -121,7 +121,16 @@ class BlockOutlet:
         except StoreError as error:
             log.error("a block is not on disk; it is submitted all the same", reason=str(error))  # noqa: TRY400
             block_hash = self._blocks.hash_of(block)
-        result = await self._source.submit_block(block)
+        try:
+            result = await self._source.submit_block(block)
+        except NodeError as error:
+            # Nodes that are away are waited for: there is none. The block stays on disk.
+            log.error(  # noqa: TRY400
+                "there is no node to send a block to; it is tried again at the next start",
+                hash=shown(block_hash),
+                reason=str(error),
+            )
+            return None
         if result.status is SubmitStatus.REJECTED:
             log.error(
                 "a block of a miner's template was rejected by the node",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 from coincurve import PublicKeyXOnly
@@ -22,7 +22,7 @@ from radpool_sv2.units import tagged_hash
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from radpool_sv2.ledger import Ledger
 
@@ -190,6 +190,29 @@ class OwnerRegister:
             return total, [self._read(row) for row in rows]
 
         return await trio.to_thread.run_sync(read)
+
+    async def rows(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many registrations there are, and some of them, the newest first, JSON-ready.
+
+        Salts are not among it: they are the miners' own.
+
+        Raises:
+            StoreError: They cannot be read.
+        """
+        total, found = await self.page(offset, limit)
+        return total, [
+            {
+                "msp_key": self.msp_key.hex(),
+                "miner_key": each.miner_key.hex(),
+                "commitment": each.commitment.hex(),
+                "rail": RAIL,
+                "epoch": each.epoch,
+                "number": each.number,
+                "msp_signature": each.msp_signature.hex(),
+                "miner_signature": each.miner_signature.hex() or None,
+            }
+            for each in found
+        ]
 
     def sign_receipt(self, signed_hash: bytes) -> bytes:
         """Signs the hash of a running receipt."""

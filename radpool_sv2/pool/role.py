@@ -187,20 +187,25 @@ class Pool:
         async for update in updates:
             previous, self.work = self.work, update
             self._first_work.set()
-            self._post(update)
+            moved = self._post(update)
             if self._engine is not None:
                 is_activation = previous is not None and previous.template.id == update.template.id
                 self._publish(self._engine, activate=is_activation)
+            # Not before the jobs are out: whatever it lets go takes time.
+            if moved and self.custom is not None:
+                self.custom.tip_changed()
 
-    def _post(self, update: TemplateUpdate) -> None:
-        """Tells the board what is mined now; a future template is not yet."""
+    def _post(self, update: TemplateUpdate) -> bool:
+        """Tells the board what is mined now; returns whether it builds on another block.
+
+        A future template is not mined yet.
+        """
         tip = update.tip
         if tip is None:
-            return
+            return False
         self._reference.offered(tip.prev_hash, update.template.fees_sats)
         view = TipView(update.template.height, tip.prev_hash, tip.min_ntime, tip.nbits, tip.target)
-        if self.board.post(view) and self.custom is not None:
-            self.custom.tip_changed()
+        return self.board.post(view)
 
     async def follow_chain(self, events: trio.MemoryReceiveChannel[ChainEvent]) -> None:
         """Takes the template source's changes of the chain for ever."""
@@ -410,6 +415,7 @@ class Pool:
         if self._hurries and event.template_id < DECLARED_ID_MIN:
             self._desk.hurry(event)
         if event.template_id >= DECLARED_ID_MIN and self.custom is not None:
+            self.custom.solved(event.connection, event.channel, event.hash)
             self._nursery.start_soon(self.outlet.found, self.custom, event)
         channel = self.roster.channel(event.connection, event.channel)
         if channel is not None:

@@ -98,6 +98,8 @@ class KeysetRow:
         final_ms: When it got its final price, or none; None before.
         expires_ms: When it expires by the clock; None when it does not.
         expires_height: The tip at which it expires; None when it does not.
+        unit_value: What a unit costs of what shares are worth; 0 where shares count their work.
+        value: What the shares with claims of it are worth; 0 where they count their work.
     """
 
     number: int
@@ -126,6 +128,8 @@ class KeysetRow:
     final_ms: int | None
     expires_ms: int | None
     expires_height: int | None
+    unit_value: int = 0
+    value: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,8 @@ class MintSettlementRow:
         fee_msat: What the mint kept.
         carry_in_msat: The policy's carry before.
         carry_out_msat: The carry after.
-        work: The units that it was divided over.
+        work: The units that it was divided over, or what they cost if that was by value.
+        by_value: Whether it was divided by what units cost.
     """
 
     settlement: int
@@ -166,6 +171,7 @@ class MintSettlementRow:
     carry_in_msat: int
     carry_out_msat: int
     work: int
+    by_value: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +204,15 @@ def next_keyset_number(connection: sqlite3.Connection) -> int:
 
 def add_keyset(connection: sqlite3.Connection, row: KeysetRow, announcement: bytes) -> None:
     """Stores a new keyset and the payload of its EcashKeysetAnnounce."""
-    marks = ", ".join("?" * len(row.__slots__))
+    names = COLUMNS.split(", ")
+    marks = ", ".join("?" * len(names))
     connection.execute(
         f"INSERT INTO keyset ({COLUMNS}) VALUES ({marks})",  # noqa: S608 - constants
-        tuple(getattr(row, name) for name in row.__slots__),
+        tuple(getattr(row, name) for name in names),
     )
+    if row.unit_value:
+        values = (each.to_bytes(SUM_LEN, "big") for each in (row.unit_value, row.value))
+        connection.execute("INSERT INTO keyset_value VALUES (?, ?, ?, NULL)", (row.number, *values))
     connection.execute("INSERT INTO announcement VALUES (?, ?)", (row.number, announcement))
 
 
@@ -227,6 +237,7 @@ def change_keyset(
 def drop_keyset(connection: sqlite3.Connection, number: int) -> None:
     """Forgets a keyset that never had a claim."""
     connection.execute("DELETE FROM announcement WHERE keyset = ?", (number,))
+    connection.execute("DELETE FROM keyset_value WHERE keyset = ?", (number,))
     connection.execute("DELETE FROM keyset WHERE number = ?", (number,))
 
 
@@ -240,8 +251,14 @@ def keysets(
         where: A condition, an order and a limit in SQL; never made of foreign text.
         parameters: The values for its question marks.
     """
-    query = f"SELECT {COLUMNS} FROM keyset WHERE {where}"  # noqa: S608 - see above
-    return [KeysetRow(*row) for row in connection.execute(query, tuple(parameters))]
+    query = (  # see above
+        f"SELECT {COLUMNS}, unit_value, value FROM keyset "  # noqa: S608
+        f"LEFT JOIN keyset_value ON keyset_value.keyset = keyset.number WHERE {where}"
+    )
+    return [
+        KeysetRow(*row[:-2], *(int.from_bytes(value or b"", "big") for value in row[-2:]))
+        for row in connection.execute(query, tuple(parameters))
+    ]
 
 
 def keyset_at(connection: sqlite3.Connection, number: int) -> KeysetRow:
@@ -313,7 +330,9 @@ def without_statement(connection: sqlite3.Connection, limit: int) -> list[int]:
     """Returns the numbers of some keysets whose state has no statement yet, oldest first."""
     query = (
         "SELECT number FROM keyset LEFT JOIN statement ON statement.keyset = number "
-        "WHERE keyset.state IN (3, 4, 5) AND work > 0 AND statement.state IS NOT keyset.state "
+        "LEFT JOIN keyset_value ON keyset_value.keyset = number "
+        "WHERE keyset.state IN (3, 4, 5) AND (work > 0 OR value > zeroblob(16)) "
+        "AND statement.state IS NOT keyset.state "
         "ORDER BY number LIMIT ?"
     )
     return [number for (number,) in connection.execute(query, (limit,))]
@@ -464,6 +483,10 @@ def settle_mint(connection: sqlite3.Connection, row: MintSettlementRow) -> None:
             row.work.to_bytes(SUM_LEN, "big"),
         ),
     )
+    if row.by_value:
+        connection.execute(
+            "INSERT INTO value_settlement VALUES (?, ?)", (row.settlement, row.policy)
+        )
 
 
 def add_allocations(connection: sqlite3.Connection, rows: Sequence[AllocationRow]) -> None:
@@ -478,7 +501,7 @@ def allocations_of_settlement(
     connection: sqlite3.Connection, settlement: int
 ) -> list[tuple[MintSettlementRow, list[AllocationRow]]]:
     """Returns what a settlement brought each policy, and did to its keysets."""
-    query = "SELECT * FROM mint_settlement WHERE settlement = ? ORDER BY policy"
+    query = f"SELECT {SETTLED} FROM mint_settlement WHERE settlement = ? ORDER BY policy"  # noqa: S608 - a constant
     found = []
     for row in connection.execute(query, (settlement,)).fetchall():
         allocations = connection.execute(
@@ -494,9 +517,9 @@ def allocations_of_keyset(
     connection: sqlite3.Connection, keyset: int
 ) -> list[tuple[AllocationRow, MintSettlementRow, int | None, bytes, int]]:
     """Returns what settlements did to a keyset, with settlement, reverses, block and height."""
-    query = """
+    query = f"""
         SELECT allocation.settlement, keyset, allocation.work, msat, settlement.reverses,
-            settlement.block, block.height, mint_settlement.*
+            settlement.block, block.height, {SETTLED}
         FROM allocation
         JOIN keyset ON keyset.number = allocation.keyset
         JOIN mint_settlement ON mint_settlement.settlement = allocation.settlement
@@ -504,7 +527,7 @@ def allocations_of_keyset(
         JOIN settlement ON settlement.id = allocation.settlement
         JOIN block ON block.hash = settlement.block
         WHERE keyset = ? AND allocation.work > 0 ORDER BY allocation.settlement
-    """
+    """  # noqa: S608 - a constant
     return [
         (AllocationRow(*row[:4]), _mint_settlement(row[7:]), row[4], row[5], row[6])
         for row in connection.execute(query, (keyset,))
@@ -512,10 +535,24 @@ def allocations_of_keyset(
 
 
 def _mint_settlement(row: Sequence[Any]) -> MintSettlementRow:
-    settlement, policy, theta_sats, fee_msat, carry_in, carry_out, work = row
+    settlement, policy, theta_sats, fee_msat, carry_in, carry_out, work, by_value = row
     return MintSettlementRow(
-        settlement, policy, theta_sats, fee_msat, carry_in, carry_out, int.from_bytes(work, "big")
+        settlement,
+        policy,
+        theta_sats,
+        fee_msat,
+        carry_in,
+        carry_out,
+        int.from_bytes(work, "big"),
+        bool(by_value),
     )
+
+
+SETTLED = (
+    "mint_settlement.*, EXISTS (SELECT 1 FROM value_settlement AS by_value WHERE "
+    "by_value.settlement = mint_settlement.settlement AND by_value.policy = mint_settlement.policy)"
+)
+"""A row of what a settlement brought a policy, with whether it was divided by value."""
 
 
 STANDING = """

@@ -2,9 +2,10 @@
 
 Claims and outputs share one table, because their blinded messages must be unique together. A row's
 number tells what it is: `sequence * 2^16 + place` for the claim of a share, the negative of
-`redemption * 2^10 + index` for an output. So a share has one claim, claims are appended in order,
-and a claim costs some 90 bytes. Its index holds 16 bytes of each message, as that of shares does:
-whoever makes two messages that agree in them, at a cost of 2^64 point additions, loses the second.
+`redemption * 2^10 + index` for an output, that of `2^62 + cash_out * 2^6 + index` for a token out
+of a residue. So a share has one claim, claims are appended in order, and a claim costs some 90
+bytes. Its index holds 16 bytes of each message, as that of shares does: whoever makes two messages
+that agree in them, at a cost of 2^64 point additions, loses the second.
 
 `mint_entry` is double entry: the entries of an event sum to zero. What has been entered is undone
 by opposite entries, never changed.
@@ -17,13 +18,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["INDEX_BITS", "PLACE_BITS", "create_mint"]
+__all__ = ["CASH_OUT_BASE", "CASH_OUT_BITS", "INDEX_BITS", "NO_TOKEN", "PLACE_BITS", "create_mint"]
 
 PLACE_BITS = 16
 """A batch has at most 65,535 shares."""
 
 INDEX_BITS = 10
 """A redemption has at most 1,000 outputs and inputs."""
+
+CASH_OUT_BASE = 1 << 62
+CASH_OUT_BITS = 6
+"""A cash-out has at most 64 outputs: one for each amount of a keyset."""
+
+NO_TOKEN = 255
+"""The exponent of a claim whose share brought no token: its value joined a residue."""
 
 STATEMENTS = (
     """

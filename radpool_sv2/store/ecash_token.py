@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from radpool_sv2.store.ecash_schema import INDEX_BITS, PLACE_BITS
+from radpool_sv2.store.ecash_schema import CASH_OUT_BASE, INDEX_BITS, NO_TOKEN, PLACE_BITS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,10 +32,12 @@ __all__ = [
     "forget_unclaimed",
     "new_sums",
     "spent_among",
+    "step_of",
     "take_unclaimed",
 ]
 
 PLACE_MASK = (1 << PLACE_BITS) - 1
+PRICE_LEN = 16
 INDEX_MASK = (1 << INDEX_BITS) - 1
 
 
@@ -47,7 +49,8 @@ class BlindedRow:
         id: What it belongs to: a share when positive, else an output.
         message: B_, 33 bytes.
         keyset: The number of the keyset that signs it.
-        exponent: The binary logarithm of the amount.
+        exponent: The binary logarithm of the amount; 255 for the claim of a share that brought no
+            token.
     """
 
     id: int
@@ -59,6 +62,16 @@ class BlindedRow:
     def share(self) -> tuple[int, int] | None:
         """Sequence of the batch and place in it; None for an output."""
         return None if self.id < 0 else (self.id >> PLACE_BITS, self.id & PLACE_MASK)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it counts in its keyset's work: it is no output of tokens that were spent."""
+        return self.id >= 0 or self.id <= -CASH_OUT_BASE
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether there is a token: it is signed whenever somebody asks."""
+        return self.exponent != NO_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,11 @@ class RedemptionRow:
     price_num: int
     price_den: int
     time_ms: int
+
+
+def step_of(exponent: int, z0: int) -> int:
+    """Returns the step of the ladder of a token, by the logarithm of its units; 255 for none."""
+    return NO_TOKEN if exponent == NO_TOKEN else exponent + z0
 
 
 def claim_id(sequence: int, place: int) -> int:
@@ -116,13 +134,13 @@ def add_claims(
 
 
 def new_sums(connection: sqlite3.Connection, sequence: int) -> list[tuple[int, int, int]]:
-    """Returns keyset, exponent and number of the claims of a batch, counted."""
+    """Returns keyset, exponent and number of the tokens of a batch's claims, counted."""
     query = (
         "SELECT keyset, exponent, COUNT(*) FROM blinded WHERE id BETWEEN ? AND ? "
-        "GROUP BY keyset, exponent ORDER BY keyset, exponent"
+        "AND exponent <> ? GROUP BY keyset, exponent ORDER BY keyset, exponent"
     )
     ends = claim_id(sequence, 0), claim_id(sequence, PLACE_MASK)
-    return connection.execute(query, ends).fetchall()
+    return connection.execute(query, (*ends, NO_TOKEN)).fetchall()
 
 
 def count_claims(connection: sqlite3.Connection, sums: Sequence[tuple[int, int, int]]) -> None:
@@ -175,17 +193,22 @@ def claims_of_keyset(
 
 
 def add_unclaimed(
-    connection: sqlite3.Connection, rows: Sequence[tuple[bytes, int, int, int]]
+    connection: sqlite3.Connection, rows: Sequence[tuple[bytes, int, int, int, int]]
 ) -> None:
-    """Stores header hash, sequence, place and time of shares that may be claimed once more."""
-    connection.executemany("INSERT OR IGNORE INTO unclaimed VALUES (?, ?, ?, ?)", rows)
+    """Stores header hash, sequence, place, time and price of shares that may be claimed later."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO unclaimed VALUES (?, ?, ?, ?, ?)",
+        [(*row[:4], row[4].to_bytes(PRICE_LEN, "big")) for row in rows],
+    )
 
 
-def find_unclaimed(connection: sqlite3.Connection, share_hash: bytes) -> tuple[int, int] | None:
-    """Returns sequence and place of a share that has no claim yet and may have one."""
-    query = "SELECT sequence, place FROM unclaimed WHERE hash = ?"
+def find_unclaimed(
+    connection: sqlite3.Connection, share_hash: bytes
+) -> tuple[int, int, int] | None:
+    """Returns sequence, place and price of a share that has no claim yet and may have one."""
+    query = "SELECT sequence, place, price FROM unclaimed WHERE hash = ?"
     row = connection.execute(query, (share_hash,)).fetchone()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else (row[0], row[1], int.from_bytes(row[2], "big"))
 
 
 def take_unclaimed(connection: sqlite3.Connection, share_hash: bytes) -> None:

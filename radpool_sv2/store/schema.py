@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from radpool_sv2.store.ecash_schema import create_mint
+from radpool_sv2.store.residue_schema import create_residues
 from radpool_sv2.store.value_schema import EPOCH_SUM, add_value, create_value, keep_for_ever
 
 if TYPE_CHECKING:
@@ -20,11 +21,15 @@ __all__ = ["APPLICATION_ID", "LIMB_BITS", "MIGRATIONS", "VERSION", "create"]
 APPLICATION_ID = 0x52505332
 """Marks the file as ours ("RPS2"), so that another program's database is never written to."""
 
-VERSION = 3
+VERSION = 4
 
 LIMB_BITS = 40
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: create_mint, 2: add_value}
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
+    1: create_mint,
+    2: add_value,
+    3: create_residues,
+}
 """What turns a file of the version that is the key into one of the next version."""
 
 STATEMENTS = (
@@ -150,5 +155,6 @@ def create(connection: sqlite3.Connection) -> None:
         keep_for_ever(connection, table)
     create_mint(connection)
     create_value(connection)
+    create_residues(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")

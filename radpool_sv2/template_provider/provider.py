@@ -4,7 +4,8 @@ A client that has found a block may be gone the next moment: its solution is the
 then on, and is submitted until the source has an answer.
 
 Bounds: connections as the listener's limits say; `BLOCKS_MAX` blocks under way; the room that
-clients ask for is at most `room_size_max` and what the greediest needs.
+clients ask for is at most `room_size_max` bytes, `ROOM_SIGOPS_MAX` signature operations, and what
+the greediest needs.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ BLOCKS_MAX: Final = 64
 
 BLOCKS_KNOWN_MAX: Final = 1_024
 """Blocks that are not given to the node again when another client sends them too."""
+
+ROOM_SIGOPS_MAX: Final = 2_000
+"""Signature operations of coinbase outputs that a client may ask room for: a tenth of a block's.
+More would leave no room for transactions, in the templates of all clients."""
 
 LEAVE_S: Final = 3.0
 """How long blocks under way may take when the provider is told to stop: a node takes one within a
@@ -137,6 +142,11 @@ class TemplateProvider:
             raise RemoteProtocolError(
                 f"a client wants room for {size} bytes of coinbase outputs:"
                 f" {self._settings.room_size_max} is the most"
+            )
+        if sigops > ROOM_SIGOPS_MAX:
+            raise RemoteProtocolError(
+                f"a client wants room for {sigops} signature operations of coinbase outputs:"
+                f" {ROOM_SIGOPS_MAX} is the most"
             )
         self._rooms[client] = (size, sigops)
         self._constrain()

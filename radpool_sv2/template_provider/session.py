@@ -5,8 +5,8 @@ hears of the newest template as soon as its connection takes it: what is newest 
 message can be sent, so a slow client misses templates and never a tip, and nothing is queued for
 it. A new tip is told by a future template and, in the same breath, SetNewPrevHash; where the client
 has the template that was made ahead, SetNewPrevHash names that and the full template follows. With
-`is_repeated`, a template that came with its tip is sent once more as a present one, for clients
-that take nothing else.
+`is_repeated`, a template that came with its tip is sent once more as a present one a little later,
+for clients that take nothing else.
 
 Requests for transactions are answered one after the other, beside everything else; solutions go to
 the provider at once.
@@ -62,7 +62,10 @@ QUESTIONS_MAX: Final = 16
 """Requests for transactions that wait: a client asks once for each template that it mines on."""
 
 BAD_SOLUTIONS_MAX: Final = 16
-"""Solutions that miss their target: more than a share sent by mistake now and then."""
+"""Solutions that miss their target, or are of no template: more than a mistake now and then."""
+
+REPEAT_SECONDS: Final = 0.5
+"""Time for a client to ask its pool for the token of one more job: SRI's needs one for each."""
 
 NODE_AWAY: Final = "node-away"
 """Our error code for transactions that the source's node does not give."""
@@ -110,6 +113,7 @@ class ClientSession:
         self._size = 0
         self._constrained = trio.Event()
         self._told: Offer | None = None
+        self._again: Message | None = None
         self._ahead: Template | None = None
         self._bad_solutions = 0
         self._ask, self._asked = trio.open_memory_channel[int](QUESTIONS_MAX)
@@ -165,15 +169,8 @@ class ClientSession:
         self._constrained.set()
 
     def _take_solution(self, message: SubmitSolution) -> None:
-        offer = self._desk.offers.find(message.template_id)
-        if offer is None:
-            log.warning(
-                "a solution of a template that is not known",
-                peer=self._stream.peer,
-                template=message.template_id,
-            )
-            return
         try:
+            offer = self._offer_of(message)
             solution = solution_of(message, offer)
         except RemoteProtocolError as error:
             self._bad_solutions += 1
@@ -185,6 +182,15 @@ class ClientSession:
             self._desk.solved(message, offer, solution)
         else:
             log.debug("a solution is easier than the chain asks", peer=self._stream.peer)
+
+    def _offer_of(self, message: SubmitSolution) -> Offer:
+        offer = self._desk.offers.find(message.template_id)
+        if offer is None:
+            raise RemoteProtocolError(
+                f"a solution of template {message.template_id}, which is not known",
+                peer=self._stream.peer,
+            )
+        return offer
 
     async def _tell(self) -> None:
         """Sends what is newest, each time that it changes."""
@@ -200,7 +206,18 @@ class ClientSession:
             news = self._news()
             if news:
                 await self._stream.send(*news)
+            if self._again is not None:
+                await self._repeat(changed)
             await changed.wait()
+
+    async def _repeat(self, changed: trio.Event) -> None:
+        """Sends a template once more, unless another one comes before that."""
+        again, self._again = self._again, None
+        assert again is not None
+        with trio.move_on_after(REPEAT_SECONDS):
+            await changed.wait()
+        if not changed.is_set():
+            await self._stream.send(again)
 
     def _news(self) -> list[Message]:
         """Returns what the client does not know yet, and notes that it does."""
@@ -221,7 +238,7 @@ class ClientSession:
             news = [new_template(newest.template, future=True), tip]
             if self._desk.is_repeated:
                 again = dataclasses.replace(newest.template, id=newest.template.id | REPEAT_BIT)
-                news.append(new_template(again, future=False))
+                self._again = new_template(again, future=False)
         if self._ahead is not None:
             news.append(new_template(self._ahead, future=True))
         return news

@@ -74,6 +74,13 @@ OUTPUT_SIZE: Final = 1_000
 OUTPUT_SIGOPS: Final = 16
 """Room for coinbase outputs until `constrain` says otherwise: twenty of them."""
 
+TEMPLATES_MAX: Final = 1_024
+"""Templates that can still be solved, for longer than a job may stay valid. They share their
+transactions."""
+
+HANDLES_MAX: Final = 64
+"""Templates that the node is asked to keep as well; a block of an older one goes in whole."""
+
 LANDED_MAX: Final = 64
 """Blocks that are remembered, to tell a block that comes again from one that is new."""
 
@@ -120,7 +127,8 @@ class CoreIpcSource:
         self._network = network
         self._interval_ms = int(interval_s * 1000)
         self._block_zeros = 0 if network.is_real else block_zeros
-        self._shelf = TemplateShelf(directory)
+        self._shelf = TemplateShelf(directory, templates_max=TEMPLATES_MAX)
+        self._newest: TemplateTransactions | None = None
         self._to_save = trio.Event()
         self._room = (OUTPUT_SIZE, OUTPUT_SIGOPS)
         self._handles: dict[int, int] = {}
@@ -186,7 +194,7 @@ class CoreIpcSource:
                     nonce=solution.nonce,
                     coinbase_tx=solution.coinbase_tx,
                 )
-        except NodeError as error:
+        except (NodeError, LocalProtocolError) as error:
             log.warning("a solution has not reached its template", reason=str(error))
         return await self._fate(block)
 
@@ -318,10 +326,16 @@ class CoreIpcSource:
         template = _template(made, number, self._block_zeros, _reserved(self._made_for[0]))
         self._tip = self._next_tip(made, number)
         transactions = TemplateTransactions(tuple(made.transactions), tuple(made.fees_sats))
+        if self._newest is not None:
+            transactions = transactions.sharing(self._newest)
+        self._newest = transactions
         self._shelf.put(template, self._tip, transactions)
         self._to_save.set()
         self._handles[number] = made.handle
-        for old in [each for each in self._handles if not self._shelf.holds(each)]:
+        newest = list(self._handles)[-HANDLES_MAX:]
+        for old in [
+            each for each in self._handles if each not in newest or not self._shelf.holds(each)
+        ]:
             node.forget(self._handles.pop(old))
         return TemplateUpdate(template, self._tip)
 

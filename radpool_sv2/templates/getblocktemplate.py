@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import trio
 
+from radpool_sv2.cause import first_cause
 from radpool_sv2.errors import ConfigError, NodeError
 from radpool_sv2.node.branch import changes, text_of_hash
 from radpool_sv2.node.health import clock_problem, signet_problem, small_block_problem
@@ -138,7 +139,6 @@ class GetblocktemplateSource:
         self._node: NodeWatch | None = None
         self._newest: NodeTemplate | None = None
         self._published: NodeTemplate | None = None
-        self._published_room = self._room
         self._known: dict[bytes, BlockTransaction] = {}
         self._tip: Tip | None = None
         self._tips_seen = 0
@@ -258,9 +258,11 @@ class GetblocktemplateSource:
             return BlockVerdict(False, "block-decode-failed", error.reason)
         if answer is None:
             return BlockVerdict(True)
+        if not isinstance(answer, str):
+            raise NodeError(f"the node {rpc.name} does not judge proposed blocks", rpc.name)
         if answer == _STALE or answer in _DUPLICATE:
-            return BlockVerdict(False, STALE_PREVBLK, str(answer))
-        return BlockVerdict(False, str(answer))
+            return BlockVerdict(False, STALE_PREVBLK, answer)
+        return BlockVerdict(False, answer)
 
     def constrain(self, size: int, sigops: int) -> None:
         """Asks that further templates leave room for the coinbase's outputs."""
@@ -314,7 +316,9 @@ class GetblocktemplateSource:
                     await self._changed.wait()
                 nursery.cancel_scope.cancel()
         except* NodeError as errors:
-            node.failed(_first(errors))
+            error = first_cause(errors)
+            assert isinstance(error, NodeError)
+            node.failed(error)
 
     async def _poll(self, node: NodeWatch, outlet: _Outlet) -> None:
         """Asks for a template every interval, and whenever somebody says so."""
@@ -334,7 +338,7 @@ class GetblocktemplateSource:
     async def _wait_for_blocks(self, node: NodeWatch, outlet: _Outlet) -> None:
         """Makes the node say at once when it has a new tip."""
         while True:
-            tips_seen = self._tips_seen
+            tips_seen, began_s = self._tips_seen, trio.current_time()
             try:
                 if self._network.is_real:
                     await self._long_poll(node, tips_seen, outlet)
@@ -343,12 +347,13 @@ class GetblocktemplateSource:
             except NodeError as error:
                 # The poll finds out soon whether the node is gone.
                 log.debug("a node does not wait for blocks", node=node.name, reason=str(error))
-                await trio.sleep(LONG_POLL_RETRY_S)
+            if self._tips_seen == tips_seen:
+                # Some do not wait at all, and must not be asked without a pause.
+                await trio.sleep_until(began_s + LONG_POLL_RETRY_S)
 
     async def _long_poll(self, node: NodeWatch, tips_seen: int, outlet: _Outlet) -> None:
         newest = self._newest
         if newest is None or not newest.long_poll_id:
-            await trio.sleep(LONG_POLL_RETRY_S)
             return
         # It ends with the next block, or a minute after the mempool has changed.
         template = await self._ask(node, long_poll_id=newest.long_poll_id, deadline_s=math.inf)
@@ -433,14 +438,13 @@ class GetblocktemplateSource:
             # Test networks allow easier blocks after a while. Miners hear of a tip's difficulty
             # once, so they go on with the one that it began with.
             return False
-        if published is None or self._published_room != self._room:
+        if published is None or published.room != template.room:
             return True
         return template.value_sats > published.value_sats
 
     async def _publish(
         self, node: NodeWatch, template: NodeTemplate, outlet: _Outlet, *, is_new_tip: bool
     ) -> None:
-        room = self._room
         number = self._shelf.next_id()
         update = TemplateUpdate(
             _to_template(template, number, self._block_zeros),
@@ -452,12 +456,13 @@ class GetblocktemplateSource:
             tuple(each.fee_sats for each in template.transactions),
         )
         self._shelf.put(update.template, update.tip, transactions)
+        # Only what has really left counts: a node may be given up in the middle of this.
+        await outlet.updates.send(update)
         self._known = {each.wtxid: each for each in template.transactions}
-        self._published, self._published_room = template, room
+        self._published = template
         self._tip_node = node
         self._tip = update.tip
         self._tips_seen += is_new_tip
-        await outlet.updates.send(update)
         self._to_save.set()
         outlet.start()
 
@@ -552,12 +557,3 @@ def _to_template(template: NodeTemplate, number: int, block_zeros: int) -> Templ
         weight=template.weight,
         rule=f"{block_zeros} leading zero bits" if block_zeros else "",
     )
-
-
-def _first(errors: ExceptionGroup[NodeError]) -> NodeError:
-    """Takes one error out of the groups that nurseries wrapped around it."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, NodeError)
-    return error

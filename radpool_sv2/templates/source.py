@@ -136,6 +136,13 @@ class TemplateTransactions:
     raw: tuple[bytes, ...]
     fees_sats: tuple[int, ...] | None
 
+    def sharing(self, other: TemplateTransactions) -> TemplateTransactions:
+        """Returns the same, which shares the memory of what another template has, too."""
+        known = {each: each for each in other.raw}
+        return TemplateTransactions(
+            tuple(known.get(each, each) for each in self.raw), self.fees_sats
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class BlockVerdict:

@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from radpool_sv2.errors import ConnectionEnded, LocalProtocolError, NodeError, RemoteProtocolError
+from radpool_sv2.cause import first_cause
+from radpool_sv2.errors import (
+    ConnectionEnded,
+    LocalProtocolError,
+    NodeError,
+    RemoteProtocolError,
+)
 from radpool_sv2.templates.distribution import HALVING_BLOCKS, retold, template_of, tip_of
 from radpool_sv2.templates.source import (
     ChainEvent,
@@ -74,7 +80,9 @@ SILENCE_S: Final = 30.0
 """A provider has something to say every few seconds, as fees grow."""
 
 TAKEN_S: Final = 10.0
-"""How long a block may take to become the provider's tip."""
+SUBMISSIONS_MAX: Final = 6
+"""How long a block may take to become the provider's tip before it is sent again, and how often it
+is sent: a minute is what a node on a slow disk takes for a full block."""
 
 FUTURES_MAX: Final = 16
 """Templates that wait for their tip; providers send one or two."""
@@ -171,7 +179,7 @@ class TdpSource:
                 try:
                     await self._follow(take)
                 except* RemoteProtocolError as errors:
-                    self._problem = _first(errors)
+                    self._problem = str(first_cause(errors))
                 if trio.current_time() - began > PAUSE_MAX_S:
                     pause = PAUSE_MIN_S
                 log.warning("template provider lost", reason=self._problem, again_in_s=pause)
@@ -194,6 +202,7 @@ class TdpSource:
             header_nonce=solution.nonce,
             coinbase_tx=solution.coinbase_tx,
         )
+        sent = 0
         while True:
             link = self._link
             if link is None:
@@ -201,6 +210,7 @@ class TdpSource:
                 continue
             try:
                 await link.submit(message)
+                sent += 1
             except ConnectionEnded:
                 # Whoever reads the connection notices as well, and lets go of it.
                 await trio.sleep(PAUSE_MIN_S)
@@ -210,7 +220,9 @@ class TdpSource:
                     return SubmitResult(SubmitStatus.ACCEPTED, active=True)
                 # The connection has ended, perhaps before the block was through.
                 continue
-            return await self._fate(solution.hash)
+            result = await self._fate(solution.hash)
+            if result.active or sent >= SUBMISSIONS_MAX:
+                return result
 
     def solution_socket(self) -> Path | None:
         """Returns None: solutions take the way through Python."""
@@ -240,6 +252,8 @@ class TdpSource:
                 f"template-id-not-found: {template_id} is of an old connection"
             )
         kept = TemplateTransactions(await self._link.transactions(known.remote), None)
+        if self._kept:
+            kept = kept.sharing(next(reversed(self._kept.values())))
         self._kept[template_id] = kept
         while len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
@@ -388,7 +402,7 @@ class TdpSource:
         return SubmitResult(
             SubmitStatus.REJECTED,
             "not-connected",
-            f"the template provider was given the block and did not build on it in {TAKEN_S:.0f} s",
+            "the template provider was given the block again and again and did not build on it",
         )
 
     def _notify(self) -> None:
@@ -426,11 +440,3 @@ def _chosen(transactions: Sequence[bytes], wtxids: set[bytes]) -> dict[bytes, by
     """Returns the transactions that have one of these hashes over their witnesses."""
     hashed = ((sha256d(raw), raw) for raw in transactions)
     return {key: raw for key, raw in hashed if key in wtxids}
-
-
-def _first(errors: BaseExceptionGroup[Exception]) -> str:
-    """Returns the words of the first error in a group."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)

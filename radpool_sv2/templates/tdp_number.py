@@ -24,8 +24,8 @@ __all__ = ["KnownTemplate", "TemplateNumbers"]
 
 log = structlog.get_logger(__name__)
 
-KNOWN_MAX: Final = 256
-"""Templates whose solutions can be submitted: minutes of them."""
+KNOWN_MAX: Final = 4_096
+"""Templates whose solutions can be submitted: an hour at one each second; no job lasts longer."""
 
 FILED_MAX: Final = 64
 """Templates that the file names: a crash comes seconds after a block, not minutes."""

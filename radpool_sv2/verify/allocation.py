@@ -1,9 +1,9 @@
 """Recomputes what settlements gave to keysets.
 
-Each allocation is the keyset's part, by work, of what the settlement paid to the policy; the parts
-of all keysets together are that amount, to the millisat. Where an export holds all keysets of a
-settlement, who got the odd millisats is recomputed too; otherwise an allocation must be within
-one of the exact part, and the note says so.
+Each allocation is the keyset's part, by what its tokens cost or by their work, of what the
+settlement paid to the policy; the parts of all keysets together are that amount, to the millisat.
+Where an export holds all keysets of a settlement, who got the odd millisats is recomputed too;
+otherwise an allocation must be within one of the exact part, and the note says so.
 
 Source: `spec/07-ecash-epochs.md`, "Allocation".
 """
@@ -85,10 +85,12 @@ def _check_rows(statement: Statement) -> None:
         standing[row.id] = row
         if not 0 <= row.fee_msat <= row.theta_sats * 1000:
             raise keyset_fault(statement, f"settlement {row.id} keeps more than it brings")
-        if not 0 < statement.work <= row.work:
+        if row.weight != statement.work * (statement.unit_value if row.by_value else 1):
+            raise keyset_fault(statement, f"settlement {row.id} weighs it by another number")
+        if not 0 < row.weight <= row.work:
             raise keyset_fault(statement, f"settlement {row.id} divided over too little work")
         # A carry may be negative when more has been given than standing payments brought.
-        least = max(row.amount_msat, 0) * statement.work // row.work
+        least = max(row.amount_msat, 0) * row.weight // row.work
         if not least <= row.allocated_msat <= least + 1:
             raise keyset_fault(
                 statement,
@@ -102,12 +104,11 @@ def _undoes(reversal: Allocation, payment: Allocation) -> bool:
         return row.theta_sats, row.fee_msat, row.carry_in_msat, row.allocated_msat
 
     opposite = tuple(-amount for amount in amounts(payment))
-    same = (payment.block, payment.height, payment.work)
-    return amounts(reversal) == opposite and same == (
-        reversal.block,
-        reversal.height,
-        reversal.work,
-    )
+
+    def terms(row: Allocation) -> tuple[bytes | int, ...]:
+        return row.block, row.height, row.weight, row.work, row.by_value
+
+    return amounts(reversal) == opposite and terms(reversal) == terms(payment)
 
 
 def _check_total(statement: Statement) -> None:
@@ -170,7 +171,8 @@ def _check_division(number: int, parts: Sequence[Part], claims: Claims) -> list[
     """Checks one settlement over all keysets that are here."""
     statement, first = parts[0]
     facts = {
-        (row.block, row.theta_sats, row.fee_msat, row.carry_in_msat, row.work) for _, row in parts
+        (row.block, row.theta_sats, row.fee_msat, row.carry_in_msat, row.work, row.by_value)
+        for _, row in parts
     }
     if len(facts) > 1:
         raise keyset_fault(parts[-1][0], f"settlement {number} is told differently elsewhere")
@@ -181,10 +183,12 @@ def _check_division(number: int, parts: Sequence[Part], claims: Claims) -> list[
             f"settlement {number} is not part of this export: what it paid to the policy "
             f"{statement.policy}, {first.theta_sats} sats, is in that of its own epochs"
         )
-    together = sum(member.work for member, _ in parts)
+    together = sum(row.weight for _, row in parts)
     if together > first.work:
         raise keyset_fault(statement, f"settlement {number} divided over too little work")
     if together == first.work:
+        if not first.by_value and all(member.unit_value for member, _ in parts):
+            raise keyset_fault(statement, f"settlement {number} was not divided by value")
         if first.reverses is None:
             _check_remainders(number, parts)
     elif statement.policy in WHOLE and is_here:
@@ -201,10 +205,10 @@ def _check_division(number: int, parts: Sequence[Part], claims: Claims) -> list[
 def _check_remainders(number: int, parts: Sequence[Part]) -> None:
     """Splits the amount again: the odd millisats go to the largest remainders, then numbers."""
     amount, work = max(parts[0][1].amount_msat, 0), parts[0][1].work
-    ordered = sorted(parts, key=lambda part: (-(amount * part[0].work % work), part[0].number))
-    left = amount - sum(amount * member.work // work for member, _ in parts)
+    ordered = sorted(parts, key=lambda part: (-(amount * part[1].weight % work), part[0].number))
+    left = amount - sum(amount * row.weight // work for _, row in parts)
     for place, (member, row) in enumerate(ordered):
-        right = amount * member.work // work + (place < left)
+        right = amount * row.weight // work + (place < left)
         if row.allocated_msat != right:
             raise keyset_fault(
                 member,

@@ -7,6 +7,10 @@ keyset must give the signed root. From then on the list is what the MSP has sign
 further fault is its own: a claim on a share of somebody else or of less work, a share or a `B_`
 that was signed for twice, an allocation that the formula does not give.
 
+Tokens of a keyset that goes by value are not those of single shares: a claimant's residue joins
+each. What shares are worth and what residues were before must be what tokens cost and what residues
+are behind; that chain goes from keyset to keyset of a policy.
+
 Source: `spec/07-ecash-epochs.md`, "Export".
 """
 
@@ -31,6 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["ClaimFound", "KeysetAudit", "KeysetReport"]
 
 RECORD_LEN = 8 + 2 + 1 + 33
+CASH_OUT_LEN = 1 + 33
+NO_TOKEN = 255
+NO_SHARE = bytes(32)
+MODE_VALUE = 1
+UNITS_MAX_LOG = 64
 BLINDED_AT = 8 + 2 + 1
 RAIL_ECASH = 1
 KEYSET_DIGITS = 66
@@ -91,6 +100,8 @@ class KeysetAudit:
         self._found: dict[bytes, list[ClaimFound]] = {}
         self._faults: dict[bytes, str] = {}
         self._blinded: dict[bytes, list[bytes]] = {}
+        self._values: dict[bytes, int] = defaultdict(int)
+        self._cash_outs: dict[bytes, list[tuple[int, bytes]]] = {}
 
     @classmethod
     def read(cls, directory: Path, msp_key: bytes) -> KeysetAudit:
@@ -122,6 +133,11 @@ class KeysetAudit:
         self._statements[keyset] = statement
         self._leaves[keyset], self._found[keyset] = [], []
         self._read_claims(keyset, claims_file.read_bytes())
+        cash_outs = file.with_suffix(".cashouts")
+        self._cash_outs[keyset] = []
+        if cash_outs.exists():
+            self.files.add(f"{DIRECTORY}/{cash_outs.name}")
+            self._read_cash_outs(keyset, cash_outs.read_bytes())
 
     def _read_claims(self, keyset: bytes, data: bytes) -> None:
         name = _claims_name(keyset)
@@ -139,10 +155,21 @@ class KeysetAudit:
             if (sequence, claim.place) <= last:
                 raise FaultyMSPError(f"{name}: claims are not in order, or one share has two")
             last = (sequence, claim.place)
-            if claim.exponent not in range(statement.z0, statement.z0 + 64):
+            without = claim.exponent == NO_TOKEN and statement.unit_value
+            if not without and not _is_step(claim.exponent, statement):
                 raise FaultyMSPError(f"{name}: a claim of exponent {claim.exponent}")
             self._waiting[sequence].append(claim)
             blinded.append(claim.blinded)
+
+    def _read_cash_outs(self, keyset: bytes, data: bytes) -> None:
+        name = f"{DIRECTORY}/{keyset.hex()}.cashouts"
+        if not data or len(data) % CASH_OUT_LEN:
+            raise FaultyMSPError(f"{name} ends inside a token")
+        for at in range(0, len(data), CASH_OUT_LEN):
+            exponent, blinded = data[at], data[at + 1 : at + CASH_OUT_LEN]
+            if not _is_step(exponent, self._statements[keyset]):
+                raise FaultyMSPError(f"{name}: a token of exponent {exponent}")
+            self._cash_outs[keyset].append((exponent, blinded))
 
     def see(self, sequence: int, shares: Sequence[VerifiedShare]) -> None:
         """Takes from a batch that was recomputed the shares that are claimed.
@@ -157,7 +184,8 @@ class KeysetAudit:
                     f"{_claims_name(claim.keyset)}: batch {sequence} has no share {claim.place}"
                 )
             share = shares[claim.place]
-            units = 1 << claim.exponent - self._statements[claim.keyset].z0
+            units = _units(claim.exponent, self._statements[claim.keyset])
+            self._values[claim.keyset] += share.value
             self._leaves[claim.keyset].append(claim_leaf(share.hash, claim.blinded, units))
             self._found[claim.keyset].append(ClaimFound(claim.keyset, share.hash, units))
             fault = self._fault_of(claim, share)
@@ -173,7 +201,10 @@ class KeysetAudit:
         statement = self._statements[claim.keyset]
         if share.owner.rail != RAIL_ECASH or share.owner.commitment != statement.commitment:
             return "is not a share of this policy"
-        if share.work != 1 << claim.exponent:
+        if statement.unit_value:
+            if share.weight is None or share.weight.mode != MODE_VALUE:
+                return "is not weighed by value"
+        elif share.work != 1 << claim.exponent:
             return f"is worth {share.work} hashes, its token {1 << claim.exponent}"
         if share.owner.epoch > statement.epochs[-1]:
             return f"is tagged for epoch {share.owner.epoch}, later than the keyset"
@@ -201,7 +232,8 @@ class KeysetAudit:
         for statement in statements:
             self._check_claims(statement)
         self._check_blinded(statements)
-        notes = check_allocations(statements, claims, solved)
+        notes = self._check_chain(statements)
+        notes += check_allocations(statements, claims, solved)
         return tuple(_report(statement) for statement in statements), notes
 
     def find(self, blinded: Iterable[bytes]) -> dict[bytes, ClaimFound]:
@@ -217,24 +249,72 @@ class KeysetAudit:
     def _check_claims(self, statement: Statement) -> None:
         """Checks that the list is the one that was signed for, then what it says."""
         leaves = self._leaves[statement.keyset]
-        if root(leaves) != (statement.root, statement.work) or len(leaves) != statement.claims:
+        given = [
+            claim_leaf(NO_SHARE, blinded, _units(exponent, statement))
+            for exponent, blinded in self._cash_outs[statement.keyset]
+        ]
+        together = leaves + given
+        if root(together) != (statement.root, statement.work) or len(leaves) != statement.claims:
             raise FaultyMSPError(
-                f"{_claims_name(statement.keyset)}: {len(leaves)} claims of "
-                f"{sum(units for _, units in leaves)} units are not those of the statement, "
-                f"{statement.claims} of {statement.work}"
+                f"{_claims_name(statement.keyset)}: {len(leaves)} claims and {len(given)} tokens "
+                f"out of residues, of {sum(units for _, units in together)} units, are not those "
+                f"of the statement, {statement.claims} claims of {statement.work}"
             )
-        tokens: dict[int, int] = defaultdict(int)
-        for _, units in leaves:
-            tokens[statement.z0 + units.bit_length() - 1] += 1
-        if dict(tokens) != {z: count for z, count in statement.tokens.items() if count}:
-            raise keyset_fault(statement, "its tokens are not those of its claims")
+        for listed, signed in ((leaves, statement.tokens), (given, statement.cash_outs)):
+            tokens: dict[int, int] = defaultdict(int)
+            for _, units in listed:
+                if units:
+                    tokens[statement.z0 + units.bit_length() - 1] += 1
+            if dict(tokens) != {z: count for z, count in signed.items() if count}:
+                raise keyset_fault(statement, "its tokens are not those of its claims")
         if statement.keyset in self._faults:
             raise keyset_fault(statement, self._faults[statement.keyset])
+
+    def _check_value(self, statement: Statement) -> None:
+        """Checks that tokens cost what shares have earned, but for what residues have become."""
+        value = self._values[statement.keyset]
+        if value != statement.value:
+            raise keyset_fault(
+                statement, f"its shares are worth {value}, its statement says {statement.value}"
+            )
+        left = statement.residue_in + value - statement.work * statement.unit_value
+        if left != statement.residue_out:
+            raise keyset_fault(
+                statement, f"residues are {left} behind it, not {statement.residue_out}"
+            )
+
+    def _check_chain(self, statements: Sequence[Statement]) -> list[str]:
+        """Checks that residues go from keyset to keyset; returns where that was not to be seen."""
+        notes = []
+        for statement in statements:
+            if not statement.unit_value:
+                continue
+            self._check_value(statement)
+            before = self._statements.get(statement.previous or b"")
+            if statement.previous is None:
+                if statement.residue_in:
+                    raise keyset_fault(statement, "is the first of its policy and has residues")
+            elif before is None:
+                notes.append(
+                    f"residues of {statement.residue_in} before keyset {statement.keyset.hex()} "
+                    f"are those of keyset {statement.previous.hex()}, which is not in this export"
+                )
+            elif (before.commitment, before.residue_out) != (
+                statement.commitment,
+                statement.residue_in,
+            ):
+                raise keyset_fault(
+                    statement,
+                    f"residues are {statement.residue_in} before it and {before.residue_out} "
+                    f"behind keyset {before.keyset.hex()}",
+                )
+        return notes
 
     def _check_blinded(self, statements: Sequence[Statement]) -> None:
         seen: dict[bytes, bytes] = {}
         for statement in statements:
-            for blinded in self._blinded[statement.keyset]:
+            given = [blinded for _, blinded in self._cash_outs[statement.keyset]]
+            for blinded in self._blinded[statement.keyset] + given:
                 if blinded in seen:
                     raise keyset_fault(
                         statement,
@@ -243,6 +323,14 @@ class KeysetAudit:
                 if not is_point(blinded):
                     raise keyset_fault(statement, f"B_ {blinded.hex()} is no point")
                 seen[blinded] = statement.keyset
+
+
+def _is_step(exponent: int, statement: Statement) -> bool:
+    return statement.z0 <= exponent < statement.z0 + UNITS_MAX_LOG
+
+
+def _units(exponent: int, statement: Statement) -> int:
+    return 0 if exponent == NO_TOKEN else 1 << exponent - statement.z0
 
 
 def _claims_name(keyset: bytes) -> str:

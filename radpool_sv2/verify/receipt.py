@@ -13,20 +13,28 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
+from radpool_sv2.errors import LocalProtocolError
 from radpool_sv2.units import tagged_hash
-from radpool_sv2.verify.batch import BatchFault, VerifiedShare, verify_batch
+from radpool_sv2.verify.batch import VerifiedShare, verify_batch
 from radpool_sv2.verify.bip340 import is_signed_by
 from radpool_sv2.verify.coinbase import owner_script
+from radpool_sv2.verify.epoch import verify_export
 from radpool_sv2.verify.field import decimal, natural, octets
+from radpool_sv2.verify.register import RAIL, registration_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["OwnedShare", "ReceiptReport", "find_owner", "read_receipts", "verify_receipts"]
+__all__ = [
+    "OwnedShare",
+    "ReceiptReport",
+    "find_owner",
+    "read_receipts",
+    "read_shares",
+    "verify_receipts",
+]
 
-RAIL = 0
 EXPONENT_MAX = 120
 
 
@@ -52,6 +60,7 @@ class ReceiptReport:
     Attributes:
         msp_key: The MSP, 32 bytes.
         miner_key: The miner.
+        epochs: The epochs whose exports were looked at, ascending.
         shares: How many it has signed for.
         found: How many are in the exports as they should be.
         missing: Those that are in no batch of the exports.
@@ -60,6 +69,7 @@ class ReceiptReport:
 
     msp_key: bytes
     miner_key: bytes
+    epochs: tuple[int, ...]
     shares: int
     found: int
     missing: tuple[bytes, ...]
@@ -94,7 +104,14 @@ def read_receipts(file: Path) -> tuple[bytes, bytes, list[OwnedShare]]:
     for number, line in enumerate(lines, start=1):
         try:
             reading.take(line)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise LocalProtocolError(f"{file}, line {number}: {error}") from error
     if reading.keys is None:
         raise LocalProtocolError(f"{file}: has no registration")
@@ -131,9 +148,7 @@ def _registration(fields: Mapping[str, Any]) -> tuple[_Run, tuple[bytes, bytes]]
     msp_key, miner_key = octets(fields["msp_key"], 32), octets(fields["miner_key"], 32)
     salt, number = octets(fields["salt"], 16), natural(fields["number"])
     commitment = tagged_hash("radpool/account", miner_key.hex().encode(), salt)
-    numbers = bytes([RAIL]) + natural(fields["epoch"]).to_bytes(4, "little")
-    numbers += number.to_bytes(8, "little")
-    signed = tagged_hash("radpool/owner-registration", msp_key, miner_key, commitment, numbers)
+    signed = registration_hash(msp_key, miner_key, commitment, natural(fields["epoch"]), number)
     for key, name in ((msp_key, "msp_signature"), (miner_key, "miner_signature")):
         if not is_signed_by(key, signed, octets(fields[name], 64)):
             raise ValueError(f"{name} is not true")
@@ -166,18 +181,27 @@ def _receipt(run: _Run, msp_key: bytes, fields: Mapping[str, Any]) -> Iterator[O
 
 
 def verify_receipts(file: Path, exports: Sequence[Path]) -> ReceiptReport:
-    """Looks for every share of a file of receipts in exports.
+    """Looks for every share of a file of receipts in exports, each of which is recomputed first.
 
-    Shares of other epochs than those exported are missing too: give the exports of all of them.
+    Only what the MSP has signed as a whole shows that something is missing from it. Shares of
+    epochs that are not among the exports are missing too: give those of all epochs mined in.
 
     Raises:
-        LocalProtocolError: The file cannot be used, or an export cannot be read.
-        FaultyMSPError: A batch of an export is wrong, or the export is of another MSP.
+        LocalProtocolError: The file cannot be used, or an export cannot be read or is of another
+            MSP.
+        FaultyMSPError: An export is not what its MSP claims, or was altered.
     """
     msp_key, miner_key, shares = read_receipts(file)
     published: dict[bytes, VerifiedShare] = {}
+    epochs = set()
     for export in exports:
-        published.update((share.hash, share) for share in _published(export, msp_key))
+        found, epoch, of_export = read_shares(export)
+        if found != msp_key:
+            raise LocalProtocolError(
+                f"{export}: is of MSP {found.hex()}, the receipts are of {msp_key.hex()}"
+            )
+        epochs.add(epoch)
+        published.update((share.hash, share) for share in of_export)
     missing = tuple(share.hash for share in shares if share.hash not in published)
     altered = tuple(
         share.hash
@@ -186,29 +210,26 @@ def verify_receipts(file: Path, exports: Sequence[Path]) -> ReceiptReport:
         and (other.owner.commitment, other.owner.rail, other.work)
         != (share.commitment, RAIL, share.work)
     )
-    found = len(shares) - len(missing) - len(altered)
-    return ReceiptReport(msp_key, miner_key, len(shares), found, missing, altered)
+    right = len(shares) - len(missing) - len(altered)
+    return ReceiptReport(
+        msp_key, miner_key, tuple(sorted(epochs)), len(shares), right, missing, altered
+    )
 
 
-def _published(export: Path, msp_key: bytes) -> Iterator[VerifiedShare]:
-    try:
-        bodies = {
-            bytes.fromhex(path.stem): path.read_bytes()
-            for path in sorted(export.glob("templates/*.bin"))
-        }
-        blobs = [path.read_bytes() for path in sorted(export.glob("batches/*.bin"))]
-    except (OSError, ValueError) as error:
-        raise LocalProtocolError(f"{export}: cannot be read: {error}") from error
-    if not blobs:
-        raise LocalProtocolError(f"{export}: is no export: it has no batches")
-    for blob in blobs:
-        try:
-            batch, shares = verify_batch(blob, bodies)
-        except BatchFault as fault:
-            raise FaultyMSPError(f"{export}: {fault}", msp_key.hex(), blob) from fault
-        if batch.msp_key != msp_key:
-            raise FaultyMSPError(f"{export}: is of another MSP", batch.msp_key.hex(), blob)
-        yield from shares
+def read_shares(export: Path) -> tuple[bytes, int, list[VerifiedShare]]:
+    """Recomputes an export, and returns its MSP's key, its epoch and all shares of its batches.
+
+    Raises:
+        LocalProtocolError: The directory holds no export.
+        FaultyMSPError: Something is not as the MSP claims, or the export was altered.
+    """
+    report = verify_export(export)
+    bodies = {
+        bytes.fromhex(path.stem): path.read_bytes() for path in export.glob("templates/*.bin")
+    }
+    blobs = (path.read_bytes() for path in sorted(export.glob("batches/*.bin")))
+    shares = [share for blob in blobs for share in verify_batch(blob, bodies)[1]]
+    return report.msp_key, report.epoch, shares
 
 
 def find_owner(

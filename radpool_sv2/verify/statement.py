@@ -6,21 +6,24 @@ Source: `spec/07-ecash-epochs.md`, "Statement".
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from radpool_sv2.errors import FaultyMSPError
 from radpool_sv2.units import EXPONENT_MAX, tagged_hash
 from radpool_sv2.verify.bip340 import is_signed_by
-from radpool_sv2.verify.field import block_hash, canonical, integer, natural, octets
+from radpool_sv2.verify.field import block_hash, canonical, decimal, integer, natural, octets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = ["Allocation", "Node", "Statement", "claim_leaf", "path_root", "read_statement", "root"]
 
-FORMAT = "radpool-ecash-statement/1"
+FORMATS = ("radpool-ecash-statement/1", "radpool-ecash-statement/2")
+FORMAT_WORK = FORMATS[0]
 POLICIES = ("network", "pool", "window", "fixed")
+BY = ("value", "work")
+BY_VALUE = BY[0]
 STATES = ("final", "void", "expired")
 KEYSET_LEN = 33
 NO_ROOT = bytes(32)
@@ -44,7 +47,9 @@ class Allocation:
         theta_sats: What the settlement paid the policy.
         fee_msat: What the mint kept of it.
         carry_in_msat: What was carried to it.
-        work: The units that it was divided over.
+        weight: The keyset's part: its units, or what they cost.
+        work: What it was divided over: the parts of all keysets.
+        by_value: Whether parts are what units cost.
         allocated_msat: What the keyset got.
     """
 
@@ -56,7 +61,9 @@ class Allocation:
     theta_sats: int
     fee_msat: int
     carry_in_msat: int
+    weight: int
     work: int
+    by_value: bool
     allocated_msat: int
 
     @property
@@ -67,7 +74,10 @@ class Allocation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Statement:
-    """Is everything that a mint has signed about a keyset."""
+    """Is everything that a mint has signed about a keyset.
+
+    Format 1 is that of keysets whose tokens are work: `unit_value`, `value` and residues are 0.
+    """
 
     msp_key: bytes
     keyset: bytes
@@ -87,6 +97,12 @@ class Statement:
     root: bytes
     issued_msat: int | None
     carry_out_msat: int | None
+    unit_value: int
+    value: int
+    previous: bytes | None
+    residue_in: int
+    residue_out: int
+    cash_outs: Mapping[int, int]
 
 
 def read_statement(document: bytes, msp_key: bytes, name: str) -> Statement:
@@ -122,8 +138,9 @@ def read_statement(document: bytes, msp_key: bytes, name: str) -> Statement:
 
 
 def _statement(fields: Mapping[str, Any], msp_key: bytes) -> Statement:
-    if fields["format"] != FORMAT:
-        raise ValueError(f"format {fields['format']!r}: this program knows {FORMAT}")
+    if fields["format"] not in FORMATS:
+        raise ValueError(f"format {fields['format']!r}: this program knows {', '.join(FORMATS)}")
+    by_value = fields["format"] != FORMAT_WORK
     if fields["policy"] not in POLICIES or fields["state"] not in STATES:
         raise ValueError(f"policy {fields['policy']!r}, state {fields['state']!r}")
     epochs = tuple(natural(epoch) for epoch in fields["epochs"])
@@ -142,7 +159,10 @@ def _statement(fields: Mapping[str, Any], msp_key: bytes) -> Statement:
         state=fields["state"],
         price_num=natural(fields["price_num"]),
         price_den=natural(fields["price_den"]),
-        settlements=tuple(_allocation(row) for row in fields["settlements"]),
+        settlements=tuple(
+            _valued_allocation(row) if by_value else _allocation(row, natural(fields["work"]))
+            for row in fields["settlements"]
+        ),
         theta_msat=natural(fields["theta_msat"]),
         work=natural(fields["work"]),
         tokens={exponents[z]: natural(count) for z, count in fields["tokens"].items()},
@@ -150,10 +170,39 @@ def _statement(fields: Mapping[str, Any], msp_key: bytes) -> Statement:
         root=octets(fields["root"], 32),
         issued_msat=_optional(fields["issued_msat"]),
         carry_out_msat=_optional(fields["carry_out_msat"]),
+        unit_value=_unit_value(fields["unit_value"]) if by_value else 0,
+        value=decimal(fields["value"]) if by_value else 0,
+        previous=_keyset(fields["previous"]) if by_value else None,
+        residue_in=decimal(fields["residue_in"]) if by_value else 0,
+        residue_out=decimal(fields["residue_out"]) if by_value else 0,
+        cash_outs=(
+            {exponents[z]: natural(count) for z, count in fields["cash_outs"].items()}
+            if by_value
+            else {}
+        ),
     )
 
 
-def _allocation(row: Mapping[str, Any]) -> Allocation:
+def _unit_value(value: object) -> int:
+    number = decimal(value)
+    if not number:
+        raise ValueError("a unit that costs nothing")
+    return number
+
+
+def _keyset(value: object) -> bytes | None:
+    return None if value is None else octets(value, KEYSET_LEN)
+
+
+def _valued_allocation(row: Mapping[str, Any]) -> Allocation:
+    if row["by"] not in BY:
+        raise ValueError(f"divided by {row['by']!r}")
+    weights = {"work": decimal(row["weights"])}
+    allocation = _allocation({**row, **weights}, decimal(row["weight"]))
+    return replace(allocation, by_value=row["by"] == BY_VALUE)
+
+
+def _allocation(row: Mapping[str, Any], weight: int) -> Allocation:
     return Allocation(
         id=natural(row["id"]),
         reverses=_optional(row["reverses"]),
@@ -163,7 +212,9 @@ def _allocation(row: Mapping[str, Any]) -> Allocation:
         theta_sats=integer(row["theta_sats"]),
         fee_msat=integer(row["fee_msat"]),
         carry_in_msat=integer(row["carry_in_msat"]),
+        weight=weight,
         work=natural(row["work"]),
+        by_value=False,
         allocated_msat=integer(row["allocated_msat"]),
     )
 

@@ -122,7 +122,10 @@ def _price_fault(price: int, sample: Sample, quote: Quote, scripts: frozenset[by
     paid = coinbase_paid_sats(sample.coinbase, scripts)
     if paid != quote.paid_sats:
         return f"its coinbase pays the pool {paid} sats, claimed are {quote.paid_sats}"
-    target = target_of_nbits(sample.nbits)
+    try:
+        target = target_of_nbits(sample.nbits)
+    except ValueError as error:
+        return str(error)
     if quote.target > target or (quote.target != target and weight.scale != REGTEST_SCALE):
         return "its target is not that of its nBits"
     subsidy = subsidy_sats(sample.height, weight.scale)
@@ -139,9 +142,18 @@ def _price_fault(price: int, sample: Sample, quote: Quote, scripts: frozenset[by
 
 
 def target_of_nbits(nbits: int) -> int:
-    """Reads a compact target, as consensus does."""
+    """Reads a compact target, as consensus does.
+
+    Raises:
+        ValueError: There is no such target.
+
+    Source: `spec/01-conventions.md`, [CV-11].
+    """
     size, mantissa = nbits >> 24, nbits & 0x7FFFFF
-    return mantissa >> 8 * (3 - size) if size <= 3 else mantissa << 8 * (size - 3)
+    target = mantissa >> 8 * (3 - size) if size <= 3 else mantissa << 8 * (size - 3)
+    if nbits & 0x800000 or not 0 < target < 2**256:
+        raise ValueError(f"nBits 0x{nbits:08x} are no target")
+    return target
 
 
 def split_payment(

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from random import SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -34,13 +34,71 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
+    from radpool_sv2.wallet.claim_key import ClaimKey
     from radpool_sv2.wallet.mint import MintClient
     from radpool_sv2.wallet.purse import Purse, SignedOutput
     from radpool_sv2.wallet.store import Exchange, Keyset, Mint, Token
 
-__all__ = ["hand_over", "perform", "plan", "resume"]
+__all__ = ["CASH_OUT", "hand_over", "perform", "plan", "plan_cash_out", "resume"]
 
 RANDOM = SystemRandom()
+CASH_OUT: Final = "cash-out"
+"""An exchange that gives no tokens, but the signature of a claim key."""
+
+
+def plan_cash_out(
+    purse: Purse,
+    connection: sqlite3.Connection,
+    *,
+    key: ClaimKey,
+    keyset: Keyset,
+    exponents: Sequence[int],
+) -> Exchange:
+    """Plans within a transaction to have what a claim key holds turned into tokens.
+
+    Args:
+        purse: The wallet.
+        connection: The transaction.
+        key: The claim key.
+        keyset: The keyset that the tokens are to be of; it must take claims now.
+        exponents: What the tokens are to be, ascending; together no more than the key holds.
+    """
+    planned = _reserve(purse, connection, keyset, [(exponent, False) for exponent in exponents])
+    derived = purse.derive(keyset.id, planned[0].counter, len(planned))
+    outputs = [
+        (1 << output.exponent, made.blinded) for output, made in zip(planned, derived, strict=True)
+    ]
+    request = {
+        "claim_key": key.public.hex(),
+        "keyset_id": keyset.id.hex(),
+        "outputs": [
+            {"amount": amount, "id": keyset.id.hex(), "B_": blinded.hex()}
+            for amount, blinded in outputs
+        ],
+        "signature": key.sign(keyset.id, outputs).hex(),
+    }
+    return purse.store.add_exchange(
+        connection,
+        kind=CASH_OUT,
+        inputs=keyset,
+        outputs=keyset,
+        planned=planned,
+        request=json.dumps(request).encode(),
+        transfer=None,
+        time_ms=purse.clock_ms(),
+    )
+
+
+def _reserve(
+    purse: Purse,
+    connection: sqlite3.Connection,
+    keyset: Keyset,
+    amounts: Sequence[tuple[int, bool]],
+) -> list[Planned]:
+    """Takes counters for outputs, in their order; durable with the transaction."""
+    first = purse.store.next_counter(connection, keyset.number)
+    purse.store.set_next_counter(connection, keyset.number, first + len(amounts))
+    return [Planned(first + place, *amount) for place, amount in enumerate(amounts)]
 
 
 def plan(  # noqa: PLR0913 - an exchange has that many sides
@@ -74,16 +132,11 @@ def plan(  # noqa: PLR0913 - an exchange has that many sides
         for amount, secret, signature in _proofs(purse, inputs, given)
     ]
     RANDOM.shuffle(proofs)
-    ordered = sorted(amounts)
-    first = store.next_counter(connection, outputs.number)
-    store.set_next_counter(connection, outputs.number, first + len(ordered))
-    planned = [
-        Planned(first + place, exponent, sent) for place, (exponent, sent) in enumerate(ordered)
-    ]
+    planned = _reserve(purse, connection, outputs, sorted(amounts))
     blinded = [
         {"amount": 1 << output.exponent, "id": outputs.id.hex(), "B_": derived.blinded.hex()}
         for output, derived in zip(
-            planned, purse.derive(outputs.id, first, len(planned)), strict=True
+            planned, purse.derive(outputs.id, planned[0].counter, len(planned)), strict=True
         )
     ]
     request: dict[str, object] = {"inputs": proofs, "outputs": blinded}
@@ -129,9 +182,7 @@ async def perform(purse: Purse, mint: MintClient, exchange: Exchange) -> None:
     """
     try:
         try:
-            signed = await mint.exchange(
-                exchange.inputs.unit, exchange.outputs.unit, exchange.request
-            )
+            signed = await _ask(mint, exchange)
             await trio.to_thread.run_sync(_settle, purse, exchange, signed)
         except MintRefusedError as refusal:
             # A busy mint has not looked at it: the same request is sent again later.
@@ -142,6 +193,12 @@ async def perform(purse: Purse, mint: MintClient, exchange: Exchange) -> None:
     except RemoteProtocolError as error:
         await trio.to_thread.run_sync(_note_fault, purse, exchange, str(error))
         raise
+
+
+async def _ask(mint: MintClient, exchange: Exchange) -> list[SignedOutput]:
+    if exchange.kind == CASH_OUT:
+        return await mint.cash_out(exchange.request)
+    return await mint.exchange(exchange.inputs.unit, exchange.outputs.unit, exchange.request)
 
 
 async def resume(purse: Purse, mint: MintClient, of: Mint) -> list[str]:
@@ -226,12 +283,25 @@ def _take(
         exchange.kind,
         time_ms,
         keyset=exchange.inputs.number,
-        units=0
-        if exchange.inputs.unit == SAT_UNIT
-        else sum(1 << token.exponent for token in given),
+        units=_units(exchange, given, amount),
         sats=amount if in_sats else 0,
-        note=f"{len(given) or 'received'} tokens became {len(tokens)}",
+        note=_became(exchange, given, tokens),
     )
+
+
+def _units(exchange: Exchange, given: Sequence[Token], amount: int) -> int:
+    """Returns the units that an event is about."""
+    if exchange.kind == CASH_OUT:
+        return amount
+    if exchange.inputs.unit == SAT_UNIT:
+        return 0
+    return sum(1 << token.exponent for token in given)
+
+
+def _became(exchange: Exchange, given: Sequence[Token], tokens: Sequence[Token]) -> str:
+    if exchange.kind == CASH_OUT:
+        return f"what was left over of shares became {len(tokens)} tokens"
+    return f"{len(given) or 'received'} tokens became {len(tokens)}"
 
 
 def hand_over(
@@ -268,8 +338,8 @@ async def _clear_up(
     purse: Purse, mint: MintClient, exchange: Exchange, refusal: MintRefusedError
 ) -> bool:
     """Asks what became of each token of a refused exchange; returns whether it was done."""
-    secrets = [proof["secret"] for proof in json.loads(exchange.request)["inputs"]]
-    states = await mint.spent(exchange.inputs.unit, KeysetKeys.ys(secrets))
+    secrets = [proof["secret"] for proof in json.loads(exchange.request).get("inputs", [])]
+    states = await mint.spent(exchange.inputs.unit, KeysetKeys.ys(secrets)) if secrets else []
     spent = {secret for secret, state in zip(secrets, states, strict=True) if state}
     outputs = await trio.to_thread.run_sync(
         purse.derive_all, exchange.outputs.id, [output.counter for output in exchange.planned]

@@ -24,7 +24,7 @@ import msgspec
 import trio
 
 from radpool_sv2.errors import ConfigError, RadpoolError, RemoteProtocolError
-from radpool_sv2.wallet.announcement import KEYSET_ID_LEN, SAT_UNIT, WORK_UNIT
+from radpool_sv2.wallet.announcement import KEYSET_ID_LEN, SAT_UNIT, WORK_UNIT, Policy
 from radpool_sv2.wallet.reader import POINT_LEN
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REUSED_CODES",
+    "HeldRow",
     "KeysetRow",
     "MintClient",
     "MintInfo",
@@ -62,6 +63,12 @@ REUSED_CODES: Final = frozenset({"blinded-message-reused", "11003", "10002"})
 """Says that an output was signed before (NUT error codes: 11003, formerly 10002)."""
 BUSY_CODES: Final = frozenset({"rate-limited", "mint-unavailable"})
 BUSY_STATUS: Final = frozenset({429, 503})
+
+RESIDUE_PATH: Final = "/work/v1/residue"
+POLICIES_MAX: Final = len(Policy)
+UNITS_MAX: Final = (1 << 63) - 1
+VALUE_MAX: Final = (1 << 128) - 1
+DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,38}")
 
 HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 NUMBER: Final = re.compile(r"[0-9]{1,12}")
@@ -122,11 +129,17 @@ class MintInfo(msgspec.Struct, frozen=True):
 
 
 class KeysetRow(msgspec.Struct, frozen=True):
-    """Is a keyset as the mint lists it; only what is signed in it is read."""
+    """Is a keyset as the mint lists it; all but the value of a unit is signed."""
 
     id: str
     announcement: str
     update: str | None = None
+    unit_value: str = "0"
+
+    @property
+    def value_of_unit(self) -> int:
+        """Is what one unit costs of shares' value; 0 where units count work alone."""
+        return _decimal(self.unit_value)
 
     @property
     def announced(self) -> bytes:
@@ -137,6 +150,34 @@ class KeysetRow(msgspec.Struct, frozen=True):
     def updated(self) -> bytes | None:
         """Is the EcashEpochUpdate."""
         return _unhex(self.update) if self.update else None
+
+
+class HeldRow(msgspec.Struct, frozen=True):
+    """Is what a mint holds under a claim key for one policy.
+
+    Attributes:
+        policy: The policy's name.
+        units: How many whole units of the open keyset it makes.
+        value: The same in the ledger's units of value, in decimal.
+        unit_value: What one unit of the open keyset costs of it, in decimal.
+        keyset_id: The open keyset, in hex; None if there is none.
+    """
+
+    policy: str
+    units: int
+    value: str
+    unit_value: str
+    keyset_id: str | None = None
+
+    @property
+    def keyset(self) -> bytes | None:
+        """Is the open keyset's id, 33 bytes."""
+        return None if self.keyset_id is None else _unhex(self.keyset_id, KEYSET_ID_LEN)
+
+
+class _Held(msgspec.Struct):
+    known: bool
+    residues: list[HeldRow]
 
 
 class _Page(msgspec.Struct):
@@ -324,6 +365,42 @@ class MintClient:
         answer = await self._send("POST", path, request, _Exchanged)
         return [row.read() for row in answer.signatures]
 
+    async def held(self, claim_key: bytes) -> list[HeldRow]:
+        """Asks what the mint holds under a claim key; nothing where it never held anything.
+
+        Raises:
+            MintRefusedError: It knows no claim keys, or refuses to tell.
+        """
+        answer = await self._post(RESIDUE_PATH, {"claim_key": claim_key.hex()}, _Held)
+        rows = answer.residues
+        if answer.known is not bool(rows):
+            raise self._wrong("what contradicts itself about a claim key")
+        if len({row.policy for row in rows}) != len(rows) or len(rows) > POLICIES_MAX:
+            raise self._wrong("a policy twice, or more of them than there are")
+        for row in rows:
+            self._check_held(row)
+        return rows
+
+    def _check_held(self, row: HeldRow) -> None:
+        """Makes sure that a row of `held` agrees with itself."""
+        if row.policy not in {policy.word for policy in Policy}:
+            raise self._wrong(f"a policy {plain(row.policy)!r}, of which nothing is known")
+        value, unit_value = _decimal(row.value), _decimal(row.unit_value)
+        whole = value // unit_value if unit_value and row.keyset is not None else 0
+        if row.units != min(whole, UNITS_MAX):
+            raise self._wrong(f"{row.units} units where {value} at {unit_value} each are held")
+
+    async def cash_out(self, request: bytes) -> list[SignedOutput]:
+        """Has what is held under a claim key turned into tokens.
+
+        Raises:
+            MintRefusedError: The mint did not do it.
+            MintUnreachableError: Nobody knows whether it did.
+            RemoteProtocolError: It answered something else.
+        """
+        answer = await self._send("POST", RESIDUE_PATH, request, _Exchanged)
+        return [row.read() for row in answer.signatures]
+
     async def _get(self, path: str, kind: type[T]) -> T:
         return await self._send("GET", path, None, kind)
 
@@ -453,6 +530,14 @@ def _integer(number: int) -> int:
     if not 0 <= number <= INTEGER_MAX:
         raise RemoteProtocolError(f"the mint wrote {number}, which is no number of 64 bits")
     return number
+
+
+def _decimal(text: str) -> int:
+    if not DECIMAL.fullmatch(text) or int(text) > VALUE_MAX:
+        raise RemoteProtocolError(
+            f"the mint wrote {plain(text)[:80]!r} where a decimal number of 128 bits belongs"
+        )
+    return int(text)
 
 
 def _unhex(text: str, length: int | None = None) -> bytes:

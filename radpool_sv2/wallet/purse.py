@@ -32,6 +32,8 @@ from typing import TYPE_CHECKING, Final
 from radpool_sv2._native.ecash import WalletSeed
 from radpool_sv2.errors import LocalProtocolError, RadpoolError, RemoteProtocolError
 from radpool_sv2.wallet.announcement import WORK_UNIT, Announcement, EpochUpdate, Policy
+from radpool_sv2.wallet.claim_key import ClaimKey
+from radpool_sv2.wallet.deposit import DepositStore
 from radpool_sv2.wallet.file import WalletFile
 from radpool_sv2.wallet.seed import seed_of
 from radpool_sv2.wallet.store import Keyset, Mint, Token, TokenState, WalletStore
@@ -139,13 +141,15 @@ class Purse:
     def __init__(self, directory: Path, clock_ms: Callable[[], int] | None = None) -> None:
         self.file = WalletFile(directory)
         self.store = WalletStore()
+        self.deposits = DepositStore()
         self.clock_ms = clock_ms or unix_ms
         self._blocks: dict[int, _Block] = {}
         self._lock = threading.RLock()
         with self.file.read() as connection:
             [(words,)] = connection.execute("SELECT value FROM meta WHERE key = 'words'")
         self._words = str(words)
-        self.seed = WalletSeed.from_seed(seed_of(self._words))
+        self._seed_bytes = seed_of(self._words)
+        self.seed = WalletSeed.from_seed(self._seed_bytes)
 
     def close(self) -> None:
         """Gives back counters that nobody saw, and the file."""
@@ -387,6 +391,48 @@ class Purse:
             self._blocks.pop(keyset.number, None)
             beyond = max(keyset.next_counter, highest + 1 + SKIP)
             self.store.set_next_counter(connection, keyset.number, beyond)
+
+    # Claim keys
+
+    def claim_key(self, counter: int) -> ClaimKey:
+        """Derives a claim key again; reserves nothing."""
+        return ClaimKey.derive(self._seed_bytes, counter)
+
+    def take_claim_key(self) -> ClaimKey:
+        """Derives the claim key of a channel that is to open; durably noted on return.
+
+        Raises:
+            StoreError: It is not durable; nothing may be sent.
+        """
+        with self.file.write() as connection:
+            counter = self.deposits.take(connection, self.clock_ms())
+        return self.claim_key(counter)
+
+    def open_claim_key(self, counter: int, mint: bytes, policy: Policy) -> None:
+        """Notes that a channel of a known mint has a claim key, or still has it.
+
+        Raises:
+            RemoteProtocolError: The mint is unknown.
+        """
+        with self.file.write() as connection:
+            known = self._known(connection, mint)
+            now_ms = self.clock_ms()
+            self.deposits.open(connection, counter, known.number, policy.word, now_ms)
+
+    def mint(self, public_key: bytes) -> Mint:
+        """Returns a mint by its key.
+
+        Raises:
+            RemoteProtocolError: The wallet does not know it.
+        """
+        with self.file.read() as connection:
+            return self._known(connection, public_key)
+
+    def _known(self, connection: sqlite3.Connection, public_key: bytes) -> Mint:
+        for mint in self.store.mints(connection):
+            if mint.public_key == public_key:
+                return mint
+        raise RemoteProtocolError(f"the mint {public_key.hex()} is unknown to the wallet")
 
     # Tokens
 

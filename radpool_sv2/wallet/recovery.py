@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from radpool_sv2.wallet.purse import Output, Purse
     from radpool_sv2.wallet.store import Keyset, Mint, Token
 
-__all__ = ["Caught", "Restored", "Scan", "catch_up", "look_ahead", "meet", "restore"]
+__all__ = [
+    "Caught",
+    "Restored",
+    "Scan",
+    "adopt",
+    "catch_up",
+    "look_ahead",
+    "meet",
+    "restore",
+]
 
 BATCH: Final = 100
 """How many outputs one request asks for (NUT-13)."""
@@ -129,11 +138,13 @@ class Restored:
         keysets: How many keysets the mint was asked about.
         tokens: How many tokens it had signed, spent ones included.
         notes: What people should know, in words.
+        claim_keys: Under how many claim keys it holds, or held, what shares left over.
     """
 
     keysets: int
     tokens: int
     notes: tuple[str, ...]
+    claim_keys: int = 0
 
 
 async def meet(purse: Purse, mint: MintClient, pinned: bytes | None = None) -> Caught:
@@ -239,7 +250,7 @@ async def restore(
     keysets = {met.sat.id: met.sat}
     for row in await mint.keysets():
         try:
-            keyset = await _adopt(purse, mint, met.info.public_key, row)
+            keyset = await adopt(purse, mint, met.info.public_key, row)
         except RemoteProtocolError as error:
             notes.append(f"left out: {error}")
         else:
@@ -266,7 +277,7 @@ async def restore(
     return Restored(len(keysets), total.tokens, tuple(notes))
 
 
-async def _adopt(purse: Purse, mint: MintClient, key: bytes, row: KeysetRow) -> Keyset:
+async def adopt(purse: Purse, mint: MintClient, key: bytes, row: KeysetRow) -> Keyset:
     """Trusts a keyset that a mint lists, and keeps its update."""
     trusted = await trio.to_thread.run_sync(purse.trust, row.announced, key, mint.url)
     if trusted.keyset.id.hex() != row.id:

@@ -17,10 +17,31 @@ __all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "create"]
 APPLICATION_ID = 0x52505357
 """Marks the file as a wallet ("RPSW"), so that another program's database is never written to."""
 
-VERSION = 1
+VERSION = 2
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
-"""What turns a file of the version that is the key into one of the next version."""
+# What value belongs to that no token stands for yet. A row is there before the key leaves the
+# machine; used_ms is when a channel last had it.
+CLAIM_KEYS = (
+    """
+    CREATE TABLE claim_key (
+        counter INTEGER PRIMARY KEY CHECK (counter >= 0),
+        used_ms INTEGER NOT NULL
+    ) STRICT
+    """,
+    # known: a mint has said that it holds, or held, value under the key. over: nothing can come any
+    # more, so it is not asked for again.
+    """
+    CREATE TABLE residue (
+        claim_key INTEGER NOT NULL REFERENCES claim_key,
+        mint INTEGER NOT NULL REFERENCES mint,
+        policy TEXT NOT NULL,
+        known INTEGER NOT NULL CHECK (known IN (0, 1)),
+        over INTEGER NOT NULL CHECK (over IN (0, 1)),
+        units TEXT NOT NULL,
+        PRIMARY KEY (claim_key, mint, policy)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
 
 STATEMENTS = (
     """
@@ -116,6 +137,7 @@ STATEMENTS = (
         note TEXT NOT NULL
     ) STRICT
     """,
+    *CLAIM_KEYS,
 )
 
 
@@ -125,3 +147,13 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def add_claim_keys(connection: sqlite3.Connection) -> None:
+    """Makes the tables that version 1 lacks, inside the caller's transaction."""
+    for statement in CLAIM_KEYS:
+        connection.execute(statement)
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: add_claim_keys}
+"""What turns a file of the version that is the key into one of the next version."""

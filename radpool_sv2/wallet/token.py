@@ -173,7 +173,7 @@ class _TokenV3(msgspec.Struct):
 def _read_v3(raw: bytes) -> HandedToken:
     try:
         body = msgspec.json.decode(raw, type=_TokenV3)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"the token is damaged: {error}") from error
     if len({_strip(entry.mint) for entry in body.token}) != 1:
         raise RemoteProtocolError("the token is of several mints, or of none: ask for one of each")

@@ -15,10 +15,13 @@ from radpool_sv2.wallet.redemption import why_not
 from radpool_sv2.wallet.store import Event, TokenState
 
 if TYPE_CHECKING:
-    from radpool_sv2.wallet.purse import Purse
-    from radpool_sv2.wallet.store import Keyset
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["Balance", "EpochLine", "SatLine", "history", "look"]
+    from radpool_sv2.wallet.deposit import Deposit
+    from radpool_sv2.wallet.purse import Purse
+    from radpool_sv2.wallet.store import Keyset, Mint
+
+__all__ = ["Balance", "EpochLine", "ResidueLine", "SatLine", "history", "look"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,26 @@ class SatLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ResidueLine:
+    """Is what a mint holds of one policy that shares earned above their tokens.
+
+    Attributes:
+        mint: Where the mint answers, or its key.
+        policy: How its tokens will be paid.
+        units: How many units of work it makes, by the mint's own word.
+        z0: One unit is 2^z0 hashes on a template that pays the subsidy alone; None while no keyset
+            of the mint is known.
+        claim_keys: Under how many claim keys.
+    """
+
+    mint: str
+    policy: str
+    units: int
+    z0: int | None
+    claim_keys: int
+
+
+@dataclass(frozen=True, slots=True)
 class Balance:
     """Is everything a wallet has.
 
@@ -97,6 +120,7 @@ class Balance:
         sats: What can be spent, over all mints.
         by_mint: The same by mint.
         epochs: The work keysets of which there are tokens, newest first.
+        residues: What mints hold that no token stands for yet, where it is a whole unit or more.
         fresh: Whether the mints were asked just now.
         notes: What people should know, in words.
     """
@@ -104,6 +128,7 @@ class Balance:
     sats: int
     by_mint: tuple[SatLine, ...]
     epochs: tuple[EpochLine, ...]
+    residues: tuple[ResidueLine, ...]
     fresh: bool
     notes: tuple[str, ...]
 
@@ -135,6 +160,7 @@ def look(
         mined = purse.store.mined(connection)
         keysets = purse.store.keysets(connection)
         mints = purse.store.mints(connection)
+        deposits = purse.deposits.of(connection)
     work = [
         keyset
         for keyset in keysets
@@ -157,9 +183,23 @@ def look(
         sats=sum(line.sats for line in by_mint),
         by_mint=tuple(by_mint),
         epochs=tuple(lines),
+        residues=tuple(_residues(mints, keysets, deposits)),
         fresh=fresh,
         notes=notes,
     )
+
+
+def _residues(
+    mints: Sequence[Mint], keysets: Sequence[Keyset], deposits: Sequence[Deposit]
+) -> Iterator[ResidueLine]:
+    """Yields what each mint holds for each policy."""
+    for mint in mints:
+        of = [row for row in deposits if row.mint == mint.number and row.units]
+        works = [k for k in keysets if k.mint.number == mint.number and k.unit != SAT_UNIT]
+        z0 = works[-1].announcement.z0 if works else None
+        for policy in sorted({row.policy for row in of}):
+            held = [row.units for row in of if row.policy == policy]
+            yield ResidueLine(mint.place, policy, sum(held), z0, len(held))
 
 
 def _left(keyset: Keyset, sums: Sums) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import secrets
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import trio
 
-from radpool_sv2.errors import ConfigError
-from radpool_sv2.wallet import payment, recovery, redemption, view
+from radpool_sv2.errors import ConfigError, RemoteProtocolError
+from radpool_sv2.wallet import payment, recovery, redemption, residue, view
+from radpool_sv2.wallet.exchange import resume
 from radpool_sv2.wallet.file import FILE_NAME, make_file
 from radpool_sv2.wallet.mint import MintClient, MintRefusedError, MintUnreachableError, check_url
 from radpool_sv2.wallet.purse import Purse, unix_ms
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from radpool_sv2.wallet.announcement import Policy
+    from radpool_sv2.wallet.claim_key import ClaimKey
     from radpool_sv2.wallet.purse import Output, Receipt, Received, Trusted
     from radpool_sv2.wallet.recovery import Caught, Restored
     from radpool_sv2.wallet.redemption import Redeemed
+    from radpool_sv2.wallet.residue import CashedOut
     from radpool_sv2.wallet.store import Event, Keyset, Mint, Transfer
     from radpool_sv2.wallet.view import Balance
 
@@ -126,6 +131,7 @@ class Wallet:
             async with wallet._client(url) as mint:  # noqa: SLF001 - its own
                 purse = wallet._purse  # noqa: SLF001 - its own
                 found = await recovery.restore(purse, mint, pinned=pinned, progress=progress)
+                found = await wallet._find_residues(mint, found)  # noqa: SLF001 - its own
         except BaseException:
             await wallet.close()
             raise
@@ -212,6 +218,42 @@ class Wallet:
         """
         return await trio.to_thread.run_sync(self._purse.skip, keyset_id, counter)
 
+    async def take_claim_key(self) -> ClaimKey:
+        """Derives what a channel is to be opened with; durably noted on return.
+
+        What the channel's shares earn above their tokens belongs to it.
+
+        Raises:
+            StoreError: It is not durable; nothing may be sent.
+        """
+        return await trio.to_thread.run_sync(self._purse.take_claim_key)
+
+    async def open_claim_key(self, counter: int, mint: bytes, policy: Policy) -> None:
+        """Notes that a channel of a mint has a claim key, or has it still.
+
+        Args:
+            counter: The claim key's.
+            mint: The mint's key; the wallet has trusted a keyset of it.
+            policy: What the channel is paid by.
+        """
+        await trio.to_thread.run_sync(self._purse.open_claim_key, counter, mint, policy)
+
+    async def unit_value(self, keyset_id: bytes) -> int:
+        """Asks the keyset's mint what one unit of it costs of shares' value.
+
+        Returns:
+            It; 0 where units count work alone.
+
+        Raises:
+            ConfigError: Nobody knows where the mint answers.
+            MintUnreachableError: It does not.
+            MintRefusedError: It does not show the keyset.
+            RemoteProtocolError: The keyset is unknown to the wallet, or the answer worth nothing.
+        """
+        keyset = await self.keyset(keyset_id)
+        async with self._client(_url(keyset.mint)) as mint:
+            return (await mint.keyset(keyset_id)).value_of_unit
+
     async def take_update(self, update: bytes) -> Keyset:
         """Keeps the payload of an EcashEpochUpdate.
 
@@ -261,14 +303,21 @@ class Wallet:
         fresh = ask
         for known in await self.mints() if ask else []:
             try:
-                async with self._at(known) as (_, caught):
+                async with self._at(known) as (mint, caught):
                     tips[known.number] = caught.info.tip_height
                     notes += caught.notes
+                    await self._look_at_residues(mint, known, notes)
             except (ConfigError, MintUnreachableError) as error:
                 fresh = False
                 notes.append(f"{error}; what the mint said last is shown")
         show = partial(view.look, self._purse, tips, fresh=fresh, notes=tuple(notes), spent=spent)
         return await trio.to_thread.run_sync(show)
+
+    async def _look_at_residues(self, mint: MintClient, known: Mint, notes: list[str]) -> None:
+        try:
+            await residue.look(self._purse, mint, known)
+        except (MintRefusedError, RemoteProtocolError) as error:
+            notes.append(f"what shares have left over is shown as of the last time: {error}")
 
     async def redeem(
         self,
@@ -310,6 +359,59 @@ class Wallet:
                         done = redemption.Redeemed(keyset, 0, None, 0, str(refusal))
                     results.append(done)
         return results
+
+    async def cash_out(
+        self,
+        mint: bytes | None = None,
+        counters: Sequence[int] | None = None,
+        *,
+        spread_s: float = 0,
+        notes: list[str] | None = None,
+    ) -> list[CashedOut]:
+        """Has what shares earned above their tokens turned into tokens.
+
+        It speaks with the mint on a connection of its own: a claim key is known to be a miner's.
+
+        Args:
+            mint: Only this mint, by its key; all without.
+            counters: Only these claim keys; all under which something may be, without.
+            spread_s: How long to wait before each request on average, at random.
+            notes: Takes what people should know, in words.
+
+        Returns:
+            What came of each claim key that has a whole unit; the reason where nothing did.
+
+        Raises:
+            ConfigError: Nobody knows where the mint answers.
+            MintUnreachableError: It does not.
+            RemoteProtocolError: Its answer is worth nothing; what was asked for is asked for again.
+        """
+        done: list[CashedOut] = []
+        for known in await self.mints():
+            if mint not in {None, known.public_key}:
+                continue
+            async with self._client(_url(known)) as client:
+                met = await recovery.meet(self._purse, client, known.public_key)
+                _note(notes, [*met.notes, *await resume(self._purse, client, known)])
+                try:
+                    done += await residue.cash_out(
+                        self._purse, client, known, counters, spread_s=spread_s
+                    )
+                except MintRefusedError as refusal:
+                    _note(notes, [f"what shares left over cannot be asked for: {refusal}"])
+        return done
+
+    async def _find_residues(self, mint: MintClient, restored: Restored) -> Restored:
+        """Looks for claim keys of a wallet that has nothing but its words."""
+        known = await trio.to_thread.run_sync(
+            self._purse.know_mint, (await mint.info()).public_key, mint.url
+        )
+        try:
+            found = await residue.find(self._purse, mint, known)
+        except (MintRefusedError, MintUnreachableError) as error:
+            note = f"whether the mint holds anything that shares left over is not known: {error}"
+            return replace(restored, notes=(*restored.notes, note))
+        return replace(restored, claim_keys=found)
 
     async def merge(
         self,
@@ -405,12 +507,7 @@ class Wallet:
         Raises:
             ConfigError: Nobody knows where it answers.
         """
-        if known.url is None:
-            raise ConfigError(
-                f"where the mint {known.public_key.hex()} answers is unknown: "
-                "`radpool wallet create --mint URL` on this directory tells it"
-            )
-        async with self._client(known.url) as mint:
+        async with self._client(_url(known)) as mint:
             caught = await recovery.catch_up(self._purse, mint, known, for_redeeming=for_redeeming)
             yield mint, caught
 
@@ -430,6 +527,15 @@ class Wallet:
     async def _with_tokens(self, known: Mint, keyset_id: bytes | None) -> list[Keyset]:
         keysets = await trio.to_thread.run_sync(redemption.with_tokens, self._purse, known)
         return [keyset for keyset in keysets if keyset_id in {None, keyset.id}]
+
+
+def _url(mint: Mint) -> str:
+    if mint.url is None:
+        raise ConfigError(
+            f"where the mint {mint.public_key.hex()} answers is unknown: "
+            "`radpool wallet create --mint URL` on this directory tells it"
+        )
+    return mint.url
 
 
 def _note(notes: list[str] | None, more: Sequence[str]) -> None:

@@ -133,6 +133,10 @@ class Api:
                 self._rows(self._pool.declarers),
                 "miners with templates of their own, and how good these are (offset, limit)",
             ),
+            "/api/v1/registrations": (
+                self._rows(self._pool.registrations),
+                "which miner keys own which commitments, signed by both sides (offset, limit)",
+            ),
         }
         self._endpoints = {path: text for path, (_, text) in routes.items()}
         gets: list[BaseRoute] = [

@@ -22,14 +22,17 @@ __all__ = [
     "ClaimsBody",
     "InclusionBody",
     "OutputsBody",
+    "ResidueBody",
     "SpendBody",
     "SwapBody",
     "blinded_message",
+    "claim_key",
     "keyset_id",
     "outputs_of",
     "points_of",
     "proofs_of",
     "read_body",
+    "signature_of",
 ]
 
 BODY_BYTES_MAX = 256 * 1024
@@ -44,6 +47,7 @@ CLAIMS_MAX = 500
 SECRET_BYTES_MAX = 1024
 AMOUNT_MAX = 1 << 63
 KEYSET_DIGITS_MAX = 66
+SIGNATURE_DIGITS = 128
 
 HEX = re.compile("(?:[0-9a-f]{2})+")
 POINT = re.compile("0[23][0-9a-f]{64}")
@@ -93,6 +97,15 @@ class ClaimsBody(Struct):
 
     keyset_id: str
     claims: list[str]
+
+
+class ResidueBody(Struct):
+    """Is a question what a claim key has left over, or with outputs a request for tokens."""
+
+    claim_key: str
+    keyset_id: str = ""
+    outputs: list[OutputBody] = []
+    signature: str = ""
 
 
 class CheckBody(Struct):
@@ -160,6 +173,29 @@ def blinded_message(text: str) -> bytes:
         RefusedError: `invalid-blinded-message`.
     """
     return _point(text, "invalid-blinded-message", "B_")
+
+
+def claim_key(text: str) -> bytes:
+    """Reads a claim key.
+
+    Raises:
+        RefusedError: `invalid-claim-pubkey`.
+    """
+    return _point(text, "invalid-claim-pubkey", "claim key")
+
+
+def signature_of(text: str) -> bytes:
+    """Reads a BIP340 signature.
+
+    Raises:
+        RefusedError: `invalid-signature`.
+    """
+    if len(text) != SIGNATURE_DIGITS or not HEX.fullmatch(text):
+        raise RefusedError(
+            f"signature {text[:140]!r}: give {SIGNATURE_DIGITS} lower-case hex digits",
+            "invalid-signature",
+        )
+    return bytes.fromhex(text)
 
 
 def points_of(texts: list[str]) -> list[bytes]:

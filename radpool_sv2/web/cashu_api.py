@@ -157,7 +157,7 @@ class CashuApi:
         inputs, outputs = proofs_of(body.inputs), outputs_of(body.outputs)
         admit(self._allowance, request, 1 + len(inputs) + len(outputs))
         swapped = await self._mint.sat_swap(inputs, outputs)
-        return JsonResponse({"signatures": signatures_json(swapped, outputs)})
+        return JsonResponse({"signatures": signatures_json(swapped.signatures, outputs)})
 
     async def _check_state(self, request: Request) -> Response:
         return JsonResponse({"states": await states_json(self._mint, self._allowance, request)})

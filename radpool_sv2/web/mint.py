@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from radpool_sv2.ecash.cash_out import CashedOut, Residue
 from radpool_sv2.ecash.keyset import KeysetView
 from radpool_sv2.ecash.policy import Policy
 from radpool_sv2.ecash.statement import Inclusion, SignedStatement
@@ -82,6 +83,14 @@ class MintView(Protocol):
 
     async def sat_restore(self, blinded: Sequence[bytes]) -> Sequence[Restored]:
         """Returns the signatures of those `B_` that were signed with the sat keyset."""
+
+    async def residues(self, claim_key: bytes) -> Sequence[Residue]:
+        """Returns what a claim key has left over, of all policies under which it was used."""
+
+    async def cash_out(
+        self, claim_key: bytes, keyset_id: bytes, outputs: Sequence[Output], signature: bytes
+    ) -> CashedOut:
+        """Gives tokens of an open keyset for the residue of a claim key."""
 
     async def check_state(self, ys: Sequence[bytes]) -> Sequence[bool]:
         """Says for each `Y` whether its token has been spent."""

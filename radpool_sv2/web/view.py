@@ -84,6 +84,11 @@ class PoolView(Protocol):
     async def declarers(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
         """Returns how many miners declare templates, and some of them, JSON-ready."""
 
+    async def registrations(
+        self, offset: int, limit: int
+    ) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many owners are registered, and some of them, JSON-ready."""
+
     def status(self) -> Mapping[str, Any]:
         """Returns tip, template, epoch and addresses, JSON-ready, for `radpool status`."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from radpool_sv2.pool.roster import Channel, Client
     from radpool_sv2.web.view import LedgerView
 
-__all__ = ["DeclaratorView", "Troubled", "Window"]
+__all__ = ["DeclaratorView", "RegisterView", "Troubled", "Window"]
 
 
 class Troubled(Protocol):
@@ -37,6 +37,13 @@ class DeclaratorView(Protocol):
         """Returns how many declarers there are, and some of them, JSON-ready."""
 
 
+class RegisterView(Protocol):
+    """Is the register of owners, seen from outside."""
+
+    async def rows(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many registrations there are, and some of them, JSON-ready."""
+
+
 class Window:
     """Is the `PoolView` of a pool."""
 
@@ -46,6 +53,7 @@ class Window:
         shares_per_minute: int,
         beside: Sequence[Troubled] = (),
         declarator: DeclaratorView | None = None,
+        register: RegisterView | None = None,
     ) -> None:
         """Takes what is shown.
 
@@ -54,7 +62,9 @@ class Window:
             shares_per_minute: What vardiff aims at.
             beside: What else the node cannot do without.
             declarator: The job declarator, if there is one.
+            register: The register of owners, if there is one.
         """
+        self._register = register
         self._declarator = declarator
         self._pool = pool
         self._shares_per_minute = shares_per_minute
@@ -97,6 +107,12 @@ class Window:
     async def declarers(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
         """Returns how many miners declare templates, and some of them, JSON-ready."""
         return (0, []) if self._declarator is None else self._declarator.page(offset, limit)
+
+    async def registrations(
+        self, offset: int, limit: int
+    ) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many owners are registered, and some of them, JSON-ready."""
+        return (0, []) if self._register is None else await self._register.rows(offset, limit)
 
     def blocks_found(self) -> int:
         """Returns how many blocks the pool has found since it keeps books."""

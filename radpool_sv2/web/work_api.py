@@ -6,7 +6,7 @@ Source: `spec/05-ecash-messages.md` for the meaning, `spec/07-ecash-epochs.md` f
 statements.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from radpool_sv2.ecash.cash_out import Residue
 from radpool_sv2.ecash.keyset import KeysetView
 from radpool_sv2.ecash.policy import SAT_UNIT
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.statement import Inclusion
-from radpool_sv2.ecash.token import Output, Proof, Redeemed
+from radpool_sv2.ecash.token import BlindSignature, Output, Proof, Redeemed
 from radpool_sv2.errors import RemoteProtocolError, StoreError
 from radpool_sv2.web.allowance import LOOKUPS_PER_ITEM, Allowance
 from radpool_sv2.web.answer import JsonResponse
@@ -28,14 +29,17 @@ from radpool_sv2.web.body import (
     CheckBody,
     ClaimsBody,
     InclusionBody,
+    ResidueBody,
     SpendBody,
     blinded_message,
+    claim_key,
     claims_of,
     keyset_id,
     outputs_of,
     points_of,
     proofs_of,
     read_body,
+    signature_of,
 )
 from radpool_sv2.web.mint import MintView
 from radpool_sv2.web.page import Page
@@ -49,6 +53,7 @@ ENDPOINTS = {
     "/work/v1/claims": "POST: signatures of claims by their B_",
     "/work/v1/redeem": "POST: work tokens of one keyset into sat tokens",
     "/work/v1/swap": "POST: work tokens of one keyset into others of it",
+    "/work/v1/residue": "POST: what a claim key has left over, or whole units of it as tokens",
     "/work/v1/checkstate": "POST: whether tokens are spent",
     "/work/v1/statements/{id}": "the signed statement of a keyset whose price is final",
     "/work/v1/inclusion": "POST: where a claim stands in its keyset's statement",
@@ -111,6 +116,7 @@ class WorkApi:
                 Route("/claims", self._claims, methods=["POST"]),
                 Route("/redeem", self._redeem, methods=["POST"]),
                 Route("/swap", self._swap, methods=["POST"]),
+                Route("/residue", self._residue, methods=["POST"]),
                 Route("/checkstate", self._check_state, methods=["POST"]),
                 Route("/statements/{id}", self._statement, methods=["GET"]),
                 Route("/inclusion", self._inclusion, methods=["POST"]),
@@ -183,11 +189,26 @@ class WorkApi:
         redeemed = await spend(keyset, inputs, outputs)
         return JsonResponse(
             {
-                "signatures": signatures_json(redeemed, outputs),
+                "signatures": signatures_json(redeemed.signatures, outputs),
                 "price_num": redeemed.price_num,
                 "price_den": redeemed.price_den,
             }
         )
+
+    async def _residue(self, request: Request) -> Response:
+        body = await read_body(request, ResidueBody)
+        key = claim_key(body.claim_key)
+        if not body.outputs:
+            admit(self._allowance, request, 1)
+            found = await self._mint.residues(key)
+            rows = [residue_json(each) for each in found]
+            return JsonResponse({"known": bool(rows), "residues": rows})
+        outputs, signature = outputs_of(body.outputs), signature_of(body.signature)
+        keyset = keyset_id(body.keyset_id)
+        admit(self._allowance, request, 1 + len(outputs))
+        cashed = await self._mint.cash_out(key, keyset, outputs, signature)
+        rows = signatures_json(cashed.signatures, outputs)
+        return JsonResponse({"signatures": rows, "value": str(cashed.value)})
 
     async def _check_state(self, request: Request) -> Response:
         return JsonResponse({"states": await states_json(self._mint, self._allowance, request)})
@@ -223,10 +244,25 @@ def keyset_json(keyset: KeysetView) -> dict[str, Any]:
         "paid_msat": keyset.paid_msat,
         "redeem_after_height": keyset.redeem_after_height,
         "expires_at": keyset.expires_at,
+        # Beyond what readers of JSON count to.
+        "unit_value": str(keyset.unit_value),
     }
 
 
-def signatures_json(redeemed: Redeemed, outputs: list[Output]) -> list[Mapping[str, Any]]:
+def residue_json(residue: Residue) -> Mapping[str, Any]:
+    """Returns what a claim key has left over under a policy; values are texts."""
+    return {
+        "policy": residue.policy.word,
+        "keyset_id": None if residue.keyset_id is None else residue.keyset_id.hex(),
+        "units": residue.units,
+        "unit_value": str(residue.unit_value),
+        "value": str(residue.value),
+    }
+
+
+def signatures_json(
+    signatures: Sequence[BlindSignature], outputs: list[Output]
+) -> list[Mapping[str, Any]]:
     """Returns signatures in the order of the outputs."""
     return [
         {
@@ -235,7 +271,7 @@ def signatures_json(redeemed: Redeemed, outputs: list[Output]) -> list[Mapping[s
             "C_": c.hex(),
             "dleq": {"e": e.hex(), "s": s.hex()},
         }
-        for index, amount, c, e, s in sorted(redeemed.signatures, key=lambda row: row[0])
+        for index, amount, c, e, s in sorted(signatures, key=lambda row: row[0])
     ]
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from radpool_sv2.cause import first_cause
 from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import ConfigError, ConnectionEnded, RemoteProtocolError
 from radpool_sv2.wire.stream import Sv2Stream
@@ -24,7 +25,7 @@ from radpool_sv2.wire.stream import Sv2Stream
 if TYPE_CHECKING:
     from radpool_sv2._native.keys import ServerIdentity
 
-__all__ = ["Listener", "ListenerLimits"]
+__all__ = ["Listener", "ListenerLimits", "site_of"]
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +100,7 @@ class Listener:
         except OSError:  # it has gone already
             await trio.aclose_forcefully(stream)
             return
-        site = _site(host)
+        site = site_of(host)
         if (
             self.connections >= self._limits.connections_max
             or self._connected[site] >= self._limits.connections_per_address_max
@@ -125,22 +126,15 @@ class Listener:
             )
             await self._handler(link)
         except* ConnectionEnded as ended:
-            log.debug("a connection has ended", peer=peer, reason=_first(ended))
+            log.debug("a connection has ended", peer=peer, reason=str(first_cause(ended)))
         except* RemoteProtocolError as errors:
-            log.warning("a peer broke the protocol", peer=peer, reason=_first(errors))
+            log.warning("a peer broke the protocol", peer=peer, reason=str(first_cause(errors)))
         except* Exception:  # the root of the connection's tasks: others must not end with it
             log.exception("a connection's handler failed", peer=peer)
 
 
-def _first(errors: BaseExceptionGroup[Exception]) -> str:
-    """Returns the words of the first error in a group."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
-
-
-def _site(host: str) -> str:
+def site_of(host: str) -> str:
+    """Names what has one share of what is shared: an IPv4 address, or the /64 of an IPv6 one."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -39,6 +39,9 @@ CLIENT_FRAME_BYTES_MAX: Final = HEADER_LEN + PAYLOAD_LEN_MAX
 RECEIVE_BYTES: Final = 65_536
 """Read at once: a few hundred small frames, or one chunk of a large one."""
 
+RECEIVE_BYTES_LONG: Final = 1 << 20
+"""Read at once in the middle of a long frame: each piece of one costs a turn of a worker thread."""
+
 WORKER_BYTES_MIN: Final = 262_144
 """From here on opening or sealing goes to a worker thread: it takes about a millisecond for 1 MiB,
 in which no other task would run."""
@@ -145,6 +148,11 @@ class Sv2Stream(trio.abc.AsyncResource):
     def frame_bytes_max(self, value: int) -> None:
         self._transport.frame_bytes_max = value
 
+    @property
+    def inside_frame(self) -> bool:
+        """Whether a message has begun and is not complete."""
+        return self._transport.inside_frame or bool(self._unfed)
+
     async def receive(self) -> Frame:
         """Waits for the next frame; nothing is lost when the wait is cancelled.
 
@@ -157,7 +165,9 @@ class Sv2Stream(trio.abc.AsyncResource):
             if self._frames:
                 break
             try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
+                is_long = self._transport.pending_bytes >= WORKER_BYTES_MIN
+                size = RECEIVE_BYTES_LONG if is_long else RECEIVE_BYTES
+                data = await self._stream.receive_some(size)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise ConnectionEnded(
                     f"the connection with {self.peer} broke", peer=self.peer

@@ -246,8 +246,19 @@ def receipt_digest(channel: int, last_sequence: int, root: bytes) -> bytes:
     return tagged_hash("radpool/receipts", le(channel, 4), le(last_sequence, 4), root)
 
 
-def denominated(residue: int, value: int, z0: int) -> tuple[int | None, int]:
-    """Turns hashes into the denomination of a token and the residue that stays."""
+def denominated(residue: int, value: int, z0: int, unit_value: int) -> tuple[int | None, int]:
+    """Splits a value into the exponent of a token and the residue that stays."""
     total = residue + value
-    z = min(total.bit_length() - 1, exponents(z0)[-1])
-    return (None, total) if z < z0 else (z, total - 2**z)
+    units = total // unit_value
+    if not units:
+        return None, total
+    z = min(z0 + units.bit_length() - 1, exponents(z0)[-1])
+    return z, total - (unit_value << z - z0)
+
+
+# Page 05: cash-outs.
+
+
+def cash_out_digest(claim_key: bytes, keyset: bytes, outputs: list[tuple[int, bytes]]) -> bytes:
+    parts = [part for amount, blinded in outputs for part in (le(amount, 8), blinded)]
+    return tagged_hash("radpool/cash-out", claim_key, keyset, *parts)

@@ -24,6 +24,16 @@ TAGS = [
     "radpool/claim",
     "radpool/statement",
     "radpool/redemption",
+    "radpool/leaf/2",
+    "radpool/node/2",
+    "radpool/declaration",
+    "radpool/hidden",
+    "radpool/challenge",
+    "radpool/owner-registration",
+    "radpool/owner-share",
+    "radpool/owner-receipt",
+    "radpool/cash-out",
+    "radpool/claim-key",
 ]
 
 GENESIS = bytes.fromhex(

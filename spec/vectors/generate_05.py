@@ -1,4 +1,5 @@
-"""Writes `05-ecash-messages.json`: the twelve messages, claims, receipts and signatures."""
+"""Writes `05-ecash-messages.json`: the twelve messages, claims, receipts, signatures and
+cash-outs."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 from ecash import (
     Keyset,
     Signature,
+    cash_out_digest,
     compressed,
     derived,
     hash_to_curve,
@@ -496,6 +498,51 @@ def signatures() -> list[dict[str, Any]]:
     return cases
 
 
+def cash_outs() -> list[dict[str, Any]]:
+    """What the holder of a claim key signs, right and altered."""
+    secret = named("claim key")
+    # The wallet takes the key whose point is even; the signature is that of its x.
+    claim_key = b"\x02" + public_key(secret)
+    blinded = [output(WORK, 900 + i) for i in range(3)]
+    kinds = {
+        "one": [(1, blinded[0])],
+        "three-ascending": [(1, blinded[0]), (4, blinded[1]), (2**40, blinded[2])],
+        "three-as-they-come": [(4, blinded[2]), (1, blinded[1]), (4, blinded[0])],
+        "largest": [(2**62, blinded[0])],
+    }
+    cases: list[dict[str, Any]] = []
+    for name, outputs in kinds.items():
+        hashed = cash_out_digest(claim_key, WORK.id, outputs)
+        signature = sign(secret, hashed)
+        inputs = {
+            "claim_key": claim_key.hex(),
+            "keyset_id": WORK.id.hex(),
+            "outputs": [{"amount": str(amount), "B_": each.hex()} for amount, each in outputs],
+        }
+        cases.append(
+            {
+                "id": f"cash-out-{name}",
+                "inputs": {**inputs, "signature": signature.hex()},
+                "expected": {"hash": hashed.hex()},
+            }
+        )
+    for name, change in {
+        "other-keyset": {"keyset_id": SMALL.id.hex()},
+        "other-key": {"claim_key": (b"\x02" + MSP_KEY).hex()},
+        "other-amount": {"outputs": [{**inputs["outputs"][0], "amount": "1"}]},
+        "signature-of-nothing": {"signature": "00" * 64},
+    }.items():
+        wrong = {**inputs, "signature": signature.hex(), **change}
+        cases.append(
+            {
+                "id": f"cash-out-refused-{name}",
+                "inputs": wrong,
+                "expected_error": "invalid-signature",
+            }
+        )
+    return cases
+
+
 write(
     "05-ecash-messages.json",
     [
@@ -508,5 +555,6 @@ write(
         "claims": claims(),
         "receipts": receipts(),
         "signatures": signatures(),
+        "cash_outs": cash_outs(),
     },
 )

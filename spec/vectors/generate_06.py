@@ -299,14 +299,35 @@ def residues() -> list[dict[str, Any]]:
         "two-above-the-largest-key": (2**95 - 1, 2**97, 32),
         "top-of-the-ladder": (2**120 - 1, 2**120, 118),
     }
+    rules = {name: (*numbers, 2 ** numbers[2]) for name, numbers in kept.items()}
+    # A unit of 2^32 hashes of the subsidy of 312,500,000 sats at a difficulty of 2^79 hashes.
+    unit = 312_500_000 * 2**112 // 2**79
+    rules |= {
+        "value-subsidy-alone": (0, unit << 8, 32, unit),
+        "value-fees-of-14-percent": (0, (unit * 114 // 100) << 8, 32, unit),
+        "value-one-short-of-double": (0, (unit << 9) - 1, 32, unit),
+        "value-residue-makes-it-double": (1, (unit << 9) - 1, 32, unit),
+        "value-below-a-unit": (5, unit - 6, 32, unit),
+        "value-makes-a-unit": (5, unit - 5, 32, unit),
+        "value-of-a-harder-share-before": ((unit << 40) - 1, unit << 2, 32, unit),
+        "value-of-nothing": (unit - 1, 0, 32, unit),
+        "value-unit-of-1": (0, 2**64, 0, 1),
+        "value-largest-sum": (2**127, 2**127 - 1, 0, 2**127),
+        "value-unit-beyond-all": (0, 2**128 - 1, 0, 2**128 - 1),
+    }
     cases = []
-    for name, (residue, value, z0) in kept.items():
-        z, left = denominated(residue, value, z0)
-        assert left + (0 if z is None else 2**z) == residue + value
+    for name, (residue, value, z0, unit_value) in rules.items():
+        z, left = denominated(residue, value, z0, unit_value)
+        assert left + (0 if z is None else unit_value << z - z0) == residue + value
         cases.append(
             {
                 "id": f"residue-{name}",
-                "inputs": {"residue": str(residue), "value": str(value), "z0": z0},
+                "inputs": {
+                    "residue": str(residue),
+                    "value": str(value),
+                    "z0": z0,
+                    "unit_value": str(unit_value),
+                },
                 "expected": {"z": z, "residue": str(left)},
             }
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from accounting import canonical
@@ -11,6 +12,7 @@ from layout import Node, commitment_of, named, proof, write
 from mint_story import MintStory
 from secp256k1 import public_key
 from settlement import (
+    CashOut,
     Claim,
     Slice,
     allocate,
@@ -72,6 +74,14 @@ def pool_allocations() -> list[dict[str, Any]]:
     ]
     small = [Slice(1, 5, epoch=4, fee_fixed_msat=10_000)]
     idle = Slice(1, 0, epoch=4, fee_ppm=1)
+    # What a unit costs at difficulties of 2^79 and 1.3 * 2^79 hashes.
+    unit, harder = (SUBSIDY * 2**112 // (2**79 * each // 10) for each in (10, 13))
+    valued = [
+        Slice(1, 1_000, epoch=4, unit_value=unit),
+        Slice(2, 1_140, epoch=5, unit_value=harder),
+        Slice(3, 77, epoch=5, unit_value=harder),
+    ]
+    mixed = [*valued[:2], Slice(4, 500, epoch=5)]
     return [
         allocation("one-keyset", "pool", SUBSIDY, one, epochs=[4]),
         allocation("group-after-an-orphan", "pool", SUBSIDY, group, epochs=[4, 5]),
@@ -84,6 +94,8 @@ def pool_allocations() -> list[dict[str, Any]]:
         allocation("fee-above-the-reward", "pool", 7, small, epochs=[4]),
         allocation("no-work", "pool", SUBSIDY, [idle], epochs=[4]),
         allocation("no-keyset", "pool", SUBSIDY, group, carry_msat=5, epochs=[3]),
+        allocation("by-value-over-a-retarget", "pool", SUBSIDY, valued, epochs=[4, 5]),
+        allocation("by-work-among-values", "pool", SUBSIDY, mixed, epochs=[4, 5]),
         allocation("claimed-in-the-next-epoch", "pool", SUBSIDY, group[:2], epochs=[5]),
         allocation("nothing-to-divide", "pool", 0, one, epochs=[4]),
         allocation("idle-keyset-among-others", "pool", SUBSIDY, [idle, group[1]], epochs=[4, 5]),
@@ -277,21 +289,30 @@ def claims_of(count: int) -> list[Claim]:
     ]
 
 
+def cash_outs_of(count: int) -> list[CashOut]:
+    return [CashOut(32 + i, derived(WALLET, WORK.id, 900 + i).blinded) for i in range(count)]
+
+
 def node(of: Node) -> dict[str, Any]:
     return {"hash": of[0].hex(), "units": str(of[1][0])}
 
 
 def trees() -> list[dict[str, Any]]:
     cases = []
-    for count in (0, 1, 2, 3, 5, 8, 11):
+    kinds = [(count, 0, 0) for count in (0, 1, 2, 3, 5, 8, 11)]
+    kinds += [(3, 1, 0), (4, 2, 3), (1, 1, 0), (0, 0, 2)]
+    for count, without, given in kinds:
         claims = claims_of(count)
-        leaves, root = claims_tree(claims, 32)
-        paths = [proof(leaves, i) for i in range(count)]
+        claims[:without] = [replace(claim, z=255) for claim in claims[:without]]
+        cash_outs = cash_outs_of(given)
+        leaves, root = claims_tree(claims, 32, cash_outs)
+        paths = [proof(leaves, i) for i in range(len(leaves))]
         for i, path in enumerate(paths):
-            assert walked(leaves[i], i, count, path) == root
+            assert walked(leaves[i], i, len(leaves), path) == root
+        name = f"-{without}-without-token-{given}-of-residues" if without or given else ""
         cases.append(
             {
-                "id": f"claims-{count}",
+                "id": f"claims-{count}{name}",
                 "inputs": {
                     "z0": 32,
                     "claims": [
@@ -304,9 +325,11 @@ def trees() -> list[dict[str, Any]]:
                         }
                         for claim in claims
                     ],
+                    "cash_outs": [{"z": each.z, "B_": each.blinded.hex()} for each in cash_outs],
                 },
                 "expected": {
                     "records": b"".join(claim.record() for claim in claims).hex(),
+                    "cash_out_records": b"".join(each.record() for each in cash_outs).hex(),
                     "leaves": [each[0].hex() for each in leaves],
                     "root": root[0].hex(),
                     "work": str(root[1][0]),
@@ -359,6 +382,35 @@ def statement(count: int, **changes: Any) -> dict[str, Any]:
     return {**fields, **changes}
 
 
+def valued_statement() -> dict[str, Any]:
+    """A keyset of tokens by value, with a share without token, and two tokens of residues."""
+    unit = SUBSIDY * 2**112 // 2**79
+    claims, cash_outs = claims_of(4), cash_outs_of(2)
+    claims[0] = replace(claims[0], z=255)
+    _, root = claims_tree(claims, 32, cash_outs)
+    work = root[1][0]
+    before, value = 7 * unit + 5, (work - 3) * unit * 114 // 100
+    fields = statement(4)
+    [paid] = fields["settlements"]
+    del paid["work"]
+    paid |= {"by": "value", "weight": str(work * unit), "weights": str(2 * work * unit)}
+    tokens: dict[str, int] = {}
+    for claim in claims[1:]:
+        tokens[str(claim.z)] = tokens.get(str(claim.z), 0) + 1
+    return fields | {
+        "format": "radpool-ecash-statement/2",
+        "work": work,
+        "tokens": tokens,
+        "root": root[0].hex(),
+        "unit_value": str(unit),
+        "value": str(value),
+        "previous": Keyset(named("mint seed"), "work", 6, 32).id.hex(),
+        "residue_in": str(before),
+        "residue_out": str(before + value - work * unit),
+        "cash_outs": {str(each.z): 1 for each in cash_outs},
+    }
+
+
 def statements() -> list[dict[str, Any]]:
     right = {
         "final": statement(5),
@@ -367,6 +419,7 @@ def statements() -> list[dict[str, Any]]:
             5, state="expired", issued_msat=153_000_000_000, carry_out_msat=125_000_011
         ),
         "fixed": statement(5, policy="fixed", price_num=1_234_567, price_den=4_096),
+        "by-value": valued_statement(),
     }
     cases: list[dict[str, Any]] = []
     for name, fields in right.items():

@@ -1,13 +1,15 @@
-"""Writes `08-wallet-recovery.json`: seeds, derived secrets, scans, and what a wallet refuses."""
+"""Writes `08-wallet-recovery.json`: seeds, secrets, scans, claim keys, and what is refused."""
 
 from __future__ import annotations
 
+import hmac
 from hashlib import pbkdf2_hmac
 from typing import Any
 from unicodedata import normalize
 
 from ecash import Keyset, derived, unblinded
 from layout import named, write
+from secp256k1 import ORDER, multiply, public_key, sign, tagged_hash
 
 NUT_WORDS = "half depart obvious quality work element tank gorilla view sugar picture humble"
 NUT_KEYSET = "015ba18a8adcd02e715a58358eb618da4a4b3791151a4bee5e968bb88406ccf76a"
@@ -157,6 +159,110 @@ def scans() -> list[dict[str, Any]]:
     return cases
 
 
+def claim_secret(seed: bytes, counter: int) -> bytes:
+    """Derives the secret of a claim key whose point has an even y."""
+    digest = hmac.digest(seed, b"radpool/claim-key" + counter.to_bytes(8, "big"), "sha256")
+    scalar = int.from_bytes(digest, "big") % ORDER
+    if multiply(scalar)[1] % 2:
+        scalar = ORDER - scalar
+    return scalar.to_bytes(32, "big")
+
+
+def claim_point(secret: bytes) -> bytes:
+    return b"\x02" + public_key(secret)
+
+
+def claim_keys() -> list[dict[str, Any]]:
+    cases = []
+    for name, words in {"nut-13": NUT_WORDS, "twenty-four": TWENTY_FOUR}.items():
+        for counter in (0, 1, 2, 3, 19, 255, 256, 2**64 - 1):
+            secret = claim_secret(seed_of(words), counter)
+            cases.append(
+                {
+                    "id": f"claim-key-{name}-{counter}",
+                    "inputs": {"seed": seed_of(words).hex(), "counter": str(counter)},
+                    "expected": {"secret": secret.hex(), "claim_key": claim_point(secret).hex()},
+                }
+            )
+    return cases
+
+
+def cash_outs() -> list[dict[str, Any]]:
+    """What a claim key signs; the auxiliary randomness of BIP340 is zeros here."""
+    seed = seed_of(NUT_WORDS)
+    cases = []
+    for name, amounts in {"one": [1], "thirteen": [1, 4, 8], "large": [1 << 62, 1 << 63]}.items():
+        secret = claim_secret(seed, 0)
+        key = claim_point(secret)
+        made = [derived(seed, WORK.id, counter).blinded for counter in range(len(amounts))]
+        parts = [
+            amount.to_bytes(8, "little") + blinded
+            for amount, blinded in zip(amounts, made, strict=True)
+        ]
+        digest = tagged_hash("radpool/cash-out", key, WORK.id, *parts)
+        outputs = [
+            {"amount": str(amount), "B_": blinded.hex()}
+            for amount, blinded in zip(amounts, made, strict=True)
+        ]
+        cases.append(
+            {
+                "id": f"cash-out-{name}",
+                "inputs": {
+                    "seed": seed.hex(),
+                    "counter": "0",
+                    "keyset_id": WORK.id.hex(),
+                    "outputs": outputs,
+                },
+                "expected": {
+                    "claim_key": key.hex(),
+                    "digest": digest.hex(),
+                    "signature": sign(secret, digest).hex(),
+                },
+            }
+        )
+    return cases
+
+
+def judged(unit_value: int | None, shares: list[tuple[int, int]]) -> list[bool]:
+    """Says of each share, of so many units of work and of token, whether it is unsigned."""
+    work = tokens = 0
+    unsigned = []
+    for worth, token in shares:
+        if not unit_value:
+            unsigned.append(token < worth)
+            continue
+        bad = 2 * (tokens + token + max(token, 1)) <= work + worth
+        unsigned.append(bad)
+        if not bad:
+            work, tokens = work + worth, tokens + token
+    return unsigned
+
+
+def answers() -> list[dict[str, Any]]:
+    series: dict[str, tuple[int | None, list[tuple[int, int]]]] = {
+        "by-work": (0, [(4, 4), (4, 8), (4, 2), (1, 0)]),
+        "unknown": (None, [(4, 4), (4, 8), (4, 2), (1, 0)]),
+        "at-the-subsidy": (1000, [(4, 4), (1, 1), (8, 8), (2, 2)]),
+        "above": (1000, [(4, 4), (4, 4), (4, 8), (1, 1), (1, 4)]),
+        "three-quarters": (1000, [(4, 2), (4, 4), (4, 2), (4, 4)]),
+        "half": (1000, [(4, 2), (4, 2), (4, 2), (4, 2)]),
+        "quarter": (1000, [(4, 1), (4, 1), (4, 1)]),
+        "left-over": (1000, [(1, 1), (1, 0), (1, 0), (1, 0), (1, 0)]),
+        "harder-share": (1000, [(64, 32), (1, 16), (1, 8), (1, 0)]),
+    }
+    return [
+        {
+            "id": f"answer-{name}",
+            "inputs": {
+                "unit_value": None if unit_value is None else str(unit_value),
+                "shares": [{"work": work, "token": token} for work, token in shares],
+            },
+            "expected": {"unsigned": judged(unit_value, shares)},
+        }
+        for name, (unit_value, shares) in series.items()
+    ]
+
+
 write(
     "08-wallet-recovery.json",
     [
@@ -164,5 +270,13 @@ write(
         "github.com/cashubtc/nuts, tests/13-tests.md, at 3ddb1ae767b50859a0f346947479451027404dae,",
         "MIT licence.",
     ],
-    {"seeds": seeds(), "outputs": outputs(), "receipts": receipts(), "scans": scans()},
+    {
+        "seeds": seeds(),
+        "outputs": outputs(),
+        "receipts": receipts(),
+        "scans": scans(),
+        "claim_keys": claim_keys(),
+        "cash_outs": cash_outs(),
+        "answers": answers(),
+    },
 )

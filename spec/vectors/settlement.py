@@ -20,6 +20,7 @@ class Slice:
     height: int | None = None
     fee_ppm: int = 0
     fee_fixed_msat: int = 0
+    unit_value: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -29,6 +30,7 @@ class Slice:
             "height": self.height,
             "fee_ppm": self.fee_ppm,
             "fee_fixed_msat": self.fee_fixed_msat,
+            "unit_value": str(self.unit_value),
         }
 
 
@@ -40,11 +42,15 @@ def fee_of(theta_msat: int, keysets: list[Slice]) -> int:
 
 def split(amount: int, keysets: list[Slice]) -> dict[int, int]:
     """Splits by largest remainder; among equal ones the lowest number comes first."""
-    total = sum(row.work for row in keysets)
-    parts = {row.number: amount * row.work // total for row in keysets}
+    weight = {row.number: row.work * row.unit_value for row in keysets}
+    if not all(weight.values()):
+        # One of them counts work, so all do.
+        weight = {row.number: row.work for row in keysets}
+    total = sum(weight.values())
+    parts = {number: amount * each // total for number, each in weight.items()}
 
     def rank(row: Slice) -> tuple[int, int]:
-        return -(amount * row.work % total), row.number
+        return -(amount * weight[row.number] % total), row.number
 
     for row in sorted(keysets, key=rank)[: amount - sum(parts.values())]:
         parts[row.number] += 1
@@ -106,7 +112,8 @@ class Claim:
     share_hash: bytes
 
     def units(self, z0: int) -> int:
-        return 2 ** (self.z - z0)
+        # 255 is a share without token.
+        return 0 if self.z == 255 else 2 ** (self.z - z0)
 
     def leaf(self, z0: int) -> Node:
         units = self.units(z0)
@@ -117,8 +124,26 @@ class Claim:
         return le(self.sequence, 8) + le(self.place, 2) + le(self.z, 1) + self.blinded
 
 
-def claims_tree(claims: list[Claim], z0: int) -> tuple[list[Node], Node]:
+@dataclass(frozen=True)
+class CashOut:
+    """Is a token that was given for a residue, as the export has it."""
+
+    z: int
+    blinded: bytes
+
+    def leaf(self, z0: int) -> Node:
+        units = 2 ** (self.z - z0)
+        return tagged_hash("radpool/claim", bytes(32) + self.blinded + le(units, 8)), (units,)
+
+    def record(self) -> bytes:
+        return le(self.z, 1) + self.blinded
+
+
+def claims_tree(
+    claims: list[Claim], z0: int, cash_outs: list[CashOut] | None = None
+) -> tuple[list[Node], Node]:
     leaves = [claim.leaf(z0) for claim in sorted(claims, key=lambda c: (c.sequence, c.place))]
+    leaves += [each.leaf(z0) for each in cash_outs or []]
     return leaves, levels(leaves)[-1][0] if leaves else (bytes(32), (0,))
 
 

@@ -166,6 +166,31 @@ add(
 add("declares while the pool's node is away", away, refused("internal-error"))
 
 
+async def marked(visit: DeclarationVisit) -> None:
+    mark = work.Output(0, b"\x6a\x24RADH" + bytes(32))
+    await visit.declare(extra_outputs=[mark])
+
+
+async def foreign_tag(visit: DeclarationVisit) -> None:
+    other = await visit.pool.declarer()
+    _, outputs = await other.token("bob")
+    token, _ = await visit.declarer.token()
+    template = visit.pool.template(outputs)
+    visit.note(*(await visit.declarer.declare(template, token))[1:])
+
+
+add(
+    "declares a coinbase with another's owner output",
+    foreign_tag,
+    refused("invalid-coinbase-tx"),
+)
+add(
+    "declares a coinbase with the mark of hidden jobs",
+    marked,
+    refused("invalid-coinbase-tx"),
+)
+
+
 async def flood(visit: DeclarationVisit) -> None:
     for _ in range(5):
         token, outputs = await visit.declarer.token()
@@ -213,7 +238,38 @@ async def unasked(visit: DeclarationVisit) -> None:
     await provide(visit, transactions(1))
 
 
+async def fewer(visit: DeclarationVisit) -> None:
+    _, raws = await asked(visit)
+    await provide(visit, raws[:1])
+    answer = await visit.declarer.client.expect("DeclareMiningJobError")
+    visit.note(answer.error_code, "")
+
+
+async def same_request(visit: DeclarationVisit) -> None:
+    await asked(visit)
+    token, outputs = await visit.declarer.token()
+    await visit.declarer.client.send(visit.pool.template(outputs).declare(token, 9))
+
+
+async def too_many_under_way(visit: DeclarationVisit) -> None:
+    await asked(visit)
+    await visit.declare()
+
+
 MISSING = refused("missing-txs")
+add("sends fewer transactions than it was asked for", fewer, MISSING)
+add(
+    "uses the number of a declaration that is under way",
+    same_request,
+    then=CLOSED,
+    reason="request-id-reused",
+)
+add(
+    "has more declarations under way than `declarator.declarations_pending_max`",
+    too_many_under_way,
+    refused("declaration-rate-exceeded"),
+    settings={"declarations_pending_max": 1},
+)
 add("sends other transactions than it was asked for", others, MISSING)
 add(
     "does not send what it was asked for until `declarator.provide_deadline_ms`",
@@ -277,6 +333,21 @@ add(
     false_block,
     then=CLOSED,
     reason="bad-solutions",
+)
+
+
+async def unfinished(visit: DeclarationVisit) -> None:
+    header = frame(0, 0x57, b"", channel=False)[:3] + (700_000).to_bytes(3, "little")
+    sealed = visit.declarer.client.send_cipher.seal_frame(header + b"?")[:22]
+    await visit.declarer.client.send_bytes(sealed + bytes(100_000))
+
+
+add(
+    "begins a message and does not end it until `declarator.provide_deadline_ms`",
+    unfinished,
+    then=CLOSED,
+    reason="frame-timeout",
+    settings={"provide_deadline_ms": 200},
 )
 
 

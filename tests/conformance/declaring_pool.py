@@ -18,6 +18,7 @@ from radpool_sv2.config.declarator import DeclaratorSection
 from radpool_sv2.declarator.assembly import Assembler
 from radpool_sv2.declarator.challenge import ChallengeBook, ChallengeLimits
 from radpool_sv2.declarator.desk import DeclaratorDesk
+from radpool_sv2.declarator.keep import TemplateKeep
 from radpool_sv2.declarator.role import Declarator
 from radpool_sv2.declarator.token import TokenLimits, TokenStore
 from radpool_sv2.declarator.verdict import VerdictBudget, VerdictDesk
@@ -105,14 +106,16 @@ class DeclaringPool:
         self.clients = []
         limits = {
             name: settings.pop(name)
-            for name in ("allocated_per_connection_max", "declared_per_owner_max")
+            for name in ("allocated_per_connection_max", "declared_per_connection_max")
             if name in settings
         }
         challenge = ChallengeLimits(
             **{n: settings.pop(n) for n in ("reveal_s", "banned_s") if n in settings}
         )
         budget = settings.pop("budget", VerdictBudget())
+        kept_bytes_max = settings.pop("kept_bytes_max", 1 << 30)
         section = DeclaratorSection(enabled=True, **settings)
+        self.cache = TransactionCache(section.cache_bytes_max)
         self.terms = JobTerms(
             script=POOL_SCRIPT,
             msp_key=self.msp.public,
@@ -127,8 +130,9 @@ class DeclaringPool:
             tokens=TokenStore(TokenLimits(**limits)),
             challenges=ChallengeBook(challenge),
             board=self.board,
-            assembler=Assembler(TransactionCache(section.cache_bytes_max), self.node),
+            assembler=Assembler(self.cache, self.node),
             verdicts=verdicts,
+            keep=TemplateKeep(self.cache, kept_bytes_max),
             blocks=self.blocks,
             coinbase_only=section.coinbase_only,
         )

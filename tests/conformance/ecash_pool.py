@@ -24,6 +24,7 @@ from radpool_sv2.minting import open_minting
 from radpool_sv2.pool.register import OwnerRegister
 from radpool_sv2.pool.registry import ExtensionRegistry
 from radpool_sv2.pool.role import Pool
+from radpool_sv2.store.ecash import least_confirmations
 from radpool_sv2.supervision import Role, supervise
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ MATURITY = 2
 COINBASE_MATURITY = 4
 
 SETTINGS: dict[str, object] = {
+    # Blocks take so much work on the chain of these tests that by value a share is worth nothing.
+    "weight.mode": "difficulty",
     "mining.exponent_min": 4,
     "mining.exponent_max": 8,
     "ledger.maturity_blocks": MATURITY,
@@ -112,9 +115,10 @@ class EcashPool:
         return self.mint.keyset(keyset).state
 
     def is_mature(self, keyset: bytes) -> bool:
-        """Whether sats are issued for a keyset now."""
-        height = self.mint.keyset(keyset).redeem_after_height
-        return 0 < height <= self.chain.height == self.pool.tip_height
+        """Whether the blocks that pay a keyset are deep enough, as the ledger has last looked."""
+        with self.mint._store.look() as connection:
+            least = least_confirmations(connection, self.mint.keyset(keyset).number)
+        return least is not None and least >= COINBASE_MATURITY
 
     async def find_block(self, session: EcashSession, channel) -> bytes:
         """A client finds a block, which the ledger records and the chain takes."""

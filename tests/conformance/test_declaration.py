@@ -291,6 +291,126 @@ async def test_transactions_that_are_not_what_was_asked_for(pool, answer):
     assert pool.node.blocks == []
 
 
+async def test_refused_declarations_hold_nothing(pool):
+    """What was looked up for a declaration goes with it, however often that is repeated.
+
+    spec: JD-34
+    """
+    declarer = await pool.declarer()
+    template = None
+    for request in range(10):
+        token, outputs = await declarer.token()
+        template = pool.template(outputs, transactions=transactions(3))
+        await declarer.client.send(template.declare(token, request))
+        await declarer.client.expect("ProvideMissingTransactions")
+        assert pool.desk.intake.held == 1
+        answer = Message(
+            "ProvideMissingTransactionsSuccess", request_id=request, transaction_list=[]
+        )
+        await declarer.client.send(answer)
+        assert (await declarer.client.expect("DeclareMiningJobError")).request_id == request
+    [session] = pool.role._sessions.values()
+    assert session._selected == {}
+    assert pool.desk.intake.held == 0
+    token, outputs = await declarer.token()
+    assert (await declarer.declare(template, token))[0]
+
+
+async def test_connection_that_ends_gives_its_place_back(pool):
+    """spec: JD-34"""
+    declarer = await pool.declarer()
+    token, outputs = await declarer.token()
+    await declarer.client.send(
+        pool.template(outputs, transactions=transactions(3)).declare(token, 1)
+    )
+    await declarer.client.expect("ProvideMissingTransactions")
+    assert pool.desk.intake.held == 1
+    await declarer.client.aclose()
+    assert await reason(pool) == "peer-closed"
+    assert pool.desk.intake.held == 0
+
+
+async def test_transactions_of_one_site_come_two_templates_at_a_time(pool):
+    """spec: JD-34"""
+    declarers = [await pool.declarer() for _ in range(4)]
+    templates = []
+    for number, declarer in enumerate(declarers):
+        token, outputs = await declarer.token()
+        made = pool.template(outputs, transactions=transactions(3, seed=number))
+        templates.append(made)
+        await declarer.client.send(made.declare(token, 1))
+    with trio.fail_after(60):
+        while pool.desk.intake.waiting < 2:
+            await trio.sleep(0.005)
+    assert (pool.desk.intake.held, pool.desk.intake.waiting) == (2, 2)
+    for declarer, template in zip(declarers, templates, strict=True):
+        assert (await declarer.answer(template)).name == "DeclareMiningJobSuccess"
+        assert pool.desk.intake.held <= 2
+    assert (pool.desk.intake.held, pool.desk.intake.waiting) == (0, 0)
+
+
+async def test_template_whose_tip_moves_while_it_waits_is_not_asked_for(pool):
+    """spec: JD-12, JD-34"""
+    declarers = [await pool.declarer() for _ in range(3)]
+    for number, declarer in enumerate(declarers):
+        token, outputs = await declarer.token()
+        made = pool.template(outputs, transactions=transactions(3, seed=number))
+        await declarer.client.send(made.declare(token, 1))
+        if number < 2:
+            await declarer.client.expect("ProvideMissingTransactions")
+    with trio.fail_after(60):
+        while not pool.desk.intake.waiting:
+            await trio.sleep(0.005)
+    pool.new_tip()
+    await declarers[0].client.aclose()
+    assert (await declarers[2].client.expect("DeclareMiningJobError")).error_code == (
+        "stale-chain-tip"
+    )
+
+
+async def test_verdict_that_the_tip_overtakes_is_worth_nothing(pool):
+    """The node takes a template for valid, and says so when the block it builds on is gone.
+
+    spec: JD-6, JD-17
+    """
+    declarer = await pool.declarer()
+    token, outputs = await declarer.token()
+    template = pool.template(outputs)
+    pool.node.verdict = None
+    await declarer.client.send(template.declare(token, 1))
+    with trio.fail_after(60):
+        while not pool.node.blocks:
+            await trio.sleep(0.005)
+    pool.new_tip()
+    pool.node.answers.set()
+    told = await declarer.client.receive()
+    if told.name == "DeclareMiningJobSuccess":
+        with pytest.raises(RemoteProtocolError) as caught:
+            pool.desk.claim(told.new_mining_job_token, (1, 0), pool.board.now.prev_hash)
+        assert caught.value.error_code == "stale-chain-tip"
+    else:
+        assert told.error_code == "stale-chain-tip"
+
+
+async def test_templates_that_share_nothing_are_kept_within_a_bound(start):
+    """spec: JD-33"""
+    pool = await start(kept_bytes_max=1_500_000, cache_bytes_max=1 << 20)
+    declarer = await pool.declarer()
+    tokens = []
+    for number in range(5):
+        token, outputs = await declarer.token()
+        made = pool.template(outputs, transactions=transactions(6, pad=60_000, seed=number))
+        new, code, detail = await declarer.declare(made, token)
+        assert new, (code, detail)
+        tokens.append(new)
+    assert pool.desk.tokens.declared < 5
+    tip = pool.board.now.prev_hash
+    with pytest.raises(RemoteProtocolError) as caught:
+        pool.desk.claim(tokens[0], (1, 0), tip)
+    assert caught.value.error_code == "invalid-mining-job-token"
+    assert pool.desk.claim(tokens[-1], (1, 0), tip).template.is_kept
+
+
 async def test_transactions_that_never_come(start):
     """spec: JD-15"""
     pool = await start(provide_deadline_ms=150)
@@ -811,13 +931,55 @@ async def test_hidden_template_that_is_not_revealed(start):
     _, token = await hidden_job(pool, hiding)
     await trio.sleep_until(pool.desk.challenges.next_deadline())
     await pool.desk.write_off()
-    assert token in [job.token for job, _ in pool.blocks.voided]
+    assert (token, "not revealed") in [(job.token, why) for job, why in pool.blocks.voided]
     fresh, _ = await hiding.token("alice")
     with pytest.raises(RemoteProtocolError) as caught:
         pool.desk.claim(fresh, (1, 0), pool.board.now.prev_hash)
     assert caught.value.error_code == "invalid-mining-job-token"
     other, _ = await hiding.token("bob")
     assert pool.desk.claim(other, (2, 0), pool.board.now.prev_hash).token == other
+
+
+async def test_hidden_template_that_is_another_is_written_off_with_the_reason(start):
+    """spec: JD-27, JD-28"""
+    pool = await start(tokens_per_minute_max=6_000, reveal_s=1.0)
+    hiding, whole = await pool.declarer(whole=False), await pool.declarer()
+    template, token = await hidden_job(pool, hiding)
+    other = dataclasses.replace(template, value=SUBSIDY - 1)
+    told = await whole.declare(other, token)
+    assert told == (None, "invalid-job", "it is not the template that was mined with this token")
+    with trio.fail_after(60):
+        while token not in [job.token for job, _ in pool.blocks.voided]:
+            await trio.sleep(0.01)
+    [why] = [why for job, why in pool.blocks.voided if job.token == token]
+    assert why == f"not revealed: {told[2]}"
+    late = await whole.declare(template, token)
+    assert late[1] == "invalid-mining-job-token"
+
+
+async def test_write_off_that_is_cut_short_is_made_up_for(start):
+    """The role may fail between a job's deadline and the ledger's word: nothing is forgotten.
+
+    spec: JD-28
+    """
+    pool = await start(tokens_per_minute_max=6_000, reveal_s=3600.0)
+    hiding = await pool.declarer(whole=False)
+    _, token = await hidden_job(pool, hiding)
+    pool.desk._clock = lambda: trio.current_time() + 4_000
+
+    async def hang(job, reason):
+        await trio.sleep_forever()
+
+    void, pool.blocks.void = pool.blocks.void, hang
+    with trio.move_on_after(0.05):
+        await pool.desk.write_off()
+    pool.blocks.void = void
+    assert pool.blocks.voided == []
+    await pool.desk.write_off()
+    assert token in [job.token for job, _ in pool.blocks.voided]
+    count = len(pool.blocks.voided)
+    await pool.desk.write_off()
+    assert len(pool.blocks.voided) == count
 
 
 async def test_ecash_owner_is_given_no_hidden_job(pool):

@@ -12,6 +12,7 @@ from peer.ecash_session import POOL, WINDOW, RefusedError, powers_of_two
 from test_ecash_peer import earn, final, find_block, visiting, wallet
 
 from radpool_sv2.web import serve_http
+from radpool_sv2.web.window import Window
 
 
 @asynccontextmanager
@@ -20,7 +21,7 @@ async def over_http(pool):
     async with trio.open_nursery() as nursery:
         serve = partial(
             serve_http,
-            pool.pool,
+            Window(pool.pool, pool.config.mining.shares_per_minute),
             "127.0.0.1",
             0,
             mint=pool.mint,
@@ -118,7 +119,7 @@ async def test_what_is_spent_by_one_way_is_spent_by_the_other(tmp_path):
         await find_block(pool, peer, channel)
         update = await final(pool, peer, keyset)
         await pool.chain.extend(COINBASE_MATURITY)
-        await pool.until(lambda: pool.mint.tip_height >= update["redeem_after_height"])
+        await pool.until(lambda: pool.is_mature(keyset))
         sat = await peer.learn_keysets()
         work = [token for token in peer.tokens if token.keyset == keyset]
         price = update["theta_msat"], update["work_total"]

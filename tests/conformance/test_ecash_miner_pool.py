@@ -4,15 +4,20 @@ Real proofs of work, a real wallet, the real mint on a chain that the test write
 has at the end is compared with what the mint's books say.
 """
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import trio
 from ecash_pool import ecash_pool
+from list_chain import ListChain
 from radpool_sv2_extensions.ecash.client import EcashMiner
 
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2._native.miner import Miner
 from radpool_sv2.miner.side import SideOptions
 from radpool_sv2.wallet import Wallet
+from radpool_sv2.web.server import serve_http
 
 POLICIES = ["network", "pool", "window", "fixed"]
 
@@ -27,10 +32,12 @@ async def wallet(tmp_path):
 class Run:
     """Is a miner at work on the pool."""
 
-    def __init__(self, pool, tmp_path, wallet, **change):
+    def __init__(self, pool, tmp_path, wallet, *, claim_key=None, **change):
         options = {"policy": None, "sign_mode": "eager", "unsigned_max": 3, "mint_url": None}
         self.side = EcashMiner(
-            wallet, SideOptions(directory=tmp_path / "wallet", **options | change)
+            wallet,
+            SideOptions(directory=tmp_path / "wallet", **options | change),
+            claim_key=claim_key,
         )
         self.machine = Miner(
             host=pool.pool.address.host,
@@ -133,3 +140,41 @@ async def test_run_after_run_uses_no_counter_twice(tmp_path, wallet):
             total += figures["tokens"]
             assert not figures["refused"]
         assert total == await pool.shares()
+
+
+async def test_shares_by_value_leave_nothing_behind(tmp_path, wallet):
+    """spec: RC-20, RC-22, RC-26, WT-13. What tokens do not hold is held under the claim key."""
+    chain = ListChain()
+    chain.block_zeros = 30
+    async with ecash_pool(tmp_path / "pool", chain, weight__mode="value") as pool:
+        async with trio.open_nursery() as nursery:
+            serve = partial(
+                serve_http,
+                SimpleNamespace(ledger=pool.ledger, declarers=None, registrations=None),
+                "127.0.0.1",
+                0,
+                mint=pool.mint,
+                requests_max=64,
+                request_deadline_s=10,
+            )
+            host, port = await nursery.start(serve)
+            url = f"http://{host}:{port}"
+            key = await wallet.take_claim_key()
+            run = Run(pool, tmp_path, wallet, policy="window", mint_url=url, claim_key=key)
+            figures = await run.until(lambda figures: figures["tokens"] >= 30)
+            assert int(figures["unit_value"]) > 0
+            assert (figures["unsigned"], figures["refused"], figures["held"]) == (0, {}, None)
+            notes = [text for _, text in run.side.events()]
+            assert not [text for text in notes if "warning" in text]
+            [line] = (await wallet.balance()).epochs
+            epochs = list(range(1, pool.ledger.current_epoch + 1))
+            value = sum(row.value for row in await pool.ledger.sums(epochs))
+            held = await pool.mint.residues(key.public)
+            left = sum(row.value for row in held)
+            assert left < int(figures["unit_value"])
+            assert line.units * int(figures["unit_value"]) + left == value
+            again, found = await Wallet.restore(tmp_path / "again", wallet.words(), url)
+            assert [each.units for each in (await again.balance()).epochs] == [line.units]
+            assert found.claim_keys == 1
+            await again.close()
+            nursery.cancel_scope.cancel()

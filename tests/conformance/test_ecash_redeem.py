@@ -153,9 +153,7 @@ async def test_what_is_not_to_be_had_yet(tmp_path):
         assert code == "immature"
         assert wait_s > 0
         await pool.chain.extend(COINBASE_MATURITY)
-        await pool.until(
-            lambda: pool.mint.keyset(token.keyset).redeem_after_height <= pool.chain.height
-        )
+        await pool.until(lambda: pool.is_mature(token.keyset))
         answer = await session.redeem(**spend([token], money(session, sat, sats).wanted))
         assert sum(each.amount for each in answer.signatures) == sats
 

@@ -395,6 +395,19 @@ async def test_solutions_that_are_none_are_counted_and_then_end_the_connection()
         assert rig.source.solutions == []
 
 
+async def test_solutions_of_unknown_templates_are_counted_too():
+    async with serving() as rig:
+        rig.offer(update(7))
+        client = await rig.connect()
+        good, _hash, _header = solve(template(7), A)
+        for number in range(16):
+            await client.send(good.replace(template_id=1_000 + number))
+        await settle(client)
+        await client.send(good.replace(template_id=2_000))
+        await client.closed()
+        assert rig.source.solutions == []
+
+
 async def test_a_solution_that_only_the_chains_own_rule_refuses_is_nobodys_fault():
     async with serving() as rig:
         rig.offer(update(7, target=NEVER))
@@ -640,3 +653,14 @@ async def settle(client):
     while (await client.receive()).name != "RequestTransactionDataError":
         pass
     await trio.testing.wait_all_tasks_blocked(0.02)
+
+
+async def test_signature_operations_that_leave_no_room_for_anybody_are_refused():
+    async with serving() as rig:
+        rig.offer(update(7))
+        good = await rig.connect(constraints=(100, 2_000))
+        await skip_news(good)
+        assert rig.source.rooms == [(100, 2_000)]
+        greedy = await rig.connect(constraints=(100, 2_001))
+        await greedy.closed()
+        assert rig.source.rooms == [(100, 2_000)]

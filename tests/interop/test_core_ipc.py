@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,14 @@ from rig.core_ipc import core_settings, following_core
 from rig.getblocktemplate import DEADLINE_S, block_of, double_hash, solve
 
 from radpool_sv2.errors import LocalProtocolError, NodeError
-from radpool_sv2.network import SIGNET
+from radpool_sv2.network import MAIN, REGTEST, SIGNET
+from radpool_sv2.node.report import report_core
 from radpool_sv2.templates.source import STALE_PREVBLK, SubmitStatus
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.pair("source of templates `core_ipc`", "Bitcoin Core's socket"),
+]
 
 BLOCKS = 150
 
@@ -44,6 +49,22 @@ async def waits_for(condition):
             await trio.sleep(0.05)
 
 
+async def test_the_doctor_tries_the_socket(core, socket):
+    report = partial(report_core, trusted_uids=[os.getuid()], has_rpc=False)
+    [(is_good, words)] = await report(socket, network=REGTEST)
+    assert is_good
+    assert f"{socket} is Satoshi" in words
+    assert words.endswith(f"at height {BLOCKS:,}")
+    [(is_good, words)] = await report(socket, network=MAIN)
+    assert not is_good
+    [(is_good, words)] = await partial(report, trusted_uids=[12_345])(socket, network=REGTEST)
+    assert not is_good
+    await trio.to_thread.run_sync(core.stop)
+    [(is_good, words)] = await report(socket, network=REGTEST)
+    assert not is_good
+    assert str(socket) in words
+
+
 async def test_templates_are_those_of_the_same_node_s_rpc(core, socket):
     for fee in (1_000, 5_000, 3_000):
         core.spend(fee_sats=fee)
@@ -65,7 +86,7 @@ async def test_templates_are_those_of_the_same_node_s_rpc(core, socket):
     assert template.weight > sum(each["weight"] for each in told["transactions"])
 
 
-async def test_a_solution_becomes_a_block_and_the_next_tip(core, socket):
+async def test_a_solution_becomes_a_block_and_the_next_tip(core, socket, record_property):
     core.spend(fee_sats=7_000)
     async with following_core(socket) as followed:
         update = await followed.until(lambda update: update.template.fees_sats == 7_000)
@@ -84,6 +105,7 @@ async def test_a_solution_becomes_a_block_and_the_next_tip(core, socket):
         assert depths == {solution.hash: 1, bytes(32): None}
         coinbase = core.rpc("getblock", core.tip, 2)["tx"][0]
         assert round(coinbase["vout"][0]["value"] * 10**8) == update.template.value_sats
+    record_property("mined", "1 block")
 
 
 async def test_solutions_that_are_none_are_refused(core, socket):

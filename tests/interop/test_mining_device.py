@@ -28,8 +28,9 @@ SHARES = 40
 PATIENCE_S = 90
 
 
+@pytest.mark.pair("pool on the embedded chain", "mining_device")
 @pytest.mark.timeout(400)
-def test_sri_mining_device_mines_through_vardiff_steps_and_finds_blocks(tmp_path):
+def test_sri_mining_device_mines_through_vardiff_steps_and_finds_blocks(tmp_path, record_property):
     assert DEVICE.exists(), f"{DEVICE} is missing: `make interop` installs it"
     node = Node(tmp_path / "msp", SETTINGS)
     with node.running() as running:
@@ -67,8 +68,11 @@ def test_sri_mining_device_mines_through_vardiff_steps_and_finds_blocks(tmp_path
         )
         assert running.problems() == []
         assert running.leave(signal.SIGTERM, 5) == 0
-    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
-    assert len(audit.check_blocks(node)) >= BLOCKS
+    shares = audit.check_batches(node)
+    assert shares == Book(node.database).check() >= SHARES
+    found = audit.check_blocks(node)
+    assert len(found) >= BLOCKS
+    record_property("mined", f"{len(found)} blocks, {shares} shares")
 
 
 def is_faster_than_claimed(channel):
@@ -88,6 +92,7 @@ def wait_for(running, device, condition):
     return until(look, lambda: f"{channel_of(running)}; {device.tail()}", PATIENCE_S)
 
 
+@pytest.mark.pair("pool on the embedded chain", "mining_device")
 @pytest.mark.timeout(120)
 def test_sri_mining_device_refuses_a_pool_with_another_key(tmp_path):
     """The certificate counts: a device that pins a key does not mine for anybody else."""

@@ -13,6 +13,7 @@ from rig.bitcoind import CORE_DIRECTORY
 from rig.book import Book
 from rig.node import Node
 from rig.offering import ProviderNode
+from rig.paid import ChainOf, blocks, check_paid, paid_blocks, script_of
 from rig.sv1 import Sv1Miner
 from rig.wait import until
 
@@ -25,7 +26,11 @@ MINING = {
     "mining.shares_per_minute": 12,
     "mining.report_interval_ms": 1_000,
     "declarator.enabled": True,
+    # Blocks come every few seconds, and each is a declaration or two.
+    "declarator.declarations_per_minute_max": 600,
+    "declarator.tokens_per_minute_max": 1_200,
     "templates.block_zeros": 0,
+    "ledger.maturity_blocks": 3,
 }
 
 
@@ -53,14 +58,19 @@ def by_rpc(node):
 
 
 def mines_declared_templates(tmp_path, running, client, node):
-    """Lets a device mine through a client until shares are credited and its blocks are found."""
+    """Lets a device mine through a client until shares are credited and its blocks are found.
+
+    Returns the transaction that waited, the pool's rows of the paid blocks, and what the pool
+    reports of the client.
+    """
     txid = node.spend(fee_sats=7_000)
     with client, sri.mining_device(tmp_path / "sri", client.address, sri.AUTHORITY_KEY) as device:
 
         def credited():
             assert client.process.is_alive, client.process.tail()
             assert device.is_alive, device.tail()
-            return shares_of(running) >= SHARES and len(blocks_of(running)) >= BLOCKS
+            found = [row for row in blocks(running) if row["confirmations"]]
+            return shares_of(running) >= SHARES and len(found) >= BLOCKS
 
         until(
             credited,
@@ -69,13 +79,32 @@ def mines_declared_templates(tmp_path, running, client, node):
         )
     assert client.heard("DeclareMiningJobError") <= {"stale-chain-tip"}
     assert client.heard("SetCustomMiningJobError") <= {"stale-chain-tip"}
-    found = [node.rpc("getblock", block["hash"], 2) for block in blocks_of(running)]
-    # What the client chose is in the chain: its transaction, its name, and the pool is paid.
-    assert any(tx["txid"] == txid for block in found for tx in block["tx"])
-    for block in found:
-        coinbase = block["tx"][0]
-        assert b"declared" in bytes.fromhex(coinbase["vin"][0]["coinbase"])
-        assert coinbase["vout"][0]["value"] > 0
+    rows = paid_blocks(running, ChainOf(node))
+    [declarer] = running.get("/api/v1/declarers").json()["items"]
+    assert running.leave(signal.SIGTERM, 20) == 0
+    return txid, rows, declarer
+
+
+def check(node, bitcoind, tmp_path, txid, rows, declarer):
+    """What the client chose is in the chain; the pool is paid, and says what it is worth.
+
+    Returns what was mined, in words.
+    """
+    script = script_of(node, bitcoind)
+    found = check_paid(node, rows, ChainOf(bitcoind), script, tmp_path / "exports")
+    assert len(found) >= BLOCKS
+    assert any(txid in block.transactions for block in found)
+    for row in rows:
+        if row["state"] == "paid":
+            coinbase = bitcoind.rpc("getblock", row["hash"], 2)["tx"][0]
+            assert b"declared" in bytes.fromhex(coinbase["vin"][0]["coinbase"])
+            assert row["finder"] == declarer["account"]
+    assert declarer["quality_permille"] >= 1_000
+    assert len(accepted_jobs(node)) >= BLOCKS
+    shares = audit.check_batches(node)
+    assert shares == Book(node.database).check() >= SHARES
+    quality = declarer["quality_permille"] / 10
+    return f"{len(found)} blocks, {shares} shares, quality {quality} %"
 
 
 def shares_of(running):
@@ -86,40 +115,46 @@ def shares_of(running):
     return total
 
 
-def blocks_of(running):
-    return running.get("/api/v1/blocks?limit=100").json()["items"]
-
-
 def accepted_jobs(node):
     return [line for line in node.log() if line.get("event") == "custom job accepted"]
 
 
+@pytest.mark.pair(
+    "pool, declarator, template provider with source `bitcoind`",
+    "jd_client_sv2 (FULLTEMPLATE), mining_device, Bitcoin Knots",
+)
 @pytest.mark.timeout(400)
-def test_templates_of_our_provider_are_declared_to_our_pool(tmp_path, bitcoind):
+def test_templates_of_our_provider_are_declared_to_our_pool(tmp_path, bitcoind, record_property):
     node = Node(tmp_path / "msp", MINING | by_rpc(bitcoind))
     provider = ProviderNode(tmp_path / "tp", by_rpc(bitcoind))
     with node.running() as running, provider.running():
         templates = sri.provider(provider.address, provider.authority_key)
         client = sri.job_declarator_client(tmp_path / "sri", running, templates)
-        mines_declared_templates(tmp_path, running, client, bitcoind)
-        assert running.leave(signal.SIGTERM, 10) == 0
-    assert len(accepted_jobs(node)) >= BLOCKS
-    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
+        found = mines_declared_templates(tmp_path, running, client, bitcoind)
+    record_property("mined", check(node, bitcoind, tmp_path, *found))
 
 
+@pytest.mark.pair(
+    "pool and declarator with source `core_ipc`",
+    "jd_client_sv2 (FULLTEMPLATE), mining_device, Bitcoin Core",
+)
 @pytest.mark.timeout(400)
-def test_templates_of_bitcoin_core_are_declared_to_our_pool_on_its_socket(tmp_path, core):
+def test_templates_of_bitcoin_core_are_declared_to_our_pool_on_its_socket(
+    tmp_path, core, record_property
+):
     node = Node(tmp_path / "msp", MINING | by_socket(core))
     with node.running() as running:
         client = sri.job_declarator_client(tmp_path / "sri", running, sri.core(core))
-        mines_declared_templates(tmp_path, running, client, core)
-        assert running.leave(signal.SIGTERM, 10) == 0
-    assert len(accepted_jobs(node)) >= BLOCKS
-    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
+        found = mines_declared_templates(tmp_path, running, client, core)
+    record_property("mined", check(node, core, tmp_path, *found))
 
 
+@pytest.mark.pair(
+    "pool, declarator, template provider with source `bitcoind`",
+    "jd_client_sv2 (COINBASEONLY), mining_device, Bitcoin Knots",
+)
 @pytest.mark.timeout(400)
-def test_transactions_may_be_kept_to_oneself(tmp_path, bitcoind):
+def test_transactions_may_be_kept_to_oneself(tmp_path, bitcoind, record_property):
     """Coinbase-only: the pool learns the coinbase alone, and pays no more than the reference."""
     node = Node(tmp_path / "msp", MINING | by_rpc(bitcoind))
     # That client makes a job only of a template for a tip that is there.
@@ -130,23 +165,21 @@ def test_transactions_may_be_kept_to_oneself(tmp_path, bitcoind):
         client = sri.job_declarator_client(
             tmp_path / "sri", running, templates, mode="COINBASEONLY"
         )
-        key = sri.AUTHORITY_KEY
-        with client, sri.mining_device(tmp_path / "sri", client.address, key) as device:
-            until(
-                lambda: shares_of(running) >= SHARES,
-                lambda: f"{shares_of(running)} shares; {client.process.tail()} {device.tail()}",
-                PATIENCE_S,
-            )
-        assert running.leave(signal.SIGTERM, 10) == 0
-    assert accepted_jobs(node)
-    assert client.heard("SetCustomMiningJobError") <= {"stale-chain-tip"}
-    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
+        found = mines_declared_templates(tmp_path, running, client, bitcoind)
+    record_property("mined", check(node, bitcoind, tmp_path, *found))
+    assert found[2]["hidden_jobs"] >= BLOCKS
 
 
+@pytest.mark.pair(
+    "pool and declarator with source `core_ipc`",
+    "jd_client_sv2, translator_sv2, SV1 miner, Bitcoin Core",
+)
 @pytest.mark.timeout(400)
-def test_an_old_miner_mines_what_the_client_has_declared(tmp_path, core):
+def test_an_old_miner_mines_what_the_client_has_declared(tmp_path, core, record_property):
     """SV1 miner, SRI's translator, SRI's client, our pool: the whole way."""
-    node = Node(tmp_path / "msp", MINING | {"mining.exponent_min": 14} | by_socket(core))
+    # That miner is slow: one difficulty, at which it finds a share a second.
+    one_step = {"mining.exponent_min": 16, "mining.exponent_max": 16}
+    node = Node(tmp_path / "msp", MINING | one_step | by_socket(core))
     with node.running() as running:
         client = sri.job_declarator_client(tmp_path / "sri", running, sri.core(core))
         with client:
@@ -165,4 +198,6 @@ def test_an_old_miner_mines_what_the_client_has_declared(tmp_path, core):
                     assert miner.lost == ""
         assert running.leave(signal.SIGTERM, 10) == 0
     assert accepted_jobs(node)
-    assert audit.check_batches(node) == Book(node.database).check() >= SHARES
+    shares = audit.check_batches(node)
+    assert shares == Book(node.database).check() >= SHARES
+    record_property("mined", f"{shares} shares")

@@ -1,37 +1,14 @@
 """SRI's pool, as published, takes its templates from our provider and mines blocks with them."""
 
 import signal
-from pathlib import Path
 
 import pytest
 from rig import sri
-from rig.bitcoind import free_ports
 from rig.offering import ProviderNode
 from rig.wait import until
 
-# What SRI's pool is told to pay: the script of sri.SOLO_ADDRESS.
-SCRIPT = "0014751e76e8199196d454941c45d1b3a323f1433bd6"
 BLOCKS = 5
 PATIENCE_S = 120
-
-
-def start_pool(provider, directory, port):
-    """Starts SRI's pool; it gives up when no template is there within seconds."""
-    settings = {
-        "authority_public_key": sri.AUTHORITY_KEY,
-        "authority_secret_key": sri.AUTHORITY_SECRET,
-        "cert_validity_sec": 3_600,
-        "listen_address": f"127.0.0.1:{port}",
-        "coinbase_reward_script": f"addr({sri.SOLO_ADDRESS})",
-        "server_id": 1,
-        "pool_signature": "on our templates",
-        "shares_per_minute": 60.0,
-        "share_batch_size": 1,
-        "supported_extensions": [],
-        "required_extensions": [],
-        "template_provider_type": sri.provider(provider.address, provider.authority_key),
-    }
-    return sri.Role("pool_sv2", directory, settings, port)
 
 
 def accepted(provider):
@@ -40,9 +17,12 @@ def accepted(provider):
 
 def mine(provider, directory, count=BLOCKS):
     """Lets SRI's pool and a miner of theirs find blocks; returns what the pool has printed."""
-    (port,) = free_ports(1)
-    with start_pool(provider, directory, port) as pool:
-        until(lambda: listens(port), lambda: f"SRI's pool; {pool.process.tail()}", PATIENCE_S)
+    with sri.pool(directory, sri.provider(provider.address, provider.authority_key)) as pool:
+        until(
+            lambda: sri.listens(pool.address),
+            lambda: f"SRI's pool; {pool.process.tail()}",
+            PATIENCE_S,
+        )
         with sri.mining_device(directory, pool.address, sri.AUTHORITY_KEY) as device:
             goal = len(accepted(provider)) + count
             until(
@@ -54,18 +34,9 @@ def mine(provider, directory, count=BLOCKS):
         return pool.said()
 
 
-def listens(port):
-    """Whether somebody listens on a port, without connecting to it."""
-    wanted = f"0100007F:{port:04X}"
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1] == wanted and fields[3] == "0A":
-            return True
-    return False
-
-
+@pytest.mark.pair("template provider on the embedded chain", "pool_sv2, mining_device")
 @pytest.mark.timeout(400)
-def test_sri_pool_mines_blocks_on_the_embedded_chain(tmp_path):
+def test_sri_pool_mines_blocks_on_the_embedded_chain(tmp_path, record_property):
     settings = {"templates.block_zeros": 20, "templates.payments_per_minute": 60}
     provider = ProviderNode(tmp_path / "tp", settings)
     with provider.running() as process:
@@ -78,11 +49,15 @@ def test_sri_pool_mines_blocks_on_the_embedded_chain(tmp_path):
         process.signal(signal.SIGTERM)
         assert process.wait(10) == 0, process.tail()
     assert all(each["on_active_chain"] for each in accepted(provider))
+    record_property("mined", f"{len(accepted(provider))} blocks")
     assert not [line for line in provider.log() if line["level"] == "error"]
 
 
+@pytest.mark.pair(
+    "template provider with source `bitcoind`", "pool_sv2, mining_device, Bitcoin Knots"
+)
 @pytest.mark.timeout(400)
-def test_sri_pool_mines_blocks_on_a_real_node(bitcoind, tmp_path):
+def test_sri_pool_mines_blocks_on_a_real_node(bitcoind, tmp_path, record_property):
     """Plain regtest: SRI's pool takes nearly every share for a block, and the node does too."""
     sent = [bitcoind.spend(fee_sats=3_000 + n, outputs=2) for n in range(4)]
     settings = {
@@ -100,26 +75,27 @@ def test_sri_pool_mines_blocks_on_a_real_node(bitcoind, tmp_path):
     blocks = [bitcoind.rpc("getblock", each["hash"], 2) for each in accepted(provider)]
     active = [block for block in blocks if block["confirmations"] > 0]
     assert len(active) >= BLOCKS
+    record_property("mined", f"{len(active)} blocks")
     assert bitcoind.rpc("getblockcount") == before + len(active)
     paid = {tx["txid"] for block in active for tx in block["tx"][1:]}
     assert set(sent) <= paid
     # SRI's pool pays itself first and all of it, fees included.
     for block in active:
         first = block["tx"][0]["vout"][0]
-        assert first["scriptPubKey"]["hex"] == SCRIPT
+        assert first["scriptPubKey"]["hex"] == sri.SOLO_SCRIPT
     total = sum(round(block["tx"][0]["vout"][0]["value"] * 10**8) for block in active)
     assert total == len(active) * 50 * 10**8 + sum(3_000 + n for n in range(4))
 
 
+@pytest.mark.pair("template provider on the embedded chain", "pool_sv2, mining_device")
 @pytest.mark.timeout(400)
 def test_sri_pool_with_another_key_is_not_served(tmp_path):
     provider = ProviderNode(tmp_path / "tp", {})
     stranger = ProviderNode(tmp_path / "stranger", {})
     with stranger.running(), provider.running():
-        foreign = ProviderNode.__new__(ProviderNode)
-        foreign.address, foreign.authority_key = provider.address, stranger.authority_key
-        (port,) = free_ports(1)
-        with start_pool(foreign, tmp_path / "sri", port) as pool:
+        with sri.pool(
+            tmp_path / "sri", sri.provider(provider.address, stranger.authority_key)
+        ) as pool:
             until(
                 lambda: not pool.process.is_alive,
                 lambda: f"it gives up; {pool.process.tail()}",

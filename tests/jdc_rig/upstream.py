@@ -8,11 +8,14 @@ from radpool_sv2.jdc.submission import Totals
 from radpool_sv2.jdc.upstream import (
     Constrain,
     Fails,
+    Hidden,
     Publish,
+    Retargets,
     ToDeclarator,
     ToPool,
     Upstream,
     UpstreamSettings,
+    Withdraws,
     Works,
 )
 from radpool_sv2.units import target_of
@@ -84,7 +87,8 @@ class Peer:
             name_owner,
         )
         self.sent, self.told, self.published, self.failed = [], [], [], []
-        self.works = 0
+        self.hidden = []
+        self.works = self.withdrawn = self.retargeted = 0
         self.constraints = []
         self.tokens = 0
 
@@ -98,6 +102,12 @@ class Peer:
                     self.told.append(message)
                 case Publish(job):
                     self.published.append(job)
+                case Hidden(job):
+                    self.hidden.append(job)
+                case Withdraws():
+                    self.withdrawn += 1
+                case Retargets():
+                    self.retargeted += 1
                 case Works():
                     self.works += 1
                 case Constrain(size, sigops):

@@ -178,7 +178,9 @@ def test_generators_import_nothing_but_the_standard_library():
 def test_tags_mean_one_thing():
     """spec: CV-6"""
     listed = re.findall(
-        r"^\| `(radpool/[a-z-]+)` \|", text(SPEC / "01-conventions.md"), re.MULTILINE
+        r"^\| `(radpool/[a-z-]+(?:/[0-9]+)?)` \|",
+        text(SPEC / "01-conventions.md"),
+        re.MULTILINE,
     )
     assert len(listed) == len(set(listed))
     sources = [
@@ -187,8 +189,15 @@ def test_tags_mean_one_thing():
         *ROOT.glob("extensions/**/*.py"),
         *(SPEC / "vectors").glob("*.py"),
     ]
-    used = {tag for path in sources for tag in re.findall(r'"(radpool/[a-z-]+)"', text(path))}
+    used = {
+        tag
+        for path in sources
+        for tag in re.findall(r'"(radpool/[a-z-]+(?:/[0-9]+)?)"', text(path))
+    }
     assert used == set(listed)
+    [vectors] = (SPEC / "vectors").glob("01-conventions.json")
+    cases = json.loads(text(vectors))["tagged_hashes"]
+    assert {case["inputs"]["tag"] for case in cases} == set(listed)
 
 
 def test_sources_cite_pages_that_are_there():

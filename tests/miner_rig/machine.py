@@ -52,6 +52,10 @@ class Machine:
         self.frames.append(wire.decode(msg_type, payload, channel_msg=channel_msg))
         return True
 
+    def take(self):
+        news, self.pending = self.pending, self.news()
+        return news
+
     def _withdraw(self):
         self.pending.withdrawn.extend(number for number, _ in self.queue)
         self.queue.clear()

@@ -31,7 +31,11 @@ from radpool_sv2.web import serve_http
 CASHU = Path(__file__).parents[2] / ".venv-nutshell" / "bin" / "cashu"
 COMMAND_SECONDS_MAX = 60
 
-POOL = SimpleNamespace(ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None))
+POOL = SimpleNamespace(
+    ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None),
+    declarers=None,
+    registrations=None,
+)
 """The mint's side of the API does not look at the pool."""
 
 CHAIN = SimpleNamespace(tip=ChainTip(100, bytes(32)), block_target=b"\xff" * 32)

@@ -128,6 +128,49 @@ class Seed:
         factor = int.from_bytes(digest, "big") % ORDER
         return Output(keyset, counter, secret, factor, blind(secret, factor))
 
+    def claim_key(self, counter: int) -> ClaimKey:
+        """Derives a claim key; its point has an even y."""
+        place = b"radpool/claim-key" + struct.pack(">Q", counter)
+        digest = hmac.new(self.seed, place, hashlib.sha256).digest()
+        scalar = int.from_bytes(digest, "big") % ORDER
+        if encode(curve.multiply_base(scalar))[0] == 3:
+            scalar = ORDER - scalar
+        return ClaimKey(scalar.to_bytes(32, "big"), encode(curve.multiply_base(scalar)))
+
+
+@dataclass(frozen=True)
+class ClaimKey:
+    """Is what the value belongs to that no token stands for."""
+
+    secret: bytes
+    point: bytes
+
+    def sign(self, keyset: bytes, outputs: list[tuple[int, bytes]]) -> bytes:
+        return curve.sign(self.secret, cash_out_digest(self.point, keyset, outputs), bytes(32))
+
+
+def cash_out_digest(point: bytes, keyset: bytes, outputs: list[tuple[int, bytes]]) -> bytes:
+    rows = b"".join(struct.pack("<Q", amount) + blinded for amount, blinded in outputs)
+    return curve.tagged_hash("radpool/cash-out", point + keyset + rows)
+
+
+@dataclass
+class Paid:
+    """Judges whether shares were paid, by work or by at least half of the subsidy's value."""
+
+    unit_value: int
+    work: int = 0
+    tokens: int = 0
+
+    def takes(self, work: int, token: int) -> bool:
+        """Counts a share of so many units that brought a token of so many."""
+        if not self.unit_value:
+            return token >= work
+        if 2 * (self.tokens + token + (token or 1)) <= self.work + work:
+            return False
+        self.work, self.tokens = self.work + work, self.tokens + token
+        return True
+
 
 def receipt_root(previous: bytes, blinded: bytes, z: int, share_hash: bytes) -> bytes:
     return curve.tagged_hash("radpool/receipt", previous + blinded + bytes([z]) + share_hash)

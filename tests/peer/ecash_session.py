@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import ecash, work
 from . import ecash_message as wire
-from .ecash import Output, Seed, Token
+from .ecash import Output, Paid, Seed, Token
 from .message import Message, RawFrame, tlv
 from .session import MAX_TARGET, MiningChannel, Session, Share
 
@@ -71,6 +71,7 @@ class Terms:
     sign_mode: int
     z0: int
     keyset: bytes
+    paid: Paid
     waiting: dict[int, tuple[Share, Output]] = field(default_factory=dict)
     root: bytes = bytes(32)
     owed: list[Output] = field(default_factory=list)
@@ -89,6 +90,8 @@ class EcashSession(Session):
         self.tokens: list[Token] = []
         self.last: str = ""
         self.requests_made = 0
+        self.unit_value = 0
+        """What a unit costs of value, as the mint tells over HTTP; 0 by work."""
 
     # --- the server's messages ---
 
@@ -146,7 +149,11 @@ class EcashSession(Session):
         opened = Message("OpenExtendedMiningChannelSuccess", **{n: fields[n] for n in names})
         self._opened(opened, "extended", opened.extranonce_size)
         self.terms[opened.channel_id] = Terms(
-            fields["policy"], fields["sign_mode"], fields["z0"], keyset.id
+            fields["policy"],
+            fields["sign_mode"],
+            fields["z0"],
+            keyset.id,
+            Paid(self.unit_value),
         )
 
     def _on_NewExtendedMiningJob(self, message: Message) -> None:
@@ -169,8 +176,13 @@ class EcashSession(Session):
         assert bool(fields["receipt_root"]) == lazy
         for receipt in fields["receipts"]:
             share, output = terms.waiting.pop(receipt["sequence_number"])
+            left_over = receipt["z"] == NO_TOKEN
+            units = 0 if left_over else 2 ** (receipt["z"] - terms.z0)
+            assert terms.paid.takes(2 ** (share.job.z - terms.z0), units), "not half of its worth"
             if lazy:
                 self._judge_receipt(terms, receipt, share, output)
+            elif left_over:
+                assert receipt["C_"] == receipt["e"] == receipt["s"] == b""
             else:
                 self.take_token(output, receipt["z"], receipt)
         if lazy:
@@ -211,7 +223,12 @@ class EcashSession(Session):
         await self.client.send_frames(wire.write_frame(name, **fields))
 
     async def open_ecash(
-        self, policy: int, *, sign_modes: int = 1, max_target: bytes = MAX_TARGET
+        self,
+        policy: int,
+        *,
+        sign_modes: int = 1,
+        max_target: bytes = MAX_TARGET,
+        claim_key: bytes = b"",
     ) -> MiningChannel:
         """Opens a channel and waits for its first job to be active."""
         request_id = self.random.getrandbits(32)
@@ -227,7 +244,7 @@ class EcashSession(Session):
             policies_accepted=1 << policy,
             sign_modes_accepted=sign_modes,
             min_protocol=1,
-            claim_pubkey=b"",
+            claim_pubkey=claim_key,
         )
         opened = await self.hear(f"{opening}.Success", f"{opening}.Error")
         if opened.name.endswith(".Error"):

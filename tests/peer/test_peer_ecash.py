@@ -124,3 +124,30 @@ def test_output(case):
     output = seed.output(bytes.fromhex(inputs["keyset_id"]), int(inputs["counter"]))
     assert (output.secret, output.blinded.hex()) == (due["secret"], due["B_"])
     assert f"{output.factor:064x}" == due["r"]
+
+
+@cases(RECOVERY, "claim_keys")
+def test_claim_key(case):
+    key = ecash.Seed(*raw(case, "seed")).claim_key(int(case["inputs"]["counter"]))
+    due = case["expected"]
+    assert (key.secret.hex(), key.point.hex()) == (due["secret"], due["claim_key"])
+
+
+@cases(RECOVERY, "cash_outs")
+def test_cash_out(case):
+    inputs, due = case["inputs"], case["expected"]
+    key = ecash.Seed(*raw(case, "seed")).claim_key(int(inputs["counter"]))
+    keyset = bytes.fromhex(inputs["keyset_id"])
+    outputs = [(int(row["amount"]), bytes.fromhex(row["B_"])) for row in inputs["outputs"]]
+    assert ecash.cash_out_digest(key.point, keyset, outputs).hex() == due["digest"]
+    assert (key.point.hex(), key.sign(keyset, outputs).hex()) == (
+        due["claim_key"],
+        due["signature"],
+    )
+
+
+@cases(RECOVERY, "answers")
+def test_answer(case):
+    paid = ecash.Paid(int(case["inputs"]["unit_value"] or 0))
+    unsigned = [not paid.takes(row["work"], row["token"]) for row in case["inputs"]["shares"]]
+    assert unsigned == case["expected"]["unsigned"]

@@ -58,7 +58,7 @@ class Conversation:
             provide_deadline_s=5.0,
             jobs_kept_max=2,
             solutions_bad_max=3,
-            token_limits=TokenLimits(allocated_per_connection_max=4, declared_per_owner_max=3),
+            token_limits=TokenLimits(allocated_per_connection_max=4, declared_per_connection_max=3),
         )
         self.machine = self.bench.machine
         self.request = 0
@@ -225,7 +225,7 @@ def test_tokens_against_a_model(seed):
         token_limits=TokenLimits(
             allocated_per_connection_max=50,
             allocated_max=50,
-            declared_per_owner_max=50,
+            declared_per_connection_max=50,
             declared_max=50,
             lifetime_s=30.0,
         )

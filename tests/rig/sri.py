@@ -18,8 +18,10 @@ DIRECTORY = Path(os.environ.get("RADPOOL_SRI_DIR", ROOT / ".nodes" / "bin"))
 # Keys of the listeners of SRI's roles, as in their own examples: nothing depends on them here.
 AUTHORITY_KEY = "9auqWEzQDVyd2oe1JVGFLMLHZtCo2FFqZwtKA5gd9xbuEu7PH72"
 AUTHORITY_SECRET = "mkDLTBBRxdBv998612qipDYoTK3YUrqLe8uWw7gu3iXbSrn2n"
-# What a client mines for when no pool is left; tests look that it never gets anything.
+# Whom SRI's pool pays, and what its client mines for when no pool is left.
 SOLO_ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+# The script of that address.
+SOLO_SCRIPT = "0014751e76e8199196d454941c45d1b3a323f1433bd6"
 
 
 def program(name):
@@ -79,6 +81,52 @@ def core(node):
             "min_interval": 1,
         }
     }
+
+
+def pool(directory, templates, *, declarator=False, shares_per_minute=60.0):
+    """SRI's pool, which gives up when no template is there within seconds.
+
+    Args:
+        directory: Where its files go.
+        templates: Where its templates come from.
+        declarator: Whether it has a job declarator server; the role's `declarator` is its address.
+            It needs `core` templates, since it asks the node for verdicts itself.
+        shares_per_minute: How hard shares are.
+    """
+    port, declarator_port = free_ports(2)
+    settings = {
+        "authority_public_key": AUTHORITY_KEY,
+        "authority_secret_key": AUTHORITY_SECRET,
+        "cert_validity_sec": 3_600,
+        "listen_address": f"127.0.0.1:{port}",
+        "coinbase_reward_script": f"addr({SOLO_ADDRESS})",
+        "server_id": 1,
+        "pool_signature": "SRI's pool",
+        "shares_per_minute": shares_per_minute,
+        "share_batch_size": 1,
+        "supported_extensions": [],
+        "required_extensions": [],
+        "template_provider_type": templates,
+    }
+    if declarator:
+        settings["jds"] = {"listen_address": f"127.0.0.1:{declarator_port}"}
+    role = Role("pool_sv2", directory, settings, port)
+    role.declarator = f"127.0.0.1:{declarator_port}"
+    return role
+
+
+def listens(address):
+    """Whether somebody listens on a port of this machine, without connecting to it.
+
+    SRI's pool does not bear clients that come and go at once.
+    """
+    port = int(address.rsplit(":", 1)[1])
+    wanted = f"0100007F:{port:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1] == wanted and fields[3] == "0A":
+            return True
+    return False
 
 
 def job_declarator_client(directory, pool, templates, *, mode="FULLTEMPLATE", user="sri.jdc"):

@@ -266,10 +266,13 @@ async def test_replay_of_a_long_log_answers_pings(tmp_path):
     async with running(tmp_path / "c") as chain:
         for _ in range(3):
             await chain.request("mine", {"count": 500})
+        # More when the chain was lost on the way, and the request made again.
+        height = (await chain.request("status"))["height"]
+        assert height >= 1_601
         os.kill(chain.child_pid, signal.SIGKILL)
         with trio.fail_after(30):
             status = await chain.request("status")
-        assert status["height"] == 1_601
+        assert status["height"] == height
 
 
 @pytest.mark.timeout(60)
@@ -285,7 +288,9 @@ async def test_commands_drive_the_running_chain(tmp_path):
         out = await command(tmp_path, "reorg", "2")
         assert out.count("left ") == 2
         assert out.count("joined ") == 3
-        assert "regtest address" in await command(tmp_path, "send", "nobody", "1", status=1)
+        assert "not an address of regtest" in await command(
+            tmp_path, "send", "nobody", "1", status=1
+        )
         assert "not an amount" in await command(tmp_path, "send", address, "1.123456789", status=1)
     assert "no embedded chain answers" in await command(tmp_path, "status", status=1)
 

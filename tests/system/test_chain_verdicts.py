@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 VALID = BlockVerdict(True)
 DEADLINE_SECONDS = 60
 SLOW_INPUTS = 2_000
+INHERITED_FDS = 3
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,9 @@ async def test_chain_that_dies_takes_its_judge_along(workshop, tmp_path):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(source.check_block, slow(workshop))
                 judging = await child_of(chain)
+                # It judges when it has closed what it inherited, the lock of the directory too.
+                while len(list(Path(f"/proc/{judging}/fd").iterdir())) > INHERITED_FDS + 1:
+                    await trio.sleep(0.001)
                 os.kill(judging, signal.SIGSTOP)
                 os.kill(chain.child_pid, signal.SIGKILL)
                 while Path(f"/proc/{judging}").exists():

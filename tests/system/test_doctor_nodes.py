@@ -35,6 +35,16 @@ def test_a_good_node_and_one_that_is_not_there(bitcoind, tmp_path):
     assert "New blocks are learnt of by long polling alone" in words
 
 
+def test_a_socket_that_is_not_there(tmp_path):
+    socket = {"templates.source": "core_ipc", "templates.ipc_socket": str(tmp_path / "no.sock")}
+    node = Node(tmp_path / "a", socket)
+    told = run([RADPOOL, "doctor", "--dir", node.directory])
+    words = " ".join(told.stdout.split())
+    assert told.returncode != 0
+    assert "bitcoin node" in words
+    assert "no.sock" in words
+
+
 def report(node, **more):
     return trio.run(report_node, node.settings(**more), MAIN)
 

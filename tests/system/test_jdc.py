@@ -78,18 +78,22 @@ def test_own_templates_earn_an_account_and_find_blocks(tmp_path, mode):
             assert client.process.wait(10) == 0, client.process.tail()
             told = client.pool()
         running.chain("mine", 3)
+        # Of two blocks of one height the chain has one; the other stays an orphan.
         until(
-            lambda: all(each["state"] == "paid" for each in blocks(running)),
+            lambda: {each["state"] for each in blocks(running)} - {"orphaned"} == {"paid"},
             lambda: json.dumps(blocks(running)),
         )
-        paid = blocks(running)
+        paid = [each for each in blocks(running) if each["state"] == "paid"]
         accounts = running.get("/api/v1/accounts?limit=100").json()["items"]
         status = json.loads(running.chain("status", "--json"))
         assert running.leave(signal.SIGTERM, 10) == 0
     check_shares(node, told, mined)
     check_blocks(node, paid, status)
     [alice] = [each for each in accounts if each["account"] == "alice"]
-    assert alice["balance_sats"] == sum(each["value_sats"] for each in paid)
+    # The tags of a new tip's first job may be of the epoch before: a block that is found at once
+    # may close an epoch in which nobody has worked, and its reward waits for the next.
+    carried = Book(node.database).number("SELECT SUM(sats) FROM entry WHERE book = 'carry'")
+    assert alice["balance_sats"] + carried == sum(each["value_sats"] for each in paid)
 
 
 def blocks(running):

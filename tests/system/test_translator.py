@@ -48,6 +48,12 @@ def told(miners, translating):
     )
 
 
+def listed(translating):
+    """Returns the names of the workers that the API shows, which looks once a second."""
+    items = translating.get("/api/v1/sv1/clients").json()["items"]
+    return {each["name"] for item in items for each in item["workers"]}
+
+
 def refusals(miners):
     """Returns what was refused, but for shares that a new tip has overtaken."""
     return [error for each in miners for error in each.refused if error[0] != 21]
@@ -69,9 +75,11 @@ def test_devices_earn_and_find_blocks(tmp_path, aggregated):
                     told(miners, translating),
                     PATIENCE_S,
                 )
-                listed = translating.get("/api/v1/sv1/clients").json()
-                names = {each["name"] for item in listed["items"] for each in item["workers"]}
-                assert names == {"one.a", "two"}
+                until(
+                    lambda: listed(translating) == {"one.a", "two"},
+                    told(miners, translating),
+                    PATIENCE_S,
+                )
                 assert "sv1_clients_total 2.0" in translating.get("/metrics").text
                 assert (one.lost, two.lost, refusals(miners)) == ("", "", [])
             translating.process.signal(signal.SIGTERM)
@@ -108,6 +116,10 @@ def test_devices_earn_ecash(tmp_path):
     figures = translating.figures
     purse = figures["wallet"]
     assert (purse["unsigned"], purse["held"]) == (0, None)
+    notes = [
+        note["text"] for note in map(json.loads, translating.process.lines()) if "text" in note
+    ]
+    assert not any("stays with the mint" in text for text in notes), notes
     assert figures["pool_accepted"] + figures["pool_rejected"] == figures["forwarded"] > 0
     # Those of the translator that was killed are among them.
     balance = json.loads(radpool("wallet", "balance", "--dir", wallet, "--json"))

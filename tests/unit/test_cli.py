@@ -78,6 +78,7 @@ def test_init_doctor_certify(radpool, tmp_path):
 
     config = where / "msp.toml"
     text = config.read_text().replace("0.0.0.0:3333", "127.0.0.1:0")
+    text = text.replace("0.0.0.0:3334", "127.0.0.1:0")
     config.write_text(text.replace("127.0.0.1:9090", "127.0.0.1:0"))
     status, out, _ = radpool("doctor", "--dir", where, "--json")
     findings = [json.loads(line) for line in out.splitlines()]
@@ -85,6 +86,9 @@ def test_init_doctor_certify(radpool, tmp_path):
     assert {"clock", "keys", "certificate", "ports", "disk", "open files"} <= {
         finding["subject"] for finding in findings
     }
+    ports = " ".join(finding["text"] for finding in findings if finding["subject"] == "ports")
+    for key in ("mining.listen", "http.listen", "declarator.listen"):
+        assert f"{key} = 127.0.0.1:0 is free" in ports
 
     status, out, _ = radpool("certify", "--dir", where, "--days", 7)
     assert status == 0

@@ -184,3 +184,14 @@ def test_nodes_are_named_in_the_configuration():
     assert config.templates.rpc_cookie_files == (Path("/srv/msp/../b/.cookie"),)
     with pytest.raises(ConfigError, match="embedded chain is regtest"):
         loads(MspConfig, BITCOIND.replace("bitcoind", "embedded"), FILE)
+
+
+def test_miners_are_promised_ten_minutes_but_on_regtest():
+    short = "\n[declarator]\nreveal_deadline_ms = 5000\n"
+    assert loads(MspConfig, MINIMAL + short, FILE).declarator.reveal_deadline_ms == 5_000
+    node = 'rpc_urls = ["http://127.0.0.1:8332"]\nrpc_cookie_files = ["c"]'
+    main = BITCOIND + node
+    assert loads(MspConfig, main, FILE).declarator.reveal_deadline_ms == 600_000
+    with pytest.raises(ConfigError, match="ten minutes") as caught:
+        loads(MspConfig, main + short, FILE)
+    assert caught.value.key == "declarator.reveal_deadline_ms"

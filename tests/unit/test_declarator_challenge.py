@@ -35,6 +35,16 @@ def drawing(token, *, drawn=True):
         n += 1
 
 
+def drawing_all(names):
+    """Returns a block hash that draws the tokens of all these names."""
+    n = 0
+    while True:
+        found = hashlib.sha256(b"%d" % n).digest()
+        if all(is_challenged(found, named(name)) for name in names):
+            return found
+        n += 1
+
+
 def book(**limits):
     return ChallengeBook(ChallengeLimits(reveal_s=600.0, banned_s=86_400.0, **limits))
 
@@ -81,7 +91,10 @@ def test_job_that_is_drawn_and_not_revealed():
     kept.tip_changed(OLD.prev_hash, drawing(named("a")), 0.0)
     assert kept.failed(599.9) == []
     assert kept.failed(600.0) == [job]
-    assert kept.failed(601.0) == [], "it fails once"
+    assert kept.failed(601.0) == [job], "until its shares are worth nothing, for certain"
+    assert kept.owner(named("a")) is None, "it is too late to reveal it"
+    kept.written_off(named("a"))
+    assert kept.failed(602.0) == [], "it fails once"
     assert not kept.may_hide(ALICE, 600.0)
     assert not kept.may_hide(ALICE, 600.0 + 86_399.9)
     assert kept.may_hide(ALICE, 600.0 + 86_400.0)
@@ -104,15 +117,51 @@ def test_hidden_jobs_of_an_owner_are_bounded_and_kept():
 
 def test_hidden_jobs_in_all_are_bounded():
     """spec: JD-29"""
-    kept = book(jobs_max=3)
-    for name in "abc":
+    kept = book(jobs_max=2)
+    for name in "ab":
         kept.mined(hidden(named(name), owner(name)))
     assert not kept.may_hide(owner("d"), 0.0)
-    # Those that are due count until they are revealed or have failed.
-    for name in "abc":
-        kept.tip_changed(OLD.prev_hash, drawing(named(name)), 0.0)
-    kept.failed(10_000.0)
+    # Those that are due count until they are revealed, or have failed and are written off.
+    [*drawn] = kept.tip_changed(OLD.prev_hash, drawing_all("ab"), 0.0)
+    assert len(drawn) == 2
+    late = kept.failed(10_000.0)
+    assert late == drawn
+    assert not kept.may_hide(owner("d"), 10_000.0)
+    for job in late:
+        kept.written_off(job.token)
     assert kept.may_hide(owner("d"), 10_000.0)
+
+
+def test_job_that_was_never_set_is_forgotten():
+    """spec: JD-26"""
+    kept = book(jobs_per_owner_max=1)
+    kept.mined(hidden(named("a")))
+    kept.unmined(named("a"))
+    assert kept.may_hide(ALICE, 0.0)
+    kept.mined(hidden(named("a")))
+    kept.tip_changed(OLD.prev_hash, drawing(named("a")), 0.0)
+    kept.unmined(named("a"))
+    kept.unmined(named("a"))
+    assert kept.failed(10_000.0) == []
+    assert kept.may_hide(ALICE, 10_000.0)
+
+
+def test_reason_tells_the_last_try():
+    """spec: JD-28"""
+    kept = book()
+    kept.mined(hidden(named("a")))
+    kept.tried(named("a"), "too early: nobody has asked")
+    kept.tip_changed(OLD.prev_hash, drawing(named("a")), 0.0)
+    assert kept.reason(named("a")) == "not revealed"
+    kept.tried(named("a"), "bad-txns-duplicate")
+    kept.tried(named("a"), "it is another template" + "." * 1_000)
+    kept.failed(600.0)
+    kept.tried(named("a"), "too late")
+    reason = kept.reason(named("a"))
+    assert reason.startswith("not revealed: it is another template...")
+    assert len(reason) < 250
+    kept.written_off(named("a"))
+    assert kept.reason(named("a")) == "not revealed"
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=60))
@@ -143,5 +192,6 @@ def test_book_counts_what_it_holds(acts):
         else:
             now += 700.0
             for job in kept.failed(now):
+                kept.written_off(job.token)
                 del held[job.token]
         assert kept.due <= len(held) <= 8

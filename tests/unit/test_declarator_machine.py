@@ -16,6 +16,7 @@ from declarator_rig.part import (
 from radpool_sv2.declarator.effect import (
     Close,
     FindOwner,
+    Forget,
     Judge,
     Judged,
     OwnerFound,
@@ -329,6 +330,24 @@ def test_solution_of_the_last_template_is_published(bench):
     [publish] = bench.receive(push(**solve(declared)))
     assert isinstance(publish, Publish)
     assert publish.job is declared
+
+
+def test_solution_is_published_once(bench):
+    """spec: JD-30"""
+    declared, _ = bench.accept()
+    assert len(bench.receive(push(**solve(declared)))) == 1
+    for _ in range(100):
+        assert bench.receive(push(**solve(declared))) == []
+    assert not bench.machine.closed
+
+
+def test_declaration_that_is_not_judged_is_let_go(bench):
+    """What was looked up for it must not stay until the connection ends."""
+    [resolve] = bench.declare(wtxids=WTXIDS)
+    bench.handle(Resolved(resolve.ticket, (0, 1)))
+    effects = bench.receive(provide(77, b"one"))
+    assert Forget(resolve.ticket) in effects
+    assert refusal(effects).error_code == "missing-txs"
 
 
 def test_solution_of_an_earlier_template_is_published(bench):

@@ -17,7 +17,7 @@ def store():
         TokenLimits(
             allocated_per_connection_max=3,
             allocated_max=5,
-            declared_per_owner_max=2,
+            declared_per_connection_max=2,
             declared_max=3,
             lifetime_s=100.0,
         )
@@ -144,19 +144,42 @@ def test_the_oldest_token_of_all_makes_room(store):
     assert store.spend(named("2"), 2, 1.0) == ALICE
 
 
-def test_the_oldest_template_of_an_owner_makes_room(store):
+def test_the_oldest_template_of_a_connection_makes_room(store):
+    """spec: JD-8"""
     for name in "abc":
-        store.declare(named(name), job(ALICE, on=TIP), 0.0)
-    store.declare(named("x"), job(BOB, on=TIP), 0.0)
+        store.declare(named(name), job(ALICE, on=TIP, connection=1), 0.0)
+    store.declare(named("x"), job(BOB, on=TIP, connection=2), 0.0)
     assert store.declared == 3
     assert refused(store.claim, named("a"), ALICE.key, TIP.prev_hash, 1.0) == (
         "invalid-mining-job-token"
     )
-    store.declare(named("y"), job(owner("carol"), on=TIP), 0.0)
+    # All are too many: the connection with the most makes room, not the oldest token.
+    store.declare(named("y"), job(owner("carol"), on=TIP, connection=3), 0.0)
     assert store.declared == 3
     assert refused(store.claim, named("b"), ALICE.key, TIP.prev_hash, 1.0) == (
         "invalid-mining-job-token"
     )
+    assert store.claim(named("x"), BOB.key, TIP.prev_hash, 1.0)
+
+
+def test_who_declares_in_anothers_name_takes_nothing_from_it(store):
+    """spec: JD-8"""
+    store.declare(named("honest"), job(ALICE, on=TIP, connection=1), 0.0)
+    for n in range(20):
+        store.declare(named(str(n)), job(ALICE, on=TIP, connection=2), 0.0)
+    assert store.claim(named("honest"), ALICE.key, TIP.prev_hash, 1.0)
+
+
+def test_template_that_was_let_go_is_no_job(store):
+    """spec: JD-33"""
+    gone, kept = job(ALICE, on=TIP), job(ALICE, on=TIP)
+    store.declare(named("gone"), gone, 0.0)
+    store.declare(named("kept"), kept, 0.0)
+    store.keep_templates(lambda each: each is not gone)
+    assert refused(store.claim, named("gone"), ALICE.key, TIP.prev_hash, 1.0) == (
+        "invalid-mining-job-token"
+    )
+    assert store.claim(named("kept"), ALICE.key, TIP.prev_hash, 1.0) is kept
 
 
 def test_templates_of_forgotten_tips_go(store):

@@ -288,3 +288,62 @@ def test_claims_are_summed_up_in_a_tree():
     for wrong in (packed[:-1], packed + b"\0"):
         with pytest.raises(LocalProtocolError, match="left over"):
             ecash.claims_root(wrong)
+
+
+CLAIM_KEY = bytes([2]) + bytes(32)
+
+
+async def test_claims_by_value_are_dealt_from_residues():
+    """The price of what the rig mines on is 1,000: a share of z = 0 is worth that.
+
+    spec: WT-13, WT-14
+    """
+    async with desk(**ECASH) as pool:
+        session, channel = await opened(pool)
+        for number in range(3):
+            await submit(session, channel, number)
+        batch = await batch_of(pool, 3)
+        price, z = batch.price_of(0), claims(batch).rows([])[0][2]
+        value = price << z
+        assert value > 0
+        unit = 2 * value // 3
+        by_value = ecash.ClaimSlot(KEYS.id[:8], 4, 9, 3, None, 0, "open", unit)
+        known = ecash.Claimants()
+        known.put(*place_of(batch), CLAIM_KEY)
+        given = {"extension_type": EXTENSION, "submit_type": SUBMIT, "slots": [by_value]}
+        unweighed = ecash.ClaimBatch(batch, **given)
+        assert [code for _, code in unweighed.statuses] == ["stale-keyset"] * 3
+        found = ecash.ClaimBatch(batch, **given, weight=(1, 32, 0), claimants=known)
+        assert found.residue_keys == [(9, CLAIM_KEY)]
+        rows = found.rows([], {(9, CLAIM_KEY): 5})
+        total = sum(unit << z for _, _, z, _, _ in rows if z != 255)
+        [(key, left)] = found.residues
+        assert key == (9, CLAIM_KEY)
+        assert total + left == 3 * value + 5
+        assert found.values == [(4, 3 * value)]
+        found.refuse([0], "epoch-closed")
+        assert [row[4] for row in found.standing] == [1, 2]
+        assert found.values == [(4, 2 * value)]
+        nameless = ecash.ClaimBatch(batch, **given, weight=(1, 32, 0))
+        [(account, name)] = nameless.residue_keys
+        assert (account, name[:2]) == (9, b"\x00\x01")
+
+
+def place_of(batch):
+    """Returns connection and channel of a batch's first share."""
+    record = bytes(memoryview(batch)[: batch.RECORD_LEN])
+    return int.from_bytes(record[8:16], "little"), int.from_bytes(record[32:36], "little")
+
+
+def test_claimants_are_known_by_their_channel():
+    known = ecash.Claimants()
+    with pytest.raises(LocalProtocolError, match="a claimant has 33 bytes, not 32"):
+        known.put(1, 2, bytes(32))
+    known.put(1, 2, CLAIM_KEY)
+    assert (len(known), known.of(1, 2), repr(known)) == (1, CLAIM_KEY, "Claimants(1)")
+    assert known.of(2, 1) != known.of(1, 1)
+    assert known.forget(1, 2)
+    assert not known.forget(1, 2)
+    known.put(1, 2, CLAIM_KEY)
+    known.clear()
+    assert known.of(1, 2)[0] == 0

@@ -8,10 +8,13 @@ from radpool_sv2 import errors
 
 CLASSES = [getattr(errors, name) for name in errors.__all__ if name != "RadpoolError"]
 
+PARENTS = {errors.ConnectionEnded: errors.RemoteProtocolError}
+"""Whoever reacts to a broken protocol by leaving reacts to a link's end in the same way."""
+
 
 @pytest.mark.parametrize("error", CLASSES)
 def test_every_class_has_one_root_and_says_who_is_at_fault(error):
-    assert error.__mro__[1] is errors.RadpoolError
+    assert error.__mro__[1] is PARENTS.get(error, errors.RadpoolError)
     assert str(error("what happened")) == "what happened"
     assert "fault" in error.__doc__ or "wrong" in error.__doc__
 

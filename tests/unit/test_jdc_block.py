@@ -1,5 +1,7 @@
 """Blocks of own templates: on disk before anything else, to the node until it has an opinion."""
 
+import os
+
 import pytest
 import trio
 from jdc_rig.source import ScriptedSource
@@ -87,6 +89,30 @@ async def test_full_disk_keeps_no_block_from_the_node(source, tmp_path, nursery)
     (tmp_path / "found").rmdir()
     desk.found(HASH, b"block")
     await settle(lambda: source.blocks == [b"block"])
+
+
+async def test_disk_that_hangs_keeps_no_block_from_the_node(source, tmp_path, nursery):
+    desk = BlockDesk(source, tmp_path, lambda _: None)
+    await run(desk, nursery)
+    os.mkfifo(tmp_path / "found" / f"{shown(HASH)}.draft")
+    desk.found(HASH, b"block")
+    try:
+        await settle(lambda: source.blocks == [b"block"])
+    finally:
+        # Whoever opens a pipe for writing waits until somebody reads.
+        async with await trio.open_file(tmp_path / "found" / f"{shown(HASH)}.draft", "rb") as pipe:
+            await pipe.read()
+
+
+async def test_block_that_cannot_be_put_away_ends_nothing(source, tmp_path, nursery):
+    desk = BlockDesk(source, tmp_path, lambda _: None)
+    await run(desk, nursery)
+    (tmp_path / "submitted").rmdir()
+    (tmp_path / "submitted").write_bytes(b"in the way")
+    desk.found(HASH, b"block")
+    await settle(lambda: source.blocks == [b"block"])
+    desk.found(b"\x01" * 32, b"another")
+    await settle(lambda: source.blocks == [b"block", b"another"])
 
 
 async def test_the_last_few_are_kept(source, tmp_path, nursery):

@@ -147,6 +147,26 @@ def test_a_pool_that_asks_to_be_tried_again_is_tried_at_once():
     assert effects(ladder) == [Use(None), Drop(0), Try(0)]
 
 
+def test_a_pool_that_only_ever_asks_to_be_tried_again_does_not_keep_the_next_from_its_turn():
+    ladder = started(2)
+    effects(ladder)
+    ladder.handle(Failed(0, at_once=True), 1.0)
+    assert effects(ladder) == [Drop(0), Try(0)]
+    ladder.handle(Failed(0, at_once=True), 2.0)
+    assert effects(ladder) == [Drop(0), Try(1)]
+
+
+def test_trust_may_be_lost_in_an_idle_pool():
+    ladder = started(2)
+    ladder.handle(Failed(0), 1.0)
+    ladder.handle(Worked(1), 2.0)
+    effects(ladder)
+    ladder.handle(Failed(0, for_good=True), 3.0)
+    assert effects(ladder) == [] and ladder.next_deadline() is None
+    ladder.handle_deadline(1e9)
+    assert effects(ladder) == []
+
+
 def test_what_is_told_of_an_idle_pool_is_no_news():
     ladder = started(3)
     ladder.handle(Worked(0), 1.0)

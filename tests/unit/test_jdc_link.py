@@ -1,6 +1,7 @@
 """Connections to a pool and its declarator: set-up, every way it can fail, and late reveals."""
 
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -8,15 +9,16 @@ from jdc_rig.server import Server, place_of
 from jdc_rig.templates import own, transaction
 from jdc_rig.upstream import CHANNEL, OWN_LEN, PREFIX, SETTINGS, TAGGED, TARGET, share
 
+from radpool_sv2._native.keys import AuthoritySecretKey
 from radpool_sv2.config import Endpoint
 from radpool_sv2.declarator.challenge import is_challenged
 from radpool_sv2.jdc import reveal
 from radpool_sv2.jdc.coinbase import Coinbase, JobOutputs
 from radpool_sv2.jdc.job import Job, JobState
-from radpool_sv2.jdc.link import PoolLink
+from radpool_sv2.jdc.link import PoolLink, PoolPlace
 from radpool_sv2.jdc.reveal import RevealDesk
 from radpool_sv2.jdc.submission import Totals
-from radpool_sv2.jdc.upstream import Upstream, UpstreamSettings
+from radpool_sv2.jdc.upstream import Phase, Upstream, UpstreamSettings
 from radpool_sv2.wire.message import job_declaration as jd
 from radpool_sv2.wire.message import mining
 from radpool_sv2.wire.message.base import decode
@@ -39,6 +41,12 @@ class Listener:
 
     def constrained(self, size, sigops):
         self.rooms.append((size, sigops))
+
+    def withdrawn(self, link):
+        self.reasons.append("withdrawn")
+
+    def retargeted(self, link):
+        self.reasons.append("retargeted")
 
     def hidden(self, link, job):
         self.hiddens.append(job)
@@ -240,6 +248,17 @@ async def test_pool_that_talks_nonsense_is_given_up(nursery):
     assert "has no place in this protocol" in await ended(nursery, link, listener)
 
 
+async def test_what_cannot_be_said_fails_the_link_and_nothing_else(nursery):
+    link, listener, _, _ = await make(nursery, Pool(), Declarator())
+    nursery.start_soon(link.run, 0.0, None, 10)
+    with trio.fail_after(30):
+        while link.machine.phase is not Phase.READY:
+            await trio.sleep(0.01)
+        link._queue(link._pool_send, mining.UpdateChannel(CHANNEL, float("inf"), bytes(32)))
+        await listener.ended.wait()
+    assert "belongs on the wire" in listener.reasons[-1]
+
+
 async def test_pool_that_sends_far_too_much_is_given_up(nursery):
     async def flood(stream):
         await stream.receive()
@@ -292,6 +311,72 @@ async def test_drawn_templates_are_shown_whole(nursery, monkeypatch, refusals):
     assert declarator.got[0] == tuple(each.to_bytes() for each in TRANSACTIONS)
     assert {each.flags for each in declaring.setups} == {jd.DECLARE_TX_DATA}
     assert not notes
+
+
+async def test_pool_that_hangs_holds_up_no_other_reveal(nursery):
+    declarator = Declarator()
+    hanging = place_of(
+        await serve(nursery, silent, Protocol.MINING),
+        await serve(nursery, silent, Protocol.JOB_DECLARATION),
+    )
+    other = place_of(
+        await serve(nursery, silent, Protocol.MINING),
+        await serve(nursery, declarator, Protocol.JOB_DECLARATION),
+    )
+    desk = RevealDesk(lambda _: None)
+    nursery.start_soon(desk.run)
+    block, drawn, _ = drawn_and_not()
+    desk.keep(hanging, hidden_job(1, drawn[0]))
+    desk.keep(other, hidden_job(2, drawn[1]))
+    assert desk.tip_changed([block], OWN.tip.prev_hash) == 2
+    with trio.fail_after(reveal.ANSWER_S - 1):
+        while not desk.revealed:
+            await trio.sleep(0.01)
+    assert [each.mining_job_token for each in declarator.declared] == [drawn[1]]
+
+
+async def test_lot_falls_on_jobs_that_were_kept_after_their_tip_had_gone(nursery):
+    declarator = Declarator()
+    pool = await serve(nursery, silent, Protocol.MINING)
+    declaring = await serve(nursery, declarator, Protocol.JOB_DECLARATION)
+    desk = RevealDesk(lambda _: None)
+    nursery.start_soon(desk.run)
+    block, drawn, others = drawn_and_not()
+    assert desk.tip_changed([block], OWN.tip.prev_hash) == 0
+    desk.keep(place_of(pool, declaring), hidden_job(1, others[0]))
+    desk.keep(place_of(pool, declaring), hidden_job(2, drawn[0]))
+    with trio.fail_after(30):
+        while not desk.revealed:
+            await trio.sleep(0.01)
+    assert [each.mining_job_token for each in declarator.declared] == [drawn[0]]
+
+
+async def test_what_the_pool_refused_itself_need_not_be_shown():
+    _, drawn, _ = drawn_and_not()
+    block = b"\xbb" * 32
+    desk = RevealDesk(lambda _: None)
+    job = hidden_job(1, drawn[0])
+    desk.keep(None, job)
+    job.denied = True
+    assert desk.tip_changed([block], OWN.tip.prev_hash) == 0
+
+
+def test_a_place_moves_for_whoever_asked_and_back():
+    section = SimpleNamespace(
+        address=Endpoint("pool", 1),
+        declarator=Endpoint("jds", 2),
+        authority_public_key=AuthoritySecretKey.generate().public_key().to_text(),
+        declarator_public_key="",
+    )
+    place = PoolPlace(section)
+    place.move("other", 3, of_declarator=True)
+    assert (place.pool, place.declarator) == (Endpoint("pool", 1), Endpoint("other", 3))
+    place.move("another", 4)
+    assert (place.pool, place.declarator) == (Endpoint("another", 4), Endpoint("other", 3))
+    place.move("", 0)
+    assert place.pool == Endpoint("pool", 1)
+    place.settle()
+    assert place.declarator == Endpoint("jds", 2)
 
 
 async def test_pool_that_does_not_want_to_see_is_left_alone(nursery, monkeypatch):

@@ -15,8 +15,9 @@ from jdc_rig.upstream import (
     tag,
 )
 
-from radpool_sv2.chain.transaction import Transaction
+from radpool_sv2.chain.transaction import Transaction, TxOutput
 from radpool_sv2.errors import RemoteProtocolError
+from radpool_sv2.jdc import upstream
 from radpool_sv2.jdc.job import JobState
 from radpool_sv2.jdc.upstream import Phase
 from radpool_sv2.units import target_of
@@ -339,9 +340,22 @@ def test_channel_with_too_little_extranonce():
     assert "11 bytes of extranonce" in Peer().start().open(size=OWN_LEN - 1).reason
 
 
-def test_channel_whose_extranonce_fits_no_coinbase():
-    peer = Peer().start().open(prefix=b"p" * 32, size=60).offer(OWN).give()
+def test_channel_whose_extranonce_no_solution_can_carry():
+    peer = Peer().start().open(prefix=b"p" * 21).offer(OWN).give()
     assert "no block can have its extranonce" in peer.reason
+
+
+def test_longest_extranonce_reaches_the_declarator_with_a_block():
+    peer = Peer()
+    peer.start().open(prefix=b"p" * 8, size=24).offer(OWN).give()
+    peer.judge()
+    peer.accept()
+    peer.machine.use(peer.now)
+    peer.look()
+    peer.machine.solve(share(peer.published[-1]))
+    solution = peer.one(jd.PushSolution)
+    assert len(solution.extranonce) == 32
+    solution.encode()
 
 
 def test_second_channel_is_more_than_was_asked_for():
@@ -375,8 +389,9 @@ def test_no_token_in_time_while_working():
         b"\x01" + (1).to_bytes(8, "little") + b"\x01\x51",
         b"\xfd\x41\x00" + bytes(9) * 65,
         b"\x01" + bytes(8) + b"\xfd\x00\x20" + bytes(8192),
+        outputs(TxOutput(0, b"\xae" * 21)),
     ],
-    ids=["nothing", "none", "cut", "more", "valued", "many", "long"],
+    ids=["nothing", "none", "cut", "more", "valued", "many", "long", "sigops"],
 )
 def test_outputs_that_no_coinbase_should_have_end_the_connection(which):
     with pytest.raises(RemoteProtocolError):
@@ -403,6 +418,33 @@ def test_refused_custom_job_is_tried_again_and_then_fails():
     peer.judge()
     peer.refuse_custom("invalid-merkle-path")
     assert peer.reason == "it refused 2 jobs in a row, the last: invalid-merkle-path"
+
+
+def test_miners_of_a_refused_job_go_back_to_what_the_pool_pays_for():
+    peer = Peer(interval_s=1.0)
+    first = peer.work(OWN)
+    peer.wait(1)
+    peer.give().offer(own(2, on=1))
+    assert peer.published[-1] is not first
+    peer.refuse_declared()
+    assert peer.published[-1] is first
+    peer.submit(share(first))
+    assert peer.taken(mining.SubmitSharesExtended)
+
+
+def test_miners_of_the_only_job_on_a_tip_are_free_when_it_is_refused():
+    peer = Peer()
+    peer.work(OWN)
+    peer.give().offer(own(2, on=2))
+    assert peer.withdrawn == 0
+    peer.refuse_declared()
+    assert peer.withdrawn == 1
+
+
+def test_refusal_of_a_pool_that_is_not_used_concerns_no_miner():
+    peer = Peer().start().open().offer(OWN).give()
+    peer.refuse_declared()
+    assert (peer.withdrawn, peer.published) == (0, [])
 
 
 def test_accepted_job_ends_the_row_of_refusals():
@@ -498,6 +540,41 @@ def test_pool_that_asks_to_be_called_again(side):
     peer.work(OWN)
     getattr(peer, side)(Reconnect("other.example", 3333))
     assert peer.failed[0].elsewhere == ("other.example", 3333)
+    assert peer.failed[0].of_declarator == (side == "declarator")
+
+
+def test_new_target_of_the_channel_is_told():
+    peer = Peer()
+    peer.work(OWN)
+    peer.pool(mining.SetTarget(CHANNEL, (1).to_bytes(32, "little")))
+    assert peer.retargeted == 1
+
+
+def test_hidden_job_is_kept_although_its_answer_is_never_heard():
+    peer = Peer(full_template=False)
+    peer.work(OWN)
+    peer.give().offer(own(2, on=1)).wait(15)
+    late = peer.one(mining.SetCustomMiningJob)
+    peer.give().offer(own(3, on=2))
+    peer.pool(mining.SetCustomMiningJobSuccess(CHANNEL, late.request_id, 41))
+    assert [each.token for each in peer.hidden] == [b"token 1", b"token 2", b"token 3"]
+    assert not any(each.denied for each in peer.hidden)
+    peer.refuse_custom()
+    assert peer.hidden[-1].denied
+
+
+def test_hidden_jobs_on_one_tip_are_bounded(monkeypatch):
+    monkeypatch.setattr(upstream, "HIDDEN_MAX", 3)
+    peer = Peer(full_template=False)
+    peer.work(OWN)
+    for number in range(2, 6):
+        peer.give().offer(own(number, on=1)).wait(15)
+        for each in peer.taken(mining.SetCustomMiningJob):
+            peer.pool(mining.SetCustomMiningJobSuccess(CHANNEL, each.request_id, number))
+    assert len(peer.hidden) == 3
+    assert not peer.reason
+    peer.give().offer(own(9, on=2))
+    assert len(peer.hidden) == 4, "a new tip has room again"
 
 
 def test_lost_connection_counts_what_was_under_way():
@@ -591,6 +668,16 @@ def test_hash_rate_is_told_when_it_has_changed_enough():
     assert peer.one(mining.UpdateChannel).nominal_hash_rate == 112.0
     peer.machine.set_rate(0.0, 30.0)
     assert peer.one(mining.UpdateChannel).nominal_hash_rate == 0.0
+
+
+def test_hash_rate_beyond_what_a_message_holds_is_told_as_the_most():
+    peer = Peer()
+    peer.machine.start(1e39, 0.0)
+    peer.one(mining.OpenExtendedMiningChannel).encode()
+    peer.open()
+    peer.machine.set_rate(0.0, 20.0)
+    peer.machine.set_rate(1e300, 40.0)
+    assert [each.encode() for each in peer.taken(mining.UpdateChannel)]
 
 
 def test_jobs_are_forgotten_beyond_a_few():

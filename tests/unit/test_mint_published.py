@@ -45,7 +45,11 @@ from radpool_sv2.web import serve_http
 Z0 = 1
 POLICIES = (Policy.NETWORK, Policy.POOL, Policy.WINDOW)
 VALUE_SATS = 5_000_000_000
-POOL = SimpleNamespace(ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None))
+POOL = SimpleNamespace(
+    ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None),
+    declarers=None,
+    registrations=None,
+)
 
 
 @dataclass
@@ -355,7 +359,7 @@ async def test_a_share_resubmitted_in_a_later_epoch_is_in_its_keyset(msp, tmp_pa
     msp.books.commit(ShareBatch([unclaimed]))
     header_hash = unclaimed.hash(msp.key.public)
     with msp.store.change() as connection:
-        tokens.add_unclaimed(connection, [(header_hash, 0, 0, msp.chain.unix_ms)])
+        tokens.add_unclaimed(connection, [(header_hash, 0, 0, msp.chain.unix_ms, 1_000)])
     _, found = msp.mine(Policy.POOL, 2)
     first = msp.block(found)
     await msp.mint.advance()

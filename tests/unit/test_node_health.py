@@ -95,6 +95,11 @@ async def test_older_nodes_and_other_programs_may_lack_methods(fake, rpc):
     assert (await examine_node(rpc, MAIN)).is_usable
 
 
+async def test_progress_beyond_all_bounds_is_still_told(fake, rpc):
+    fake.answers["getblockchaininfo"] = chain(initialblockdownload=True, verificationprogress=1e308)
+    assert "100.0 %" in (await examine_node(rpc, MAIN)).absence
+
+
 async def test_nonsense_is_a_fault_of_the_node(fake, rpc):
     fake.answers["getblockchaininfo"] = chain(chainwork="hello")
     with pytest.raises(NodeError, match="tells no tip"):
@@ -163,6 +168,17 @@ def test_templates_by_unknown_rules_are_refused():
         {"bits": "zz"},
         {"previousblockhash": "11"},
         {"height": 0},
+        {"height": 1 << 31},
+        {"bits": "f" * 4_000},
+        {"bits": "-1020000"},
+        {"coinbasevalue": -1},
+        {"coinbasevalue": 1 << 80},
+        {"curtime": 1 << 32},
+        {"mintime": -1},
+        {"transactions": transactions(1, fee=-1)},
+        {"transactions": transactions(1, sigops=-1)},
+        {"transactions": transactions(1, weight=-1)},
+        {"transactions": transactions(1, fee=400_000_000), "weightlimit": 0},
         {"transactions": transactions(1, data="xyz")},
         {"transactions": transactions(1, txid="00")},
     ],

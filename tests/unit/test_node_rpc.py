@@ -57,6 +57,23 @@ async def test_a_batch_keeps_its_order_and_its_gaps(fake, rpc):
         await rpc.batch("double", [[1], [2]])
 
 
+async def test_a_batch_may_be_answered_in_any_order(fake, rpc):
+    fake.status = (200, b'[{"result":6,"id":1},{"result":4,"id":0}]')
+    assert await rpc.batch("double", [[2], [3]]) == [4, 6]
+    fake.status = (200, b'[{"result":6,"id":1},{"result":4,"id":1}]')
+    with pytest.raises(NodeError, match="other calls than it was asked"):
+        await rpc.batch("double", [[2], [3]])
+
+
+async def test_a_gap_in_a_batch_is_only_what_the_node_does_not_know(fake, rpc):
+    def stopping(_):
+        raise Refuse(-1, "Shutting down")
+
+    fake.answers["getblockheader"] = stopping
+    with pytest.raises(NodeError, match="Shutting down"):
+        await rpc.batch("getblockheader", [["aa"]])
+
+
 async def test_a_cookie_is_read_again_when_the_node_has_made_another(fake, tmp_path):
     cookie = tmp_path / ".cookie"
     rpc = NodeRpc(NodeSettings(url=fake.url, deadline_s=5, cookie_file=cookie))
@@ -95,6 +112,9 @@ async def test_a_wrong_password_is_not_told(fake):
         (200, b'{"result": "text", "error": null}', "what no node does"),
         (500, b'{"result": null, "error": {"code": -28, "message": "Loading"}}', "not ready yet"),
         (404, b"", "status 404"),
+        (200, b"[" * 100_000, "what no node does"),
+        (200, b'{"result": "\xff"}', "what no node does"),
+        (200, b'{"result":' + b"[" * 100_000, "what no node does"),
     ],
 )
 async def test_what_is_no_answer_is_a_fault_of_the_node(fake, rpc, status, body, says):

@@ -10,7 +10,7 @@ import trio.testing
 
 from radpool_sv2.chain.script import push_height
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
-from radpool_sv2.errors import LocalProtocolError, StoreError
+from radpool_sv2.errors import LocalProtocolError, NodeError, StoreError
 from radpool_sv2.pool import block as module
 from radpool_sv2.pool.block import (
     SETTLE_SECONDS,
@@ -239,6 +239,13 @@ async def test_a_template_that_the_node_forgot(desk, said):
     desk.desk.found(found())
     await run(desk)
     assert any(each["event"] == "a block was refused" for each in said)
+
+
+async def test_a_node_that_cannot_be_asked(desk, said):
+    desk.source.error = NodeError("there is no node", "tdp")
+    desk.desk.found(found())
+    await run(desk)
+    assert any("could not be given to a node" in each["event"] for each in said)
 
 
 async def test_a_new_tip_makes_the_ledger_look(desk, autojump_clock):

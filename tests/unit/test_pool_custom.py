@@ -19,8 +19,9 @@ from declarator_rig.part import (
 
 from radpool_sv2._native.engine import Engine
 from radpool_sv2.errors import RemoteProtocolError
+from radpool_sv2.pool import custom
 from radpool_sv2.pool.account import INVALID_USER_IDENTITY
-from radpool_sv2.pool.custom import CustomJobDesk
+from radpool_sv2.pool.custom import JOBS_PER_CONNECTION_MAX, CustomJobDesk
 from radpool_sv2.pool.hidden import body_digest, hidden_script
 from radpool_sv2.pool.tag import OwnerTag, owner_script
 from radpool_sv2.pool.terms import JobTerms
@@ -33,6 +34,28 @@ MSP = named("msp key")
 ALICE, BOB = owner("alice"), owner("bob")
 EPOCH = 5
 SUBSIDY = 5_000_000_000
+
+
+class CustomJobFailed(SimpleNamespace):
+    def __init__(self, connection, channel, request, code):
+        super().__init__(connection=connection, channel=channel, request=request, code=code)
+
+
+class ChannelFailed(SimpleNamespace):
+    def __init__(self, connection, request, code):
+        super().__init__(connection=connection, request=request, code=code)
+
+
+class Disconnected(SimpleNamespace):
+    def __init__(self, connection, reason):
+        super().__init__(connection=connection, reason=reason)
+
+
+@pytest.fixture(autouse=True)
+def native_events(monkeypatch):
+    """The engine alone can make its own."""
+    for each in (CustomJobFailed, ChannelFailed, Disconnected):
+        monkeypatch.setattr(custom, each.__name__, each)
 
 
 def tag(of=ALICE, z=8, epoch=EPOCH):
@@ -69,6 +92,8 @@ class Weighing:
 class Declarator:
     def __init__(self):
         self.rights, self.hidden, self.jobs, self.tips = {}, [], [], 0
+        self.forgotten = []
+        self.blocks = []
 
     def claim(self, token, owner, prev_hash):
         right = self.rights.get((token, owner))
@@ -79,8 +104,14 @@ class Declarator:
     def mined(self, hidden):
         self.hidden.append(hidden)
 
+    def unmined(self, hidden):
+        self.forgotten.append(hidden)
+
     def accepted(self, owner, paid_sats, quality_q32, *, hidden):
         self.jobs.append((owner, paid_sats, quality_q32, hidden))
+
+    def solved(self, owner, block_hash):
+        self.blocks.append((owner.name, block_hash))
 
     def tip_changed(self):
         self.tips += 1
@@ -107,7 +138,7 @@ def scene():
     board.post(tip())
     engine, weighing, declarator = FakeEngine(), Weighing(), Declarator()
     desk = CustomJobDesk(terms(), declarator, weighing, board, lambda: 1_700_000_000)
-    desk._owners[3, 4] = ALICE
+    desk._owners[3] = {4: ALICE}
     return SimpleNamespace(
         board=board, engine=engine, weighing=weighing, declarator=declarator, desk=desk
     )
@@ -175,6 +206,12 @@ async def test_numbers_of_templates_never_repeat(scene):
     assert len(numbers) == 50
 
 
+async def test_block_of_a_channel_is_its_owners(scene):
+    scene.desk.solved(3, 4, named("block"))
+    scene.desk.solved(3, 5, named("another"))
+    assert scene.declarator.blocks == [("alice", named("block"))]
+
+
 async def test_hidden_job_has_no_upside(scene):
     """spec: JD-25"""
     scene.declarator.rights[named("token"), ALICE.key] = Unrevealed(ALICE, named("token"))
@@ -187,6 +224,58 @@ async def test_hidden_job_has_no_upside(scene):
     assert hidden.merkle_path == (named("sibling"),)
     assert hidden.template_id == scene.engine.accepted[0][1]["template_id"]
     assert scene.desk.block_of(hidden.template_id, bytes(80), b"") is None
+
+
+async def test_hidden_job_that_was_not_set_is_not_challenged(scene):
+    """The tip moved between the pool's word and the engine's: nobody can mine such a job.
+
+    spec: JD-26
+    """
+    scene.declarator.rights[named("token"), ALICE.key] = Unrevealed(ALICE, named("token"))
+    marked = outputs(output(0, hidden_script(MSP, ALICE)))
+    await scene.desk.decide(scene.engine, event(marked))
+    scene.desk.hear(CustomJobFailed(3, 4, 6, "stale-chain-tip"))
+    assert scene.declarator.forgotten == [], "another request"
+    scene.desk.hear(CustomJobFailed(3, 4, 5, "stale-chain-tip"))
+    assert scene.declarator.forgotten == scene.declarator.hidden
+    scene.desk.hear(CustomJobFailed(3, 4, 5, "stale-chain-tip"))
+    assert len(scene.declarator.forgotten) == 1
+
+
+async def test_template_that_was_not_set_is_forgotten(scene):
+    declare(scene)
+    await scene.desk.decide(scene.engine, event())
+    assert len(scene.desk._kept) == 1
+    scene.desk.hear(CustomJobFailed(3, 4, 5, "stale-chain-tip"))
+    assert len(scene.desk._kept) == len(scene.desk._kept_of) == 0
+
+
+async def test_who_offers_many_jobs_takes_no_room_of_others(scene):
+    """Templates of one connection are bounded, and hidden jobs have none to keep."""
+    scene.desk._owners[7] = {1: BOB}
+    declare(scene, outputs(of=BOB), of=BOB)
+    await scene.desk.decide(scene.engine, event(outputs(of=BOB), connection=7, channel=1))
+    [(_, honest)] = scene.engine.accepted
+    declare(scene)
+    for request in range(JOBS_PER_CONNECTION_MAX + 10):
+        await scene.desk.decide(scene.engine, event(request=request))
+    assert len(scene.desk._kept) == JOBS_PER_CONNECTION_MAX + 1
+    assert honest["template_id"] in scene.desk._kept
+    newest = scene.engine.accepted[-1][1]["template_id"]
+    assert newest in scene.desk._kept
+
+
+async def test_connection_that_ends_leaves_nothing_behind(scene):
+    scene.desk.granted(8, 1, BOB)
+    scene.desk.granted(8, 2, BOB)
+    scene.desk.hear(ChannelFailed(8, 2, "invalid-user-identity"))
+    scene.desk.hear(Disconnected(8, "peer-closed"))
+    scene.desk.hear(Disconnected(3, "peer-closed"))
+    assert not scene.desk._asked
+    assert not scene.desk._owners
+    declare(scene)
+    await scene.desk.decide(scene.engine, event())
+    assert scene.engine.refused == [((3, 4, 5), "invalid-channel-id")]
 
 
 async def test_channel_that_is_gone(scene):

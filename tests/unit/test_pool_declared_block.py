@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from declarator_rig.part import named, owner, parts, tip
 
-from radpool_sv2.errors import LocalProtocolError, StoreError
+from radpool_sv2.errors import LocalProtocolError, NodeError, StoreError
 from radpool_sv2.pool import declared_block
 from radpool_sv2.pool.declared_block import DeclaredBlocks
 from radpool_sv2.pool.outlet import BlockOutlet
@@ -54,6 +54,26 @@ async def test_block_is_saved_and_found_again(blocks, tmp_path):
 async def test_block_saved_again_changes_nothing(blocks):
     for _ in range(3):
         await blocks.save(block(), 7)
+    assert len(list(blocks.solutions())) == 1
+
+
+async def test_block_that_comes_twice_at_once_is_whole(blocks, monkeypatch):
+    """A share and a push of the same block; the second must not write into the file of the first.
+
+    spec: JD-31
+    """
+    whole, sync = [], declared_block.os.fsync
+
+    def look(descriptor):
+        sync(descriptor)
+        whole.extend(file.read_bytes() for file in blocks._directory.glob("*.block"))
+
+    monkeypatch.setattr(declared_block.os, "fsync", look)
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(blocks.save, block(padding=1 << 20), 7)
+    assert set(whole) == {b"7\n" + block(padding=1 << 20)}
+    assert list(blocks._directory.glob("*.draft")) == []
     assert len(list(blocks.solutions())) == 1
 
 
@@ -167,6 +187,18 @@ async def test_pushed_block_that_the_node_rejects_is_not_recorded(scene, autojum
         await trio.sleep(10)
         assert scene.recorded == []
         nursery.cancel_scope.cancel()
+
+
+async def test_pool_outlives_a_source_without_a_node(scene):
+    """A template provider with no node beside it takes no whole blocks; the block stays on disk."""
+
+    async def nobody(raw):
+        raise NodeError("there is no node")
+
+    scene.source.submit_block = nobody
+    await scene.outlet.pushed(owner("alice"), header(), COINBASE, block())
+    assert await scene.blocks.load(sha256d(header())) == block()
+    assert scene.recorded == []
 
 
 async def test_full_disk_keeps_no_block_from_the_node(scene, monkeypatch):

@@ -205,6 +205,76 @@ async def test_verdicts_are_the_nodes_words(fakes, answer, valid, reason):
         assert (verdict.valid, verdict.reason) == (valid, reason)
 
 
+@pytest.mark.parametrize("answer", [{}, ["duplicate"], 1, block_template()])
+async def test_what_is_no_verdict_is_a_fault_of_the_node(fakes, answer):
+    first, _ = fakes
+    first.answers["getblocktemplate"] = lambda request: (
+        answer if request.get("mode") == "proposal" else block_template()
+    )
+    async with following(main_nodes(first), network=MAIN) as followed:
+        with pytest.raises(NodeError, match="does not judge proposed blocks"):
+            await followed.source.check_block(bytes(80))
+
+
+@pytest.mark.parametrize("answer", [{"a": 1}, [1], 0, True])
+async def test_nonsense_about_a_block_is_a_refusal_by_that_node_alone(fakes, answer):
+    first, second = fakes
+    first.answers["submitblock"] = answer
+    second.answers["submitblock"] = None
+    async with following(main_nodes(*fakes), network=MAIN) as followed:
+        result = await followed.source.submit_block(bytes(81))
+        assert result.status is SubmitStatus.ACCEPTED
+
+
+async def test_a_node_that_does_not_wait_is_not_asked_without_a_pause(fakes):
+    first, _ = fakes
+    async with following(main_nodes(first), network=MAIN, interval_s=3_600) as followed:
+        await followed.on(TIP)
+        await trio.sleep(0.5)
+        asked = [params for method, params in first.calls if method == "getblocktemplate"]
+        assert len(asked) <= 1 + 0.6 / module.LONG_POLL_RETRY_S
+
+
+async def test_room_that_is_asked_for_while_a_template_is_read_is_left_in_the_next(
+    fakes, monkeypatch
+):
+    first, _ = fakes
+    woken = until_woken(first)
+    read = module.read_template
+
+    def read_late(raw, room, *rest):
+        followed_source.constrain(3_000, 0)
+        return read(raw, room, *rest)
+
+    async with following(main_nodes(first), network=MAIN, interval_s=0.05) as followed:
+        followed_source = followed.source
+        await followed.on(TIP)
+        monkeypatch.setattr(module, "read_template", read_late)
+        first.template = block_template(coinbasevalue=312_600_000)
+        update = await followed.until(lambda each: each.template.weight > 4 * 3_000)
+        assert update.template.value_sats == 312_600_000
+        woken.set()
+
+
+async def test_template_that_could_not_be_handed_on_is_not_taken_for_known(fakes):
+    """A node is given up in the middle of telling of a block; the next tells of the same."""
+    first, _ = fakes
+    async with following(main_nodes(first), network=MAIN) as followed:
+        await followed.on(TIP)
+        source = followed.source
+        first.answers["getblocktemplate"] = block_template(previousblockhash=NEXT, height=900_002)
+
+        class Full:
+            async def send(self, _):
+                await trio.sleep_forever()
+
+        outlet = module._Outlet(Full(), Full(), trio.TASK_STATUS_IGNORED)
+        template = await source._ask(source._nodes[0])
+        with trio.move_on_after(0.05):
+            await source._deliver(source._nodes[0], template, source._tips_seen, outlet)
+        await followed.on(NEXT)
+
+
 @pytest.mark.parametrize(
     ("answers", "status", "reason"),
     [

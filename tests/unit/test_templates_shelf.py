@@ -174,3 +174,11 @@ async def test_other_files_in_the_directory_are_left_alone(tmp_path):
         "notes.template",
         "x.txt",
     ]
+
+
+def test_templates_share_the_transactions_that_both_have():
+    first = TemplateTransactions((b"".join([b"a", b"b"]), b"".join([b"c", b"d"])), None)
+    later = TemplateTransactions((b"".join([b"c", b"d"]), b"".join([b"e", b"f"])), (1, 2))
+    shared = later.sharing(first)
+    assert shared == later
+    assert shared.raw[0] is first.raw[1]

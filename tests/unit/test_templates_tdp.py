@@ -398,6 +398,27 @@ async def test_a_solution_that_does_not_become_the_tip_is_not_claimed(monkeypatc
             )
 
 
+async def test_a_solution_that_a_slow_provider_has_not_taken_yet_is_sent_again(monkeypatch):
+    monkeypatch.setattr(tdp_module, "TAKEN_S", 0.05)
+    monkeypatch.setattr(tdp_module, "SUBMISSIONS_MAX", 1_000)
+    results = []
+    async with following() as rig:
+        await rig.provider.accept()
+        await rig.provider.channel.send(offer(5), tip(5))
+        number = (await rig.update()).template.id
+        async with trio.open_nursery() as nursery:
+
+            async def submit():
+                results.append(await rig.source.submit_solution(solution(number, B)))
+
+            nursery.start_soon(submit)
+            for _ in range(3):
+                sent = await rig.provider.channel.expect("SubmitSolution")
+                assert sent.template_id == 5
+            await rig.provider.channel.send(offer(6, height=103), tip(6, B))
+        assert results == [SubmitResult(SubmitStatus.ACCEPTED, active=True)]
+
+
 async def test_a_solution_waits_for_a_provider_that_is_away():
     async with following() as rig:
         await rig.provider.accept()

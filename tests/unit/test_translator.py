@@ -162,16 +162,30 @@ async def test_next_pool_is_used_until_the_better_one_is_back(autojump_clock, la
     assert "a:1 is given up: it broke" in notes
 
 
-async def test_redirections_are_followed_at_once_and_not_for_ever(ladder):
+async def test_redirection_is_followed_at_once_but_once_in_a_row(ladder):
     engine, pools, _notes = ladder
     pools.ended(Told(1, elsewhere=("c", 0)))
     assert engine.connected[2][:2] == ("c", 1)
-    for upstream in range(2, 40):
-        if upstream not in engine.connected:
-            break
+    pools.ended(Told(2, elsewhere=("d", 0)))
+    assert engine.connected[3][:2] == ("b", 2), "the next pool has its turn"
+    pools.ended(Told(3))
+    await trio.sleep(2.5)
+    assert engine.connected[4][:2] == ("b", 2)
+    pools.ended(Told(4))
+    await trio.sleep(2)
+    assert engine.connected[5][:2] == ("d", 1), "it is not forgotten where the first one is"
+
+
+async def test_redirections_are_not_followed_for_ever(autojump_clock, ladder):
+    engine, pools, _notes = ladder
+    asked = []
+    for _ in range(3 * (REDIRECTIONS_MAX + 1)):
+        upstream = len(engine.connected)
+        asked.append(engine.connected[upstream][0])
         pools.ended(Told(upstream, elsewhere=("c", 0)))
-    asked = [each[0] for each in engine.connected.values()]
-    assert asked.count("c") == 2 * REDIRECTIONS_MAX, "each pool may, so often"
+        await trio.sleep(61)
+    assert {"a", "b", "c"} == set(asked)
+    assert asked.count("c") <= 2 * REDIRECTIONS_MAX, "each pool may, so often"
 
 
 async def test_events_of_pools_that_were_left_are_no_news(ladder):

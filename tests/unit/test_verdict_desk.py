@@ -195,6 +195,25 @@ async def test_everybodys_bytes_and_cases_are_bounded(playing, autojump_clock, m
     assert await desk.judge("q", Declared("q"), NTIME) == VALID
 
 
+async def test_who_has_the_most_waiting_gives_way(playing, autojump_clock, monkeypatch):
+    """A flood of large templates keeps nobody else from being judged."""
+    _, desk = playing
+    monkeypatch.setattr(verdict_module, "BYTES_MAX", 5_000)
+    results = []
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(told, desk, results, "flood", Declared(f"flood-{number}"))
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(told, desk, results, "honest", Declared("honest"))
+    verdicts = {name: verdict for name, verdict, _ in results}
+    assert verdicts["honest"] == VALID
+    given_up = [name for name, each in verdicts.items() if isinstance(each, RemoteProtocolError)]
+    assert given_up == ["flood-4"]
+    assert verdicts["flood-4"].error_code == "declaration-rate-exceeded"
+    assert [name for name, _, _ in results].index("honest") <= 2, "and it waits for one turn"
+    assert desk.waiting == 0
+
+
 async def test_time_used_up_is_waited_for_and_costs_nobody_else(nursery, autojump_clock):
     node = ScriptedNode(seconds=2)
     budget = VerdictBudget(node_ms_per_minute=6_000, node_ms_burst=1_000)

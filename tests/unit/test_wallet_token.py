@@ -233,3 +233,9 @@ def test_cbor_that_is_refused(raw):
 def test_cbor_that_is_not_written(value):
     with pytest.raises(LocalProtocolError):
         cbor.encode(value)
+
+
+def test_an_old_token_that_is_no_text_is_damaged():
+    raw = b'{"token":[{"mint":"\xff","proofs":[]}]}'
+    with pytest.raises(RemoteProtocolError, match="the token is damaged"):
+        decode_token("cashuA" + urlsafe_b64encode(raw).decode())

@@ -75,6 +75,10 @@ class Pool:
     async def declarers(self, offset, limit):
         return 1, [{"account": "alice", "accepted": 2}]
 
+    async def registrations(self, offset, limit):
+        rows = [{"number": number} for number in range(30, 0, -1)]
+        return len(rows), rows[offset : offset + limit]
+
     def status(self):
         return {"height": 7}
 
@@ -149,6 +153,18 @@ async def test_pages_are_cut_and_bounded():
         assert [row["client_id"] for row in page["items"]] == list(range(240, 250))
         page = (await http.get("/api/v1/clients?limit=100000")).json()
         assert len(page["items"]) == page["limit"] == LIMIT_MAX
+
+
+async def test_the_register_is_paged():
+    """spec: OR-14"""
+    async with served(Pool()) as http:
+        pages = [
+            (await http.get(f"/api/v1/registrations?offset={offset}&limit=20")).json()
+            for offset in (0, 20, 40)
+        ]
+    assert [page["total"] for page in pages] == [30] * 3
+    numbers = [row["number"] for page in pages for row in page["items"]]
+    assert numbers == list(range(30, 0, -1))
 
 
 @pytest.mark.parametrize(

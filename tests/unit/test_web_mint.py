@@ -11,6 +11,7 @@ import pytest
 import trio
 from test_web import NOW_MS, Pool
 
+from radpool_sv2.ecash.cash_out import CashedOut, Residue
 from radpool_sv2.ecash.keyset import KeysetView
 from radpool_sv2.ecash.policy import KeysetState, Policy
 from radpool_sv2.ecash.refusal import RefusedError
@@ -110,6 +111,20 @@ class Mint:
             Restored(1, 8, bytes.fromhex(SAT), bytes.fromhex(OTHER), E, S),
             Restored(0, 8, bytes.fromhex(WORK), bytes.fromhex(OTHER), E, S),
         ]
+
+    async def residues(self, claim_key):
+        self.answer("residues", claim_key)
+        if claim_key != bytes.fromhex(POINT):
+            return []
+        keyset_id = bytes.fromhex(WORK)
+        return [
+            Residue(Policy.WINDOW, keyset_id, 1 << 61, 7, (15 << 60) + 1),
+            Residue(Policy.POOL, None, 0, 0, 0),
+        ]
+
+    async def cash_out(self, claim_key, keyset_id, outputs, signature):
+        spent = await self.spend(("cash-out", claim_key, keyset_id, signature), [], outputs)
+        return CashedOut(spent.signatures, 1 << 70)
 
     async def check_state(self, ys):
         self.answer("check", ys)
@@ -213,9 +228,70 @@ async def test_keysets_are_listed_with_both_signed_messages():
         "paid_msat": 1_000,
         "redeem_after_height": 220,
         "expires_at": 1_800_000_000,
+        "unit_value": "0",
     }
     assert (sat["policy"], sat["update"]) == ("sat", None)
     assert (unknown.status_code, unknown.json()["error"]) == (404, "unknown-keyset")
+
+
+async def test_residues_are_told_for_all_policies():
+    """spec: EW-34"""
+    mint = Mint()
+    async with served(mint) as http:
+        told = (await http.post("/work/v1/residue", json={"claim_key": POINT})).json()
+        other = (await http.post("/work/v1/residue", json={"claim_key": OTHER})).json()
+        wrong = await http.post("/work/v1/residue", json={"claim_key": "05" + POINT[2:]})
+    assert told == {
+        "known": True,
+        "residues": [
+            {
+                "policy": "window",
+                "keyset_id": WORK,
+                "units": 7,
+                "unit_value": str(1 << 61),
+                "value": str((15 << 60) + 1),
+            },
+            {"policy": "pool", "keyset_id": None, "units": 0, "unit_value": "0", "value": "0"},
+        ],
+    }
+    assert other == {"known": False, "residues": []}
+    assert (wrong.status_code, wrong.json()["error"]) == (400, "invalid-claim-pubkey")
+
+
+async def test_a_residue_is_cashed_out_over_http():
+    """spec: EW-34"""
+    mint = Mint()
+    body = {
+        "claim_key": POINT,
+        "keyset_id": WORK,
+        "outputs": [output(id=WORK), output(id=WORK, amount=1, B_=OTHER)],
+        "signature": "5a" * 64,
+    }
+    async with served(mint) as http:
+        told = (await http.post("/work/v1/residue", json=body)).json()
+        for field, value, code in (
+            ("signature", "5A" * 64, "invalid-signature"),
+            ("signature", "5a" * 63, "invalid-signature"),
+            ("signature", "", "invalid-signature"),
+            ("claim_key", POINT[2:], "invalid-claim-pubkey"),
+            ("keyset_id", "zz", "malformed-request"),
+            ("outputs", [output(amount=3)], "amount-mismatch"),
+            ("outputs", [output(B_="00")], "invalid-blinded-message"),
+            ("outputs", [output(), output()], "blinded-message-reused"),
+        ):
+            wrong = await http.post("/work/v1/residue", json=body | {field: value})
+            assert (wrong.status_code, wrong.json()["error"]) == (400, code)
+    dleq = {"e": E.hex(), "s": S.hex()}
+    assert told == {
+        "signatures": [
+            {"amount": amount, "id": WORK, "C_": OTHER, "dleq": dleq} for amount in (4, 1)
+        ],
+        "value": str(1 << 70),
+    }
+    [(kind, _, outputs)] = mint.asked
+    key, keyset_id = bytes.fromhex(POINT), bytes.fromhex(WORK)
+    assert kind == ("cash-out", key, keyset_id, bytes.fromhex("5a" * 64))
+    assert [each.amount for each in outputs] == [4, 1]
 
 
 async def test_claims_are_answered_by_their_place():

@@ -9,7 +9,7 @@ from vectors import sv2_messages
 
 from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
 from radpool_sv2.wire.frame import Frame
-from radpool_sv2.wire.message.base import decode
+from radpool_sv2.wire.message.base import FIELDS_MAX, decode
 from radpool_sv2.wire.message.connection import CONNECTION, EXTENSIONS
 from radpool_sv2.wire.message.job_declaration import (
     JOB_DECLARATION,
@@ -118,6 +118,44 @@ def test_fields_of_extensions_are_skipped_and_other_bytes_are_not():
             continue
         with pytest.raises(RemoteProtocolError, match="no field of an extension"):
             SetTarget.decode(payload + tail[:length])
+
+
+def test_fields_of_extensions_are_no_way_to_keep_a_reader_busy():
+    payload = SetTarget(7, bytes(32)).encode().payload
+    many = wire.tlv(0x4E45, 1, b"")
+    assert SetTarget.decode(payload + many * FIELDS_MAX) == SetTarget(7, bytes(32))
+    with pytest.raises(RemoteProtocolError, match="more than 64 fields"):
+        SetTarget.decode(payload + many * 3_000_000)
+
+
+@pytest.mark.parametrize(("protocol", "kind"), KINDS)
+def test_random_bytes_are_a_message_or_a_fault_of_the_peer(protocol, kind):
+    randomness = random.Random(f"{protocol} {kind.__name__}")
+    for _ in range(300):
+        message, _ = example(protocol, kind, randomness)
+        payload = bytearray(message.encode().payload)
+        for _ in range(randomness.randrange(1, 4)):
+            spoil(payload, randomness)
+        try:
+            read = kind.decode(bytes(payload))
+        except RemoteProtocolError:
+            continue
+        # What was read can be written, and is the same again.
+        assert kind.decode(read.encode().payload) == read
+
+
+def spoil(payload, randomness):
+    """Changes, cuts, doubles or inserts some bytes."""
+    at = randomness.randrange(len(payload) + 1)
+    match randomness.randrange(4):
+        case 0:
+            payload[at : at + 1] = randomness.randbytes(1)
+        case 1:
+            del payload[at : at + randomness.randrange(1, 40)]
+        case 2:
+            payload[at:at] = payload[: randomness.randrange(1, 40)]
+        case 3:
+            payload[at : at + 2] = b"\xff\xff"
 
 
 def test_padding_bits_of_a_bool_mean_nothing():

@@ -5,7 +5,9 @@ import hashlib
 import pytest
 from vector_file import cases
 
+from radpool_sv2.node.template import target_of_nbits as node_target
 from radpool_sv2.units import leading_zero_bits, sha256d, tagged_hash, target_of, work_of
+from radpool_sv2.verify.value import target_of_nbits as verifier_target
 
 FILE = "01-conventions.json"
 
@@ -49,6 +51,25 @@ def test_proof(case):
     assert leading_zero_bits(found) == zeros
     assert (leading_zero_bits(found) >= exponent) is is_share
     assert (int.from_bytes(found, "little") <= target_of(exponent)) is is_share
+
+
+@cases(FILE, "compact_targets")
+@pytest.mark.parametrize("read", [node_target, verifier_target], ids=["node", "verifier"])
+def test_compact_target(case, read):
+    """spec: CV-11"""
+    nbits = case["inputs"]["nbits"]
+    if "expected_error" in case:
+        with pytest.raises(ValueError, match=f"{nbits:08x}"):
+            read(nbits)
+        return
+    target = read(nbits)
+    assert f"{target:064x}" == case["expected"]["target"]
+    exponent = case["expected"]["exponent"]
+    if exponent is None:
+        assert target < target_of(120)
+    else:
+        assert target_of(exponent) <= target
+        assert exponent == 0 or target_of(exponent - 1) > target
 
 
 @cases(FILE, "merkle_roots")

@@ -11,10 +11,18 @@ from radpool_sv2._native.ledger import MspKey
 from radpool_sv2.config.ecash import EcashSection
 from radpool_sv2.ecash import redemption
 from radpool_sv2.ecash.policy import KeysetState, Policy
-from radpool_sv2.ecash.price import fee_of, share_out, value_of, value_of_each
+from radpool_sv2.ecash.price import fee_of, share_out, value_of, value_of_each, weights_of
 from radpool_sv2.ecash.redemption import Teller
 from radpool_sv2.ecash.refusal import RefusedError
-from radpool_sv2.ecash.statement import ClaimRow, ClaimTree, Leaf, claim_record
+from radpool_sv2.ecash.statement import (
+    CashOutRow,
+    ClaimRow,
+    ClaimTree,
+    cash_out_leaves,
+    cash_out_record,
+    claim_leaves,
+    claim_record,
+)
 from radpool_sv2.ecash.window import Slice, window_of
 from radpool_sv2.errors import FaultyMSPError
 from radpool_sv2.units import tagged_hash
@@ -35,7 +43,8 @@ def test_allocation(case):
     fee = fee_of(theta, [(row["fee_ppm"], row["fee_fixed_msat"]) for row in rows])
     amount = theta - fee + inputs["carry_msat"]
     assert (fee, amount) == (expected["fee_msat"], expected["amount_msat"])
-    parts = share_out(amount, [int(row["work"]) for row in rows]) if rows else []
+    _, weights = weights_of([(int(row["work"]), int(row["unit_value"])) for row in rows])
+    parts = share_out(amount, weights) if rows else []
     numbers = [row["number"] for row in rows]
     assert expected["allocations"] == [
         {"number": number, "msat": msat} for number, msat in zip(numbers, parts, strict=True)
@@ -84,9 +93,16 @@ def test_tree_of_claims(case):
         for row in inputs["claims"]
     ]
     assert b"".join(map(claim_record, rows)).hex() == expected["records"]
+    given = [CashOutRow(row["z"], bytes.fromhex(row["B_"])) for row in inputs["cash_outs"]]
+    assert b"".join(map(cash_out_record, given)).hex() == expected["cash_out_records"]
+    hashes = {
+        (row["sequence"], row["place"]): bytes.fromhex(row["share_hash"])
+        for row in inputs["claims"]
+    }
+    archive = SimpleNamespace(share_hash=lambda sequence, place: hashes[sequence, place])
     leaves = [
-        Leaf(bytes.fromhex(row["share_hash"]), claim.blinded, 1 << claim.exponent - inputs["z0"])
-        for row, claim in zip(inputs["claims"], rows, strict=True)
+        *claim_leaves(inputs["z0"], rows, archive),
+        *cash_out_leaves(inputs["z0"], given),
     ]
     tree = ClaimTree(leaves)
     assert tree.root == (bytes.fromhex(expected["root"]), int(expected["work"]))
@@ -118,6 +134,12 @@ def test_statement(case):
         fields["work"],
     )
     assert {str(z): count for z, count in read.tokens.items()} == fields["tokens"]
+    assert str(read.unit_value) == fields.get("unit_value", "0")
+    assert str(read.residue_out) == fields.get("residue_out", "0")
+    assert {str(z): count for z, count in read.cash_outs.items()} == fields.get("cash_outs", {})
+    for row, told in zip(read.settlements, fields["settlements"], strict=True):
+        assert str(row.work) == str(told.get("weights", told.get("work")))
+        assert row.by_value == (told.get("by") == "value")
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
     digest = tagged_hash("radpool/statement", canonical)
     assert digest.hex() == case["expected"]["statement_hash"]

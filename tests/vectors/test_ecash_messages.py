@@ -9,11 +9,25 @@ from vector_file import cases
 
 from radpool_sv2._native.ecash import check_points, keyset_id
 from radpool_sv2._native.ledger import MspKey
+from radpool_sv2.ecash.cash_out import cash_out_hash
 from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify.bip340 import is_signed_by
 
 FILE = "05-ecash-messages.json"
+
+
+@cases(FILE, "cash_outs")
+def test_cash_out(case):
+    """spec: EW-35"""
+    inputs = case["inputs"]
+    claim_key, keyset = (bytes.fromhex(inputs[name]) for name in ("claim_key", "keyset_id"))
+    outputs = [(int(row["amount"]), bytes.fromhex(row["B_"])) for row in inputs["outputs"]]
+    hashed = cash_out_hash(claim_key, keyset, outputs)
+    good = is_signed_by(claim_key[1:], hashed, bytes.fromhex(inputs["signature"]))
+    assert good == ("expected" in case)
+    if good:
+        assert hashed.hex() == case["expected"]["hash"]
 
 
 def kind_of(name):

@@ -1,8 +1,11 @@
 """The vectors of page 08, which Rust reads too."""
 
+from coincurve import PublicKeyXOnly
+from radpool_sv2_extensions.ecash.worth import Worth
 from vector_file import cases
 
 from radpool_sv2._native.ecash import WalletSeed, verify_signature_dleqs
+from radpool_sv2.wallet.claim_key import ClaimKey, cash_out_digest
 from radpool_sv2.wallet.recovery import Scan
 from radpool_sv2.wallet.seed import seed_of
 
@@ -67,3 +70,40 @@ def test_scan(case):
             scan.record(start, max(batch, default=-1))
     assert (found, scan.highest + 1) == (expected["found"], expected["next_counter"])
     assert requests == expected["requests"]
+
+
+@cases(FILE, "claim_keys")
+def test_claim_key(case):
+    """spec: RC-21"""
+    inputs, expected = case["inputs"], case["expected"]
+    key = ClaimKey.derive(bytes.fromhex(inputs["seed"]), int(inputs["counter"]))
+    assert key.public.hex() == expected["claim_key"]
+    assert key._secret.secret.hex() == expected["secret"]
+
+
+@cases(FILE, "cash_outs")
+def test_cash_out(case):
+    """spec: RC-22"""
+    inputs, expected = case["inputs"], case["expected"]
+    key = ClaimKey.derive(bytes.fromhex(inputs["seed"]), int(inputs["counter"]))
+    keyset = bytes.fromhex(inputs["keyset_id"])
+    outputs = [(int(row["amount"]), bytes.fromhex(row["B_"])) for row in inputs["outputs"]]
+    made = wallet(inputs).derive(keyset, 0, len(outputs)).blinded
+    assert [blinded for _, blinded in outputs] == made
+    digest = cash_out_digest(key.public, keyset, outputs)
+    assert (key.public.hex(), digest.hex()) == (expected["claim_key"], expected["digest"])
+    signature = bytes.fromhex(expected["signature"])
+    assert PublicKeyXOnly(key.public[1:]).verify(signature, digest)
+    assert PublicKeyXOnly(key.public[1:]).verify(key.sign(keyset, outputs), digest)
+
+
+@cases(FILE, "answers")
+def test_answer(case):
+    """spec: RC-26"""
+    unit_value = case["inputs"]["unit_value"]
+    worth = Worth(0, None if unit_value is None else int(unit_value))
+    unsigned = [
+        not worth.take(row["work"].bit_length() - 1, row["token"])
+        for row in case["inputs"]["shares"]
+    ]
+    assert unsigned == case["expected"]["unsigned"]

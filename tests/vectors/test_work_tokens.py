@@ -111,7 +111,8 @@ def test_dleq_of_a_token(case):
 def test_residue(case):
     """spec: WT-12, WT-13"""
     inputs = case["inputs"]
-    found = ecash.denominate(int(inputs["residue"]), int(inputs["value"]), inputs["z0"])
+    amounts = int(inputs["residue"]), int(inputs["value"])
+    found = ecash.denominate(*amounts, inputs["z0"], int(inputs["unit_value"]))
     assert found == (case["expected"]["z"], int(case["expected"]["residue"]))
 
 

@@ -8,9 +8,11 @@ import json
 from dataclasses import dataclass, field
 
 import httpx
+from coincurve import PublicKeyXOnly
 
 from radpool_sv2._native.ecash import KeysetKeys, MintSeed, check_points
-from wallet_rig.message import FINAL, Key, announce, u, update
+from radpool_sv2.units import tagged_hash
+from wallet_rig.message import FINAL, OPEN, Key, announce, u, update
 
 URL = "http://mint.example"
 ITEMS_MAX = 250
@@ -70,6 +72,9 @@ class FakeMint:
     on_request: object = None
     on_answer: object = None
     redeemed_sats: int = 0
+    unit_value: int = 0
+    residues: dict = field(default_factory=dict)  # (claim key, policy) -> value
+    cashed: dict = field(default_factory=dict)  # body -> answer
 
     def __post_init__(self):
         self.key = Key(self.secret)
@@ -113,6 +118,11 @@ class FakeMint:
             assert blinded not in self.signed, "blinded-message-reused"
             self.signed[blinded] = keyset_id, amount
         return [(amount, *answer) for (_, amount), answer in zip(items, answers, strict=True)]
+
+    def leave_over(self, claim_key, value, policy="window"):
+        """Has shares of a channel leave value over."""
+        held = self.residues.get((claim_key, policy), 0)
+        self.residues[claim_key, policy] = held + value
 
     # HTTP
 
@@ -163,6 +173,7 @@ class FakeMint:
                 self.answered[known] = self._exchange(route, body)
             return self.answered[known]
         return {
+            "/work/v1/residue": self._residue,
             "/work/v1/claims": self._claims,
             "/v1/restore": self._restore,
             "/work/v1/checkstate": self._states,
@@ -182,6 +193,7 @@ class FakeMint:
         return {
             "id": keyset_id.hex(),
             "policy": "window",
+            "unit_value": str(self.unit_value),
             "announcement": self.epochs[keyset_id].announcement.hex(),
             "update": self.update_of(keyset_id).hex(),
         }
@@ -229,6 +241,52 @@ class FakeMint:
                 for y in body["Ys"]
             ]
         }
+
+    def _residue(self, body):
+        key = bytes.fromhex(body["claim_key"])
+        if "outputs" in body:
+            known = json.dumps(body)
+            if known not in self.cashed:
+                self.cashed[known] = self._cash_out(key, body)
+            return self.cashed[known]
+        rows = [
+            {
+                "policy": policy,
+                "keyset_id": None if (opened := self.opened) is None else opened.hex(),
+                "units": 0 if opened is None else value // self.unit_value,
+                "unit_value": str(self.unit_value),
+                "value": str(value),
+            }
+            for (of, policy), value in self.residues.items()
+            if of == key
+        ]
+        return {"known": bool(rows), "residues": rows}
+
+    @property
+    def opened(self):
+        """Is the newest keyset, if it is open."""
+        newest = next(reversed(self.epochs), None)
+        return newest if newest is not None and self.epochs[newest].state == OPEN else None
+
+    def _cash_out(self, key, body):
+        keyset_id = bytes.fromhex(body["keyset_id"])
+        outputs = [(row["amount"], bytes.fromhex(row["B_"])) for row in body["outputs"]]
+        assert {row["id"] for row in body["outputs"]} == {keyset_id.hex()}
+        parts = b"".join(amount.to_bytes(8, "little") + blinded for amount, blinded in outputs)
+        digest = tagged_hash("radpool/cash-out", key + keyset_id + parts)
+        if not PublicKeyXOnly(key[1:]).verify(bytes.fromhex(body["signature"]), digest):
+            raise Refused("invalid-signature")
+        if any(blinded in self.signed for _, blinded in outputs):
+            raise Refused("blinded-message-reused")
+        if keyset_id != self.opened:
+            raise Refused("stale-keyset")
+        cost = sum(amount for amount, _ in outputs) * self.unit_value
+        if cost > self.residues.get((key, "window"), 0):
+            raise Refused("amount-mismatch")
+        self.residues[key, "window"] -= cost
+        self.signed |= {blinded: (keyset_id, amount) for amount, blinded in outputs}
+        signatures = [self._signature(blinded) for _, blinded in outputs]
+        return {"signatures": signatures, "value": str(self.residues[key, "window"])}
 
     def _exchange(self, route, body):
         inputs, outputs = body["inputs"], body["outputs"]

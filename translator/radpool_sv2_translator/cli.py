@@ -42,7 +42,8 @@ app = App(name="translator", help="Brings Stratum V1 devices to pools that speak
 LOOK_EVERY_S = 0.25
 JSON_EVERY_S = 1.0
 LAST_WORDS_S = 1.0
-FINISH_S = 4.0
+FINISH_S = 25.0
+"""A mint may take 20 seconds to answer for what shares left over."""
 NOTES_SHOWN = 8
 
 

@@ -55,6 +55,7 @@ class Place:
         redirections: How often it has, since it last worked.
         side: Who knows the extension that carries the shares, if one does.
         desk: Over which the side is served.
+        broken: Whether the side has found the pool out.
     """
 
     address: Endpoint
@@ -66,6 +67,7 @@ class Place:
     redirections: int = 0
     side: MinerSide | None = None
     desk: Desk | None = None
+    broken: bool = False
 
     @property
     def name(self) -> str:
@@ -220,7 +222,7 @@ class Pools:
             await side.run(desk)
         except RadpoolError as error:
             log.error("a pool broke what its extension promises", pool=place.name)  # noqa: TRY400
-            place.failure = str(error)
+            place.failure, place.broken = str(error), True
             self._note(f"{place.name} is not mined for any more: {error}")
             self._ladder.handle(Failed(rung, for_good=True), trio.current_time())
             self._climb()

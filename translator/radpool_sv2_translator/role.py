@@ -16,7 +16,7 @@ import trio
 from radpool_sv2._native import translator as native
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2.config import Endpoint
-from radpool_sv2.errors import ConfigError, InternalError
+from radpool_sv2.errors import ConfigError, InternalError, RadpoolError
 from radpool_sv2.miner.side import SideOptions, find_side
 from radpool_sv2.supervision import Role, stop_on_signal, supervise
 from radpool_sv2.units import EXPONENT_MAX
@@ -26,6 +26,7 @@ from radpool_sv2_translator.pools import Place, Pools
 from radpool_sv2_translator.rate import Estimate, Meter
 
 if TYPE_CHECKING:
+    from radpool_sv2.miner.side import MinerSide
     from radpool_sv2_translator.config import TranslatorConfig
 
     Event: TypeAlias = (
@@ -146,13 +147,24 @@ class TranslatorRole:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(engine.stop, STOP_MS_MAX)
-                for place in self._places:
-                    if place.side is not None and place.desk is not None:
-                        await place.side.finish(place.desk)
+                await self._finish_sides()
             self._measure()
             self._engine = None
             if stop.is_set():
                 self.finished.set()
+
+    async def _finish_sides(self) -> None:
+        """Lets the extensions' sides take in what came last, and ask for what is left over."""
+        async with trio.open_nursery() as nursery:
+            for place in self._places:
+                if place.side is not None and place.desk is not None and not place.broken:
+                    nursery.start_soon(self._finish_side, place, place.side, place.desk)
+
+    async def _finish_side(self, place: Place, side: MinerSide, desk: native.Desk) -> None:
+        try:
+            await side.finish(desk)
+        except RadpoolError as error:
+            self.note(f"{place.name} broke what its extension promises: {error}")
 
     async def _serve_figures(self, nursery: trio.Nursery) -> None:
         configured = self._config.http.listen

@@ -11,6 +11,9 @@ showed it first. A keyset's successor is checked alike and takes its place with 
 attachments. What was answered without a token, or not at all, is asked for (RedeemSharesEcash, mode
 0) by blinded message, on whichever connection there is.
 
+What shares earn above their tokens belongs to the claim key that the channel was opened with: one
+for each run, kept when the connection changes. Leaving, the miner asks for it (`leaving`).
+
 What no honest pool does ends the run: a wrong or unproven signature, a keyset that is not what it
 says, messages that cannot be read. What an honest pool may do for a while (not signing) only stops
 the submitting, until it signs again.
@@ -32,6 +35,7 @@ from radpool_sv2.wallet import Wallet
 from radpool_sv2.wallet.announcement import Announcement, Policy
 from radpool_sv2_extensions.ecash.claims import Claim, Claims, Reason
 from radpool_sv2_extensions.ecash.fetching import Fetching
+from radpool_sv2_extensions.ecash.leaving import cash_out
 from radpool_sv2_extensions.ecash.message import (
     EXTENSION_TYPE,
     NO_TOKEN,
@@ -56,11 +60,13 @@ from radpool_sv2_extensions.ecash.report import Report
 from radpool_sv2_extensions.ecash.running import RunningReceipt
 from radpool_sv2_extensions.ecash.stock import Stock
 from radpool_sv2_extensions.ecash.witness import UnreachableError, Witness
+from radpool_sv2_extensions.ecash.worth import Worth
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from radpool_sv2.miner.side import CarriedMiner, MinerNews, SideOptions
+    from radpool_sv2.wallet.claim_key import ClaimKey
     from radpool_sv2_extensions.ecash.message import Receipt
 
 __all__ = ["EcashMiner", "open_side"]
@@ -83,6 +89,7 @@ UNKNOWN: Final = "unknown-epoch"
 """What a refused request says of the keyset that was asked about."""
 
 TICK_S: Final = 1.0
+WORTHS_MAX: Final = 4
 ANNOUNCED_MAX: Final = 4
 """Keysets that may be announced before the channel that they are for."""
 
@@ -132,12 +139,17 @@ class EcashMiner:
         wallet: Where tokens go.
         options: What the user said.
         witness: The second path.
+        claim_key: What belongs to it that no token stands for; without, it ends with the channel.
     """
 
     word = "wallet"
 
     def __init__(
-        self, wallet: Wallet, options: SideOptions, witness: Witness | None = None
+        self,
+        wallet: Wallet,
+        options: SideOptions,
+        witness: Witness | None = None,
+        claim_key: ClaimKey | None = None,
     ) -> None:
         self._wallet = wallet
         self._options = options
@@ -152,6 +164,9 @@ class EcashMiner:
         self._announced: dict[bytes, bytes] = {}
         self._looked_back: set[bytes] = set()
         self._mint = b""
+        self._claim_key = claim_key
+        self._worths: dict[bytes, Worth] = {}
+        self._left_over_min = 0
 
     # What the core's miner asks
 
@@ -165,12 +180,7 @@ class EcashMiner:
                 OpenExtendedEcashMiningChannelSuccess.msg_type,
                 OpenExtendedEcashMiningChannelError.msg_type,
             ),
-            open_tail=TermsAsked(
-                policies_accepted=self._policies,
-                sign_modes_accepted=1 << (self._sign_mode - 1),
-                min_protocol=PROTOCOL,
-                claim_pubkey=b"",
-            ).encode(),
+            open_tail=self._terms_asked.encode(),
             share_messages=(
                 SubmitSharesEcashExtended.msg_type,
                 SubmitSharesEcashExtendedSuccess.msg_type,
@@ -178,6 +188,15 @@ class EcashMiner:
             ),
             renewing_codes=RENEWING,
             lapsing_codes=LAPSING,
+        )
+
+    @property
+    def _terms_asked(self) -> TermsAsked:
+        return TermsAsked(
+            policies_accepted=self._policies,
+            sign_modes_accepted=1 << (self._sign_mode - 1),
+            min_protocol=PROTOCOL,
+            claim_pubkey=b"" if self._claim_key is None else self._claim_key.public,
         )
 
     def declarer(self, tail: bytes) -> str:
@@ -206,11 +225,30 @@ class EcashMiner:
     async def finish(self, machine: CarriedMiner) -> None:
         """Takes in what came last, once the miner has stopped."""
         await self.handle(machine, machine.take())
+        await self._cash_out()
         if self.claims.lost:
             self._report.note(
                 f"{len(self.claims.lost)} shares were not answered when the miner left: their "
                 "tokens are asked for when it starts again, or by the wallet"
             )
+
+    async def _cash_out(self) -> None:
+        """Asks for what shares left over, where anything can be."""
+        if self._claim_key is None or not self._report.by_value:
+            return
+        units, notes = await cash_out(self._wallet, self._mint, self._claim_key.counter)
+        for note in notes:
+            self._report.note(note)
+        worth = self._report.worth
+        owed = self._left_over_min + sum(each.left_over_min for each in self._worths.values())
+        if units is not None and worth is not None and worth.unit_value:
+            missing = owed // worth.unit_value - units
+            if missing > 0:
+                self._report.note(
+                    f"warning: at the price of the subsidy alone {missing} units more are left "
+                    "over than the mint gave: templates paid the pool less, the difficulty rose "
+                    "meanwhile, or the mint keeps part. Its published books tell which"
+                )
 
     def events(self) -> list[tuple[int, str]]:
         """Returns what happened since the last call: milliseconds since 1970 and a sentence."""
@@ -320,7 +358,7 @@ class EcashMiner:
             )
         url = self._options.mint_url or session.terms.mint_url or await self._known_url()
         if current is None or current.keyset_id != found.keyset_id:
-            await self._compare(found, url)
+            self._weigh(found, await self._compare(found, url))
         trusted = await self._wallet.trust(payload, self._mint, url or None)
         kept = trusted.keyset.announcement.payload
         if kept[:-SIGNATURE_LEN] != payload[:-SIGNATURE_LEN]:
@@ -330,6 +368,9 @@ class EcashMiner:
             )
         for warning in trusted.warnings:
             self._report.note(f"warning: {warning}")
+        if self._claim_key is not None and found.policy is not None:
+            counter = self._claim_key.counter
+            await self._wallet.open_claim_key(counter, self._mint, found.policy)
         if current is None:
             await self._look_back(found)
         elif current.keyset_id != found.keyset_id:
@@ -346,19 +387,35 @@ class EcashMiner:
         places = [each.url for each in await self._wallet.mints() if each.public_key == self._mint]
         return next((url for url in places if url), "")
 
-    async def _compare(self, found: Announcement, url: str) -> None:
+    def _weigh(self, found: Announcement, unit_value: int | None) -> None:
+        """Begins to count for a keyset, or goes on; the last few are kept for late answers."""
+        known = self._worths.get(found.keyset_id)
+        if known is None or known.unit_value is None:
+            known = self._worths[found.keyset_id] = Worth(found.z0, unit_value)
+        elif unit_value not in {None, known.unit_value}:
+            raise RemoteProtocolError(
+                f"a unit of keyset {found.keyset_id.hex()} costs {unit_value} now, and cost "
+                f"{known.unit_value} before: what it costs holds to the keyset's end"
+            )
+        while len(self._worths) > WORTHS_MAX:
+            self._left_over_min += self._worths.pop(next(iter(self._worths))).left_over_min
+        self._report.weigh(known)
+
+    async def _compare(self, found: Announcement, url: str) -> int | None:
+        """Returns what a unit of a keyset costs of shares' value; None if nobody knows."""
         if not url:
             self._report.note(
                 "warning: the pool names no address of its mint, so nobody sees whether other "
                 "miners are shown the same keyset: give --mint-url"
             )
-            return
+            return None
         try:
-            await self._witness.compare(found, url)
+            return await self._witness.compare(found, url)
         except UnreachableError as error:
             self._report.note(
                 f"warning: whether other miners are shown the same keyset is not known: {error}"
             )
+            return None
 
     async def _look_back(self, found: Announcement) -> None:
         """Asks for what an earlier run did not get: of this keyset and of the one before."""
@@ -455,13 +512,17 @@ class EcashMiner:
         running = None if self._session is None else self._session.running
         if running is not None:
             await running.take(message, answered)
-            self._report.promised += len(answered)
-            self.claims.sign(claim for _, claim in answered)
+            self._hear_promises(answered, now_s)
             return
         for receipt, claim in answered:
-            if not receipt.signature:
-                short = receipt.z == NO_TOKEN
-                self.claims.owe(claim, Reason.SHORT if short else Reason.BARE, now_s)
+            if receipt.signature:
+                continue
+            if receipt.z != NO_TOKEN:
+                self.claims.owe(claim, Reason.BARE, now_s)
+            elif self._is_paid(claim, 0):
+                self._leave_over(claim)
+            else:
+                self.claims.owe(claim, Reason.SHORT, now_s)
         signed = [(claim, receipt) for receipt, claim in answered if receipt.signature]
         for keyset_id in dict.fromkeys(claim.keyset for claim, _ in signed):
             await self._keep(
@@ -474,12 +535,43 @@ class EcashMiner:
                 now_s,
             )
 
+    def _hear_promises(self, answered: Sequence[tuple[Receipt, Claim]], now_s: float) -> None:
+        """Takes in what a running receipt says of shares whose tokens come later."""
+        for receipt, claim in answered:
+            units = 1 << (receipt.z - self._z0) if self._z0 <= receipt.z < NO_TOKEN else 0
+            if not self._is_paid(claim, units):
+                self.claims.owe(claim, Reason.SHORT, now_s)
+            elif units:
+                self._report.promised += 1
+                self.claims.sign([claim])
+            else:
+                self._leave_over(claim)
+
+    def _is_paid(self, claim: Claim, units: int, *, in_turn: bool = True) -> bool:
+        """Counts what a share brought; says whether that is good for the share."""
+        if claim.exponent is None:
+            return True
+        worth = self._worths.get(claim.keyset) or Worth(self._z0, None)
+        good = worth.take(claim.exponent, units, in_turn=in_turn)
+        self._report.look_at(worth)
+        return good
+
+    def _leave_over(self, claim: Claim) -> None:
+        """Takes in that a share's value waits with the mint: it is answered."""
+        self._report.left_over += 1
+        self.claims.sign([claim])
+
     @property
     def _z0(self) -> int:
         return 0 if self._session is None else self._session.terms.z0
 
     async def _keep(
-        self, keyset_id: bytes, signed: Sequence[tuple[Claim, _Signature]], now_s: float
+        self,
+        keyset_id: bytes,
+        signed: Sequence[tuple[Claim, _Signature]],
+        now_s: float,
+        *,
+        in_turn: bool = True,
     ) -> None:
         """Has the wallet verify and keep tokens of one keyset."""
         receipts = [(claim.output.counter, *signature) for claim, signature in signed]
@@ -489,7 +581,7 @@ class EcashMiner:
         good = [item for item in signed if item[0].output.counter not in received.bad]
         self.claims.sign(claim for claim, _ in good)
         for claim, signature in good:
-            if claim.exponent is not None and signature.amount << self._z0 < 1 << claim.exponent:
+            if not self._is_paid(claim, signature.amount, in_turn=in_turn):
                 self.claims.owe(claim, Reason.SHORT, now_s)
         if received.bad:
             raise RemoteProtocolError(
@@ -520,7 +612,7 @@ class EcashMiner:
         if message.pending or not signed:
             session.fetching.put_off(now_s)
         if signed:
-            await self._keep(asked.keyset, signed, now_s)
+            await self._keep(asked.keyset, signed, now_s, in_turn=False)
 
     def _hear_refusal(self, message: RedeemSharesEcashError, now_s: float) -> None:
         session = self._session
@@ -553,4 +645,4 @@ async def open_side(options: SideOptions) -> AsyncIterator[EcashMiner]:
         ConfigError: There is no wallet in the directory.
     """
     async with Wallet.using(options.directory) as wallet:
-        yield EcashMiner(wallet, options)
+        yield EcashMiner(wallet, options, claim_key=await wallet.take_claim_key())

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from radpool_sv2.wallet.announcement import Announcement
     from radpool_sv2_extensions.ecash.claims import Claims
+    from radpool_sv2_extensions.ecash.worth import Worth
 
 __all__ = ["Report"]
 
 EVENTS_MAX: Final = 256
+PERCENT: Final = 100
 
 
 class Report:
@@ -34,6 +36,28 @@ class Report:
         self.dropped = 0
         self.refused: Counter[str] = Counter()
         self.held = ""
+        self.left_over = 0
+        self.worth: Worth | None = None
+        self.by_value = False
+        self._doubted: Worth | None = None
+
+    def weigh(self, worth: Worth) -> None:
+        """Shows the count of this keyset from now on."""
+        self.worth = worth
+        self.by_value = self.by_value or worth.by_value
+
+    def look_at(self, worth: Worth) -> None:
+        """Says, once for each keyset, when shares bring less than the subsidy alone would."""
+        percent = worth.percent_max
+        if percent is None or percent >= PERCENT or worth is self._doubted:
+            return
+        self._doubted = worth
+        self.note(
+            f"warning: the mint counts these shares at no more than {percent} % of what templates "
+            "with the subsidy alone pay: the difficulty rose or the subsidy fell since the keyset "
+            "opened, templates pay the pool less, or the mint keeps part. Its published books "
+            "name the price of each share"
+        )
 
     def note(self, text: str) -> None:
         """Writes a sentence down; the oldest gives way."""
@@ -65,9 +89,12 @@ class Report:
         `tokens` and `units` were received since the start; `promised` are claims with a signed
         receipt in lazy mode; `unsigned` is explained in `claims`; `lost` are asked for; `gone` ones
         the pool never got; `dropped` shares found no claim in time; `refused` counts refused claims
-        by code; `held` says why nothing is submitted.
+        by code; `held` says why nothing is submitted. `left_over` shares brought no token of their
+        own; `unit_value` is what a unit of the keyset costs of value, 0 where it counts work, null
+        while nobody knows; `subsidy_percent` is what tokens stand for, beside what templates with
+        the subsidy alone would pay for the work, null where it is work that is counted.
         """
-        keyset = self.keyset
+        keyset, worth = self.keyset, self.worth
         return {
             "tokens": self.tokens,
             "units": self.units,
@@ -79,6 +106,11 @@ class Report:
             "dropped": self.dropped,
             "refused": dict(self.refused),
             "held": self.held or None,
+            "left_over": self.left_over,
+            "unit_value": None
+            if worth is None or worth.unit_value is None
+            else str(worth.unit_value),
+            "subsidy_percent": self._subsidy_percent,
             "policy": None if keyset is None or keyset.policy is None else keyset.policy.word,
             "sign_mode": self._sign_mode,
             "keyset": None if keyset is None else keyset.keyset_id.hex(),
@@ -92,6 +124,9 @@ class Report:
             rows.append(("paid by", f"{self.keyset.policy.word}, keyset {name}"))
         if self.promised:
             rows.append(("promised", f"{self.promised} tokens, by signed receipts"))
+        if (percent := self._subsidy_percent) is not None:
+            text = f"{percent} % of what the subsidy alone pays; the rest waits with the mint"
+            rows.append(("tokens are", text))
         if self._claims.unsigned:
             rows.append(("unsigned", self._reasons()))
         if self.refused:
@@ -100,6 +135,13 @@ class Report:
         if self.held:
             rows.append(("holding", self.held))
         return rows
+
+    @property
+    def _subsidy_percent(self) -> int | None:
+        worth = self.worth
+        if worth is None or not worth.by_value or not worth.work:
+            return None
+        return PERCENT * worth.tokens // worth.work
 
     def _reasons(self) -> str:
         return ", ".join(f"{count} {why}" for why, count in self._claims.reasons.items())

@@ -114,6 +114,7 @@ class EcashServer(Extension):
         known of those of the one before.
         """
         self._subscriptions = Subscriptions()
+        self._mint.forget_channels()
         self._desk.follow(self._tell)
         try:
             async with trio.open_nursery() as nursery:
@@ -148,7 +149,7 @@ class EcashServer(Extension):
             mint_url=self._mint.url,
             max_batch=message.CLAIMS_MAX,
         )
-        terms = Terms(policy, mode is SignMode.LAZY, keyset.id)
+        terms = Terms(policy, mode is SignMode.LAZY, keyset.id, asked.claim_pubkey)
         self._subscriptions.grant(request.connection, request.request, terms)
         return ChannelGrant(
             owner.account,
@@ -165,8 +166,7 @@ class EcashServer(Extension):
         if terms is None:
             log.warning("terms forgotten", connection=event.connection, channel=event.channel)
             return
-        # A lazy channel's running hash begins with it, whatever had this number before.
-        self._mint.forget_channel(event.connection, event.channel)
+        self._mint.name_claimant(event.connection, event.channel, terms.claim_key)
         for keyset in self._current([terms.policy]):
             if keyset.id != terms.keyset_id:
                 self._announce(event.connection, keyset)

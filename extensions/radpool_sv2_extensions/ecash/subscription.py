@@ -30,11 +30,13 @@ class Terms:
         policy: The epoch policy.
         lazy: Whether its receipts bring no signatures.
         keyset_id: The keyset that was announced with the grant.
+        claim_key: Whose residue its shares join; empty when the client gave none.
     """
 
     policy: Policy
     lazy: bool
     keyset_id: bytes
+    claim_key: bytes = b""
 
 
 @dataclass(slots=True)
@@ -72,11 +74,10 @@ class Subscriptions:
         self.lazy.discard((connection, channel))
 
     def disconnect(self, connection: int) -> list[int]:
-        """Forgets a connection; returns those of its channels that were lazy."""
-        channels = self._channels.pop(connection, {})
-        lazy = [channel for channel, terms in channels.items() if terms.lazy]
-        self.lazy.difference_update((connection, channel) for channel in lazy)
-        return lazy
+        """Forgets a connection; returns its channels."""
+        channels = list(self._channels.pop(connection, {}))
+        self.lazy.difference_update((connection, channel) for channel in channels)
+        return channels
 
     def policies(self, connection: int) -> list[Policy]:
         """Returns the policies of a connection's channels, each once."""

@@ -9,7 +9,8 @@ policy may be open beside it.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 import httpx
 import trio
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["UnreachableError", "Witness"]
 
 PATIENCE_S = 3.0
+UNIT_VALUE: Final = re.compile(r"0|[1-9][0-9]{0,38}")
 LISTED = 100
 """Keysets that are asked for, newest first: some for each policy, and all rotations of an hour."""
 BODY_LEN_MAX = 4 << 20
@@ -45,12 +47,15 @@ class Witness:
     def __init__(self, fetch: Callable[[str], Awaitable[bytes]] | None = None) -> None:
         self._fetch = _fetch if fetch is None else fetch
 
-    async def compare(self, announced: Announcement, url: str) -> None:
+    async def compare(self, announced: Announcement, url: str) -> int:
         """Makes sure that everybody is shown this keyset.
 
         Args:
             announced: What the connection showed.
             url: Where the mint answers.
+
+        Returns:
+            What a unit of the keyset costs of shares' value; 0 where it counts work.
 
         Raises:
             UnreachableError: There is no answer that is a list.
@@ -65,17 +70,24 @@ class Witness:
             if attempt == 1:
                 await trio.sleep(AGAIN_S)
         _judge(announced, rows, url)
+        return int(
+            next(row["unit_value"] for row in rows if row["id"] == announced.keyset_id.hex())
+        )
 
     async def _rows(self, address: str) -> list[dict[str, str]]:
         body = await self._fetch(address)
         try:
             rows = json.loads(body)["keysets"]
-            return [
+            found = [
                 {name: str(row[name]) for name in ("id", "policy", "state", "announcement")}
+                | {"unit_value": str(row.get("unit_value", "0"))}
                 for row in rows
             ]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UnreachableError(f"{address} answers with something else than a list") from error
+        if not all(UNIT_VALUE.fullmatch(row["unit_value"]) for row in found):
+            raise UnreachableError(f"{address} lists units of a value that is no number")
+        return found
 
 
 def _judge(announced: Announcement, rows: list[dict[str, str]], url: str) -> None:

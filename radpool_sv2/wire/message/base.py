@@ -1,7 +1,7 @@
 """Holds what all messages have in common.
 
-Fields of extensions that were not agreed on may follow a message's own: they are skipped, and must
-be whole.
+Fields of extensions that were not agreed on may follow a message's own: they are skipped, must be
+whole, and are at most FIELDS_MAX.
 
 Source: sv2-spec, sections 3.2 and 3.4.3.
 """
@@ -21,6 +21,10 @@ __all__ = ["Message", "decode", "messages"]
 
 _TLV_HEAD_LEN = 5
 """An extension type (2), a field's number (1) and a length (2) stand before a value."""
+
+
+FIELDS_MAX = 64
+"""More than all extensions that there are; a frame of nothing but empty fields costs time."""
 
 
 class Message(Fields):
@@ -95,10 +99,15 @@ def decode(frame: Frame, kinds: Mapping[int, type[Message]]) -> Message | None:
 
 
 def _skip_tail(tail: bytes) -> None:
-    while tail:
-        end = _TLV_HEAD_LEN + int.from_bytes(tail[3:_TLV_HEAD_LEN], "little")
-        if len(tail) < max(end, _TLV_HEAD_LEN):
+    at, count = 0, 0
+    while at < len(tail):
+        end = at + _TLV_HEAD_LEN + int.from_bytes(tail[at + 3 : at + _TLV_HEAD_LEN], "little")
+        if len(tail) < max(end, at + _TLV_HEAD_LEN):
             raise RemoteProtocolError(
-                f"{len(tail)} bytes follow the last field, and are no field of an extension"
+                f"{len(tail) - at} bytes follow the last field, and are no field of an extension"
             )
-        tail = tail[end:]
+        at, count = end, count + 1
+        if count > FIELDS_MAX:
+            raise RemoteProtocolError(
+                f"more than {FIELDS_MAX} fields of extensions follow the last field"
+            )

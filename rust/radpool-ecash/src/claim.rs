@@ -103,9 +103,26 @@ pub struct ClaimSlot {
     pub epoch: u32,
     /// For keysets that belong to one height instead of an epoch.
     pub height: Option<u32>,
-    /// The unit is `2^unit_exponent` hashes.
+    /// The exponent of the token of one unit.
     pub unit_exponent: Exponent,
+    /// What a unit costs of what shares are worth; 0 where shares are worth their work, and a unit
+    /// is `2^unit_exponent` hashes.
+    pub unit_value: u128,
     pub state: SlotState,
+}
+
+/// Whose residue it is: 33 bytes. A claim key is a point and begins with 2 or 3.
+pub type Claimant = [u8; POINT_LEN];
+
+/// Names a channel whose client gave no claim key. Its residue is its own and ends with it.
+#[must_use]
+pub fn channel_claimant(connection: u64, channel: u32) -> Claimant {
+    let mut name = [0; POINT_LEN];
+    // No point begins with 0; the 1 behind it tells channels from what they have left behind.
+    name[1] = 1;
+    name[2..10].copy_from_slice(&connection.to_be_bytes());
+    name[10..14].copy_from_slice(&channel.to_be_bytes());
+    name
 }
 
 /// A share that brings a claim.
@@ -122,6 +139,10 @@ pub struct ClaimedShare {
     /// Height of the job's block.
     pub height: u32,
     pub exponent: Exponent,
+    /// What it is worth by the price of its template; `None` where prices say nothing of value.
+    pub value: Option<u128>,
+    /// Whose residue its value joins: a claim key, or a name of the channel's own.
+    pub claimant: Claimant,
     pub hash: Hash256,
     /// Whether it came by the extension's own message, whose answer counts the share.
     pub by_message: bool,
@@ -136,6 +157,9 @@ impl ClaimSlot {
     pub fn admit(&self, share: &ClaimedShare) -> Result<(), ClaimError> {
         if self.account != share.account {
             return Err(ClaimError::UnknownKeyset);
+        }
+        if self.unit_value != 0 && share.value.is_none() {
+            return Err(ClaimError::StaleKeyset);
         }
         let (mine, theirs) = match self.height {
             Some(height) => (height, share.height),

@@ -5,21 +5,29 @@
 //! is read, admitted to the keyset that it names, handed out once to be made durable, and only then
 //! signed:
 //!
-//! `read` → `rows` (for the transaction; again when it is tried again) → `sign` → `replies`
+//! `read` → `rows` (for the transaction; again when it is tried again) → `refuse`, `standing` →
+//! `sign` → `replies`
 //!
 //! A claim that is refused does not take its share back: the share counts, and whoever submits it
 //! again with a sound claim gets its token.
 //!
+//! In keysets that go by value a share's token depends on the residue of its claimant, so on the
+//! claims before it: tokens are dealt in the order of the batch, from the residues that `rows` is
+//! given, and dealt anew for whoever stands when claims are refused.
+//!
 //! Source: `spec/05-ecash-messages.md`, `spec/06-work-tokens.md`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use thiserror::Error;
 
 use crate::{
-    BlindSignature, Claim, ClaimError, ClaimSlot, ClaimedShare, KeysetError, KeysetKeys, POINT_LEN,
-    Point, denominate, in_parallel,
+    BlindSignature, Claim, ClaimError, ClaimSlot, Claimant, ClaimedShare, KeysetError, KeysetKeys,
+    NO_TOKEN, POINT_LEN, Point, denominate, in_parallel,
 };
+
+/// Whose residue: the account of the policy, and the claimant.
+pub type ResidueKey = (u64, Claimant);
 
 /// What the mint's order of calls, or its keys, do not fit.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -49,10 +57,11 @@ pub struct AdmittedClaim {
     /// The keyset's number.
     pub number: u64,
     pub unit_exponent: u8,
-    /// The token's step; `None` when the share is worth less than a unit.
+    /// What a unit costs; 0 where it is work.
+    pub unit_value: u128,
+    /// The token's step; `None` when the share and its claimant's residue are worth less than a
+    /// unit.
     pub token: Option<u8>,
-    /// What the share is worth beyond its token, in hashes.
-    pub residue: u128,
     refused: Option<ClaimError>,
     is_durable: bool,
     signature: Option<BlindSignature>,
@@ -60,19 +69,28 @@ pub struct AdmittedClaim {
 
 impl AdmittedClaim {
     fn new(share: ClaimedShare, claim: &Claim, slot: &ClaimSlot) -> Self {
-        // A share's value is the work of its tag; no residue stands with a claim of its own.
-        let token = denominate(0, share.exponent.work().0, slot.unit_exponent.get())
+        let unit_exponent = slot.unit_exponent.get();
+        // Where shares are worth their work no residue stands with a claim.
+        let token = denominate(0, share.exponent.work().0, unit_exponent, 1 << unit_exponent)
             .expect("a step of the ladder and a unit on it have an exact answer");
         Self {
             share,
             blinded: claim.blinded,
             number: slot.number,
-            unit_exponent: slot.unit_exponent.get(),
+            unit_exponent,
+            unit_value: slot.unit_value,
             token: token.exponent,
-            residue: token.residue,
             refused: None,
             is_durable: false,
             signature: None,
+        }
+    }
+
+    /// Whose residue the share joins; `None` where shares are worth their work.
+    const fn residue_key(&self) -> Option<ResidueKey> {
+        match self.unit_value {
+            0 => None,
+            _ => Some((self.share.account, self.share.claimant)),
         }
     }
 
@@ -92,6 +110,7 @@ impl AdmittedClaim {
 pub struct ClaimRow {
     pub blinded: [u8; POINT_LEN],
     pub number: u64,
+    /// The token's step; 255 for a share that brings none and whose value joined a residue.
     pub exponent: u8,
     /// The share's place in the batch as it is sealed.
     pub place: usize,
@@ -106,6 +125,10 @@ pub struct ClaimBatch {
     claims: Vec<AdmittedClaim>,
     refused: Vec<(usize, ClaimError)>,
     excluded: Vec<usize>,
+    /// What claimants had before the batch, as `rows` was told.
+    before: HashMap<ResidueKey, u128>,
+    /// What they have after it.
+    after: BTreeMap<ResidueKey, u128>,
 }
 
 impl ClaimBatch {
@@ -176,30 +199,68 @@ impl ClaimBatch {
         statuses
     }
 
+    /// Whose residues the batch needs and changes.
+    #[must_use]
+    pub fn residue_keys(&self) -> BTreeSet<ResidueKey> {
+        self.claims.iter().filter_map(AdmittedClaim::residue_key).collect()
+    }
+
     /// Hands out the claims that stand, to be made durable with the batch without the shares at
     /// `excluded`. What [`refuse`](Self::refuse) said before is forgotten: a transaction starts anew.
     ///
-    /// Claims of shares that are worth less than a unit have no row.
-    pub fn rows(&mut self, excluded: &[usize]) -> Vec<ClaimRow> {
+    /// `before` has the residues of [`residue_keys`](Self::residue_keys); who is not in it has none.
+    /// Claims of shares that are worth less than a unit of work have no row.
+    pub fn rows(&mut self, excluded: &[usize], before: HashMap<ResidueKey, u128>) -> Vec<ClaimRow> {
         self.excluded = excluded.to_vec();
         self.excluded.sort_unstable();
         self.excluded.dedup();
-        let mut rows = Vec::with_capacity(self.claims.len());
+        self.before = before;
         for claim in &mut self.claims {
-            let index = claim.share.index;
-            let place = self.excluded.binary_search(&index);
             (claim.refused, claim.signature) = (None, None);
-            claim.is_durable = place.is_err();
-            if let (Err(before), Some(exponent)) = (place, claim.token) {
-                let blinded = claim.blinded.to_bytes();
-                let (number, place) = (claim.number, index - before);
-                rows.push(ClaimRow { blinded, number, exponent, place, index });
-            }
+            claim.is_durable = self.excluded.binary_search(&claim.share.index).is_err();
+        }
+        self.deal();
+        self.standing()
+    }
+
+    /// The rows of the claims that were handed out and stand.
+    #[must_use]
+    pub fn standing(&self) -> Vec<ClaimRow> {
+        let mut rows = Vec::with_capacity(self.claims.len());
+        for claim in self.durable() {
+            let index = claim.share.index;
+            let exponent = match (claim.token, claim.unit_value) {
+                (Some(exponent), _) => exponent,
+                (None, 0) => continue,
+                (None, _) => NO_TOKEN,
+            };
+            let before = self.excluded.binary_search(&index).unwrap_or_else(|place| place);
+            let (blinded, number, place) = (claim.blinded.to_bytes(), claim.number, index - before);
+            rows.push(ClaimRow { blinded, number, exponent, place, index });
         }
         rows
     }
 
-    /// Refuses claims that [`rows`](Self::rows) handed out.
+    /// Deals tokens to the claims that stand, in order, each out of its claimant's residue.
+    fn deal(&mut self) {
+        self.after.clear();
+        for claim in &mut self.claims {
+            let Some(key) = claim.residue_key() else { continue };
+            if !claim.is_durable || !claim.stands() {
+                continue;
+            }
+            let before = self.before.get(&key).copied().unwrap_or(0);
+            let residue = self.after.entry(key).or_insert(before);
+            let value = claim.share.value.unwrap_or(0);
+            match denominate(*residue, value, claim.unit_exponent, claim.unit_value) {
+                Ok(token) => (claim.token, *residue) = (token.exponent, token.residue),
+                // More than all money there will ever be: the share waits for another keyset.
+                Err(_) => claim.refused = Some(ClaimError::MintUnavailable),
+            }
+        }
+    }
+
+    /// Refuses claims that [`rows`](Self::rows) handed out, and deals the others' tokens anew.
     ///
     /// # Errors
     /// [`ClaimBatchError::NoClaim`] when a share has none that stands; nothing is refused then.
@@ -217,16 +278,27 @@ impl ClaimBatch {
         for place in places {
             self.claims[place].refused = Some(error);
         }
+        self.deal();
         Ok(())
     }
 
-    /// What shares are worth beyond their tokens: index and hashes, of claims that are durable.
+    /// What claimants have after the batch, of all whose claims stand.
     #[must_use]
-    pub fn residues(&self) -> Vec<(usize, u128)> {
-        self.durable()
-            .filter(|claim| claim.residue != 0)
-            .map(|claim| (claim.share.index, claim.residue))
-            .collect()
+    pub const fn residues(&self) -> &BTreeMap<ResidueKey, u128> {
+        &self.after
+    }
+
+    /// What the shares whose claims stand are worth, by the numbers of keysets that go by value.
+    ///
+    /// A sum of values that a batch can have is below 2^128, or the batch could not be sealed.
+    #[must_use]
+    pub fn values(&self) -> BTreeMap<u64, u128> {
+        let mut values = BTreeMap::new();
+        for claim in self.durable().filter(|claim| claim.unit_value != 0) {
+            let sum: &mut u128 = values.entry(claim.number).or_default();
+            *sum = sum.saturating_add(claim.share.value.unwrap_or(0));
+        }
+        values
     }
 
     /// The claims that were handed out and stand.

@@ -25,8 +25,10 @@ mod tree;
 mod wallet;
 
 pub use batch::in_parallel;
-pub use claim::{Claim, ClaimError, ClaimSlot, ClaimedShare, SlotState};
-pub use claim_batch::{AdmittedClaim, ClaimBatch, ClaimBatchError, ClaimRow};
+pub use claim::{
+    Claim, ClaimError, ClaimSlot, Claimant, ClaimedShare, SlotState, channel_claimant,
+};
+pub use claim_batch::{AdmittedClaim, ClaimBatch, ClaimBatchError, ClaimRow, ResidueKey};
 pub use dleq::{Dleq, dleq_challenge};
 pub use key::{AmountKey, BlindSignature, blind, unblind, verify_proof_dleq};
 pub use keyset::{

@@ -6,8 +6,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use proptest::prelude::*;
 use radpool_ecash::{
-    Claim, ClaimBatch, ClaimBatchError, ClaimError, ClaimSlot, ClaimedShare, Dleq, KeysetKeys,
-    MintSeed, NO_TOKEN, Point, RECEIPTS_MAX, SlotState, extend_root, hash_to_curve, sign_root,
+    Claim, ClaimBatch, ClaimBatchError, ClaimError, ClaimRow, ClaimSlot, ClaimedShare, Dleq,
+    KeysetKeys, MintSeed, NO_TOKEN, Point, RECEIPTS_MAX, SlotState, channel_claimant, extend_root,
+    hash_to_curve, sign_root,
 };
 use radpool_ledger::MspKey;
 use radpool_units::{Exponent, Hash256};
@@ -34,6 +35,7 @@ fn slot() -> ClaimSlot {
         epoch: 10,
         height: None,
         unit_exponent: Exponent::new(UNIT.into()).unwrap(),
+        unit_value: 0,
         state: SlotState::Open,
     }
 }
@@ -53,6 +55,8 @@ fn share(index: usize) -> ClaimedShare {
         epoch: 10,
         height: 900,
         exponent: Exponent::new(u32::from(UNIT) + 2).unwrap(),
+        value: Some(1000),
+        claimant: [2; 33],
         hash: Hash256([index as u8; 32]),
         by_message: true,
         claim: Ok(Claim { keyset_short: SHORT, blinded: blinded(index) }),
@@ -134,7 +138,7 @@ fn replies(batch: &ClaimBatch) -> Vec<Accepted> {
 #[test]
 fn a_claim_goes_from_the_wire_to_its_receipt() {
     let mut batch = ClaimBatch::read([share(0), share(1)], &[slot()]).unwrap();
-    let rows = batch.rows(&[]);
+    let rows = batch.rows(&[], HashMap::new());
     assert_eq!(rows.len(), 2);
     assert_eq!((rows[1].place, rows[1].index, rows[1].number), (1, 1, NUMBER));
     assert_eq!((rows[1].exponent, rows[1].blinded), (UNIT + 2, blinded(1).to_bytes()));
@@ -160,7 +164,7 @@ fn a_blinded_message_is_signed_once_in_a_batch() {
     second.claim = share(0).claim;
     let mut batch = ClaimBatch::read([share(0), second], &[slot()]).unwrap();
     assert_eq!(batch.statuses(), [(1, ClaimError::BlindedMessageReused)]);
-    assert_eq!(batch.rows(&[]).len(), 1);
+    assert_eq!(batch.rows(&[], HashMap::new()).len(), 1);
     signed(&mut batch).unwrap();
     let [accepted] = &replies(&batch)[..] else { panic!("one message") };
     assert_eq!(accepted.receipts.len(), 1);
@@ -179,7 +183,10 @@ fn only_what_was_handed_out_is_signed() {
         batch.refuse(&[0], ClaimError::BlindedMessageReused),
         Err(ClaimBatchError::NoClaim(0))
     );
-    assert_eq!(batch.rows(&[1, 1]).iter().map(|row| row.place).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(
+        batch.rows(&[1, 1], HashMap::new()).iter().map(|row| row.place).collect::<Vec<_>>(),
+        [0, 1]
+    );
     assert_eq!(batch.replies(&msp(), &mut HashMap::new()), Err(ClaimBatchError::Unsigned(0)));
     signed(&mut batch).unwrap();
     let before = replies(&batch);
@@ -187,7 +194,7 @@ fn only_what_was_handed_out_is_signed() {
     signed(&mut batch).unwrap();
     assert_eq!(replies(&batch), before);
     // The transaction starts anew: what was left out comes back, and signatures are made again.
-    assert_eq!(batch.rows(&[]).len(), 3);
+    assert_eq!(batch.rows(&[], HashMap::new()).len(), 3);
     assert_eq!(batch.replies(&msp(), &mut HashMap::new()), Err(ClaimBatchError::Unsigned(0)));
     signed(&mut batch).unwrap();
     assert_eq!(replies(&batch)[0].receipts.len(), 3);
@@ -200,7 +207,7 @@ fn refusals_hold_until_the_transaction_starts_anew() {
     bad.claim = Err(ClaimError::InvalidBlindedMessage);
     let mut batch = ClaimBatch::read([share(0), bad, share(2)], &[slot()]).unwrap();
     assert_eq!((batch.len(), batch.indices()), (3, vec![0, 1, 2]));
-    batch.rows(&[]);
+    batch.rows(&[], HashMap::new());
     assert_eq!(batch.refuse(&[0, 1], ClaimError::EpochClosed), Err(ClaimBatchError::NoClaim(1)));
     batch.refuse(&[2], ClaimError::BlindedMessageReused).unwrap();
     let (invalid, reused) = (ClaimError::InvalidBlindedMessage, ClaimError::BlindedMessageReused);
@@ -208,7 +215,7 @@ fn refusals_hold_until_the_transaction_starts_anew() {
     signed(&mut batch).unwrap();
     assert_eq!(replies(&batch)[0].receipts.len(), 1);
     // A share that the ledger leaves out is the ledger's to refuse.
-    batch.rows(&[1]);
+    batch.rows(&[1], HashMap::new());
     assert_eq!(batch.statuses(), []);
     assert_eq!(batch.refuse(&[1], ClaimError::EpochClosed), Err(ClaimBatchError::NoClaim(1)));
     signed(&mut batch).unwrap();
@@ -242,7 +249,7 @@ fn late_and_foreign_claims_are_refused_by_name() {
 #[test]
 fn keys_that_are_missing_sign_nothing() {
     let mut batch = ClaimBatch::read([share(0), share(1)], &[slot()]).unwrap();
-    batch.rows(&[]);
+    batch.rows(&[], HashMap::new());
     assert_eq!(batch.sign(|_| None, |_, _| false), Err(ClaimBatchError::NoKeys(NUMBER)));
     let seed = MintSeed::new(Zeroizing::new([7; 32]));
     let short = KeysetKeys::derive(&seed, "work", NUMBER, 0, 2).unwrap();
@@ -253,14 +260,15 @@ fn keys_that_are_missing_sign_nothing() {
 
 /// spec: EW-16
 #[test]
-fn shares_beside_the_ladder_of_the_keyset_leave_a_residue() {
+fn shares_beside_the_ladder_of_the_keyset_have_no_row() {
     let at =
         |index, zeros| ClaimedShare { exponent: Exponent::new(zeros).unwrap(), ..share(index) };
     let shares = [at(0, 7), at(1, 8), at(2, 71), at(3, 72)];
     let mut batch = ClaimBatch::read(shares, &[slot()]).unwrap();
-    let rows: Vec<_> = batch.rows(&[]).iter().map(|row| (row.index, row.exponent)).collect();
+    let rows: Vec<_> =
+        batch.rows(&[], HashMap::new()).iter().map(|row| (row.index, row.exponent)).collect();
     assert_eq!(rows, [(1, 8), (2, 71), (3, 71)]);
-    assert_eq!(batch.residues(), [(0, 1 << 7), (3, 1 << 71)]);
+    assert!(batch.residues().is_empty() && batch.values().is_empty());
     signed(&mut batch).unwrap();
     let [accepted] = &replies(&batch)[..] else { panic!("one message") };
     // The sum of an answer has 64 bits, as the core message's.
@@ -268,6 +276,108 @@ fn shares_beside_the_ladder_of_the_keyset_leave_a_residue() {
     let none = Receipt { sequence: 100, exponent: NO_TOKEN, signature: None };
     assert_eq!(accepted.receipts[0], none);
     assert!(accepted.receipts[1..].iter().all(|receipt| receipt.signature.is_some()));
+}
+
+/// A keyset whose unit costs 400.
+fn by_value() -> ClaimSlot {
+    ClaimSlot { unit_value: 400, ..slot() }
+}
+
+/// spec: WT-13, EW-16
+#[test]
+fn shares_earn_by_value_and_the_rest_is_their_claimants() {
+    let of = |index, value, owner| ClaimedShare {
+        value: Some(value),
+        claimant: [owner; 33],
+        ..share(index)
+    };
+    let shares = [of(0, 399, 2), of(1, 1000, 2), of(2, 1000, 3), of(3, 801, 2)];
+    let mut batch = ClaimBatch::read(shares, &[by_value()]).unwrap();
+    let keys: Vec<_> = batch.residue_keys().into_iter().collect();
+    assert_eq!(keys, [(3, [2; 33]), (3, [3; 33])]);
+    let before = HashMap::from([((3, [3; 33]), 600)]);
+    let rows = batch.rows(&[], before.clone());
+    let told =
+        |rows: &[ClaimRow]| rows.iter().map(|row| (row.index, row.exponent)).collect::<Vec<_>>();
+    // 399; 1399 = 2 units and 599; 600 + 1000 = 4 units; 599 + 801 = 2 units and 600.
+    assert_eq!(told(&rows), [(0, NO_TOKEN), (1, 9), (2, 10), (3, 9)]);
+    let after = |batch: &ClaimBatch| batch.residues().clone().into_iter().collect::<Vec<_>>();
+    assert_eq!(after(&batch), [((3, [2; 33]), 600), ((3, [3; 33]), 0)]);
+    assert_eq!(batch.values().into_iter().collect::<Vec<_>>(), [(NUMBER, 3200)]);
+    // Whoever is refused leaves no value; those behind are dealt anew.
+    batch.refuse(&[1], ClaimError::BlindedMessageReused).unwrap();
+    assert_eq!(told(&batch.standing()), [(0, NO_TOKEN), (2, 10), (3, 9)]);
+    assert_eq!(after(&batch), [((3, [2; 33]), 400), ((3, [3; 33]), 0)]);
+    assert_eq!(batch.values()[&NUMBER], 2200);
+    // A transaction that starts anew begins with the same residues.
+    assert_eq!(told(&batch.rows(&[0], before)), [(1, 9), (2, 10), (3, 9)]);
+    assert_eq!(batch.standing().iter().map(|row| row.place).collect::<Vec<_>>(), [0, 1, 2]);
+    signed(&mut batch).unwrap();
+    assert_eq!(replies(&batch)[0].receipts.len(), 3);
+}
+
+/// spec: WT-13
+#[test]
+fn what_cannot_be_valued_is_refused() {
+    let unpriced = ClaimedShare { value: None, ..share(0) };
+    let boundless = ClaimedShare { value: Some(u128::MAX), ..share(1) };
+    let mut batch = ClaimBatch::read([unpriced, boundless], &[by_value()]).unwrap();
+    assert_eq!(batch.statuses(), [(0, ClaimError::StaleKeyset)]);
+    assert_eq!(batch.rows(&[], HashMap::from([((3, [2; 33]), 1)])), []);
+    assert_eq!(batch.statuses(), [(0, ClaimError::StaleKeyset), (1, ClaimError::MintUnavailable)]);
+    assert_eq!(batch.residues()[&(3, [2; 33])], 1);
+    // Where shares are worth their work, prices mean nothing.
+    assert_eq!(ClaimBatch::read([unpriced], &[slot()]).unwrap().statuses(), []);
+}
+
+#[test]
+fn channels_without_a_claim_key_have_names_of_their_own() {
+    let name = channel_claimant(1, 2);
+    assert_eq!(name[..2], [0, 1]);
+    assert!(name != channel_claimant(2, 1) && Point::from_bytes(&name).is_err());
+}
+
+proptest! {
+    /// spec: WT-13, WT-14. Whatever is refused, tokens and residues are what shares were worth.
+    #[test]
+    fn tokens_and_residues_are_what_claimed_shares_are_worth(
+        shares in prop::collection::vec((0u128..1 << 60, 2u8..5), 1..40),
+        refused in prop::collection::btree_set(0usize..40, 0..8),
+        unit_value in 1u128..1 << 50,
+        before in 0u128..1 << 60,
+    ) {
+        let slot = ClaimSlot { unit_value, ..slot() };
+        let all = shares.iter().enumerate().map(|(index, (value, owner))| ClaimedShare {
+            value: Some(*value),
+            claimant: [*owner; 33],
+            ..share(index)
+        });
+        let mut batch = ClaimBatch::read(all, &[slot]).unwrap();
+        let start: HashMap<_, _> =
+            batch.residue_keys().into_iter().map(|key| (key, before)).collect();
+        let inherited: u128 = start.values().sum();
+        batch.rows(&[], start);
+        let refused: Vec<_> = refused.into_iter().filter(|index| *index < shares.len()).collect();
+        batch.refuse(&refused, ClaimError::EpochClosed).unwrap();
+        let tokens: u128 = batch
+            .standing()
+            .iter()
+            .filter(|row| row.exponent != NO_TOKEN)
+            .map(|row| unit_value << (row.exponent - UNIT))
+            .sum();
+        let worth: u128 = shares
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !refused.contains(index))
+            .map(|(_, (value, _))| value)
+            .sum();
+        // A claimant all of whose claims were refused is not touched.
+        let touched = batch.residues().len() as u128 * before;
+        prop_assert!(touched <= inherited);
+        let left: u128 = batch.residues().values().sum();
+        prop_assert_eq!(worth + touched, tokens + left);
+        prop_assert_eq!(batch.values().values().sum::<u128>(), worth);
+    }
 }
 
 /// spec: EW-17
@@ -280,7 +390,7 @@ fn each_channel_and_message_is_answered_apart() {
         ..share(index)
     });
     let mut batch = ClaimBatch::read(shares, &[slot()]).unwrap();
-    batch.rows(&[]);
+    batch.rows(&[], HashMap::new());
     signed(&mut batch).unwrap();
     let told = batch.replies(&msp(), &mut HashMap::new()).unwrap();
     let found: Vec<_> = told
@@ -308,7 +418,7 @@ fn each_channel_and_message_is_answered_apart() {
 fn a_message_has_at_most_600_receipts() {
     let count = RECEIPTS_MAX + 1;
     let mut batch = ClaimBatch::read((0..count).map(share), &[slot()]).unwrap();
-    batch.rows(&[]);
+    batch.rows(&[], HashMap::new());
     signed(&mut batch).unwrap();
     let told = replies(&batch);
     let counts: Vec<_> = told.iter().map(|item| (item.count, item.receipts.len())).collect();
@@ -322,7 +432,7 @@ fn a_message_has_at_most_600_receipts() {
 fn lazy_channels_get_a_signed_chain_and_no_signatures() {
     let other = |index| ClaimedShare { channel: 3, ..share(index) };
     let mut batch = ClaimBatch::read([share(0), other(1), share(2)], &[slot()]).unwrap();
-    batch.rows(&[]);
+    batch.rows(&[], HashMap::new());
     let keys = keys();
     batch.sign(|_| Some(&keys), |connection, channel| (connection, channel) == (1, 2)).unwrap();
     let start = [5; 32];
@@ -366,7 +476,7 @@ proptest! {
         let count = kinds.len();
         let mut batch = ClaimBatch::read(shares(&kinds), &[slot()]).unwrap();
         let left_out: Vec<_> = excluded.into_iter().filter(|index| *index < count).collect();
-        let rows = batch.rows(&left_out);
+        let rows = batch.rows(&left_out, HashMap::new());
         let kept: Vec<_> = (0..count).filter(|index| !left_out.contains(index)).collect();
         prop_assert!(rows.iter().all(|row| kept[row.place] == row.index));
         prop_assert!(rows.is_sorted_by_key(|row| row.place));

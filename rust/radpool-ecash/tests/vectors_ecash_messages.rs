@@ -8,10 +8,10 @@ mod case;
 
 use case::*;
 use radpool_ecash::{
-    CLAIM_LEAF_LEN, Claim, claim_leaf, claims_path, claims_root, extend_root, sign_root,
+    CLAIM_LEAF_LEN, Claim, NO_TOKEN, claim_leaf, claims_path, claims_root, extend_root, sign_root,
 };
-use radpool_ledger::{MspKey, Node, SumTree};
-use radpool_units::Work;
+use radpool_ledger::{MspKey, Node, SumTree, is_signed_by};
+use radpool_units::{Work, tagged_hash};
 use serde_json::Value;
 
 const MESSAGES: &str = "05-ecash-messages.json";
@@ -56,9 +56,28 @@ fn lazy_receipts_are_a_signed_chain() {
     }
 }
 
+/// spec: EW-35
+#[test]
+fn cash_outs_are_signed_by_the_claim_key() {
+    for (id, case) in cases(MESSAGES, "cash_outs") {
+        let inputs = &case["inputs"];
+        let mut parts = vec![bytes(&inputs["claim_key"]), bytes(&inputs["keyset_id"])];
+        for output in list(&inputs["outputs"]) {
+            parts.push(number::<u64>(&output["amount"]).to_le_bytes().to_vec());
+            parts.push(bytes(&output["B_"]));
+        }
+        let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
+        let hash = tagged_hash("radpool/cash-out", &parts);
+        let key = parts[0][1..].try_into().unwrap();
+        let is_right = case["expected_error"].is_null();
+        assert_eq!(is_signed_by(key, &hash, &array(&inputs["signature"])), is_right, "{id}");
+        assert!(!is_right || hash == array::<32>(&case["expected"]["hash"]), "{id}");
+    }
+}
+
 fn packed(claim: &Value, z0: u8) -> [u8; CLAIM_LEAF_LEN] {
     let z: u8 = number(&claim["z"]);
-    let units = 1u64 << (z - z0);
+    let units = if z == NO_TOKEN { 0 } else { 1u64 << (z - z0) };
     let parts = [bytes(&claim["share_hash"]), bytes(&claim["B_"]), units.to_le_bytes().to_vec()];
     parts.concat().try_into().unwrap()
 }
@@ -69,8 +88,14 @@ fn claims_of_a_keyset_are_summed_up_in_a_tree() {
     for (id, case) in cases(EPOCHS, "trees") {
         let (inputs, expected) = (&case["inputs"], &case["expected"]);
         let z0 = number(&inputs["z0"]);
-        let leaves: Vec<_> =
-            list(&inputs["claims"]).iter().map(|claim| packed(claim, z0)).collect();
+        let claims = list(&inputs["claims"]).iter().map(|claim| packed(claim, z0));
+        // Zeros stand for the share of a token that was given for a residue.
+        let given = list(&inputs["cash_outs"]).iter().map(|row| {
+            let units = 1u64 << (number::<u8>(&row["z"]) - z0);
+            let parts = [vec![0; 32], bytes(&row["B_"]), units.to_le_bytes().to_vec()];
+            parts.concat().try_into().unwrap()
+        });
+        let leaves: Vec<_> = claims.chain(given).collect();
         let root = claims_root(&leaves);
         assert_eq!(root.hash, array(&expected["root"]), "{id}");
         assert_eq!(root.sum.0, number::<u128>(&expected["work"]), "{id}");

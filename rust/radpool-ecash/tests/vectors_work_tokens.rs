@@ -158,7 +158,8 @@ fn residues_are_exact() {
     for (id, case) in cases(FILE, "residues") {
         let (inputs, expected) = (&case["inputs"], &case["expected"]);
         let (residue, value) = (number(&inputs["residue"]), number(&inputs["value"]));
-        let token = denominate(residue, value, number(&inputs["z0"])).unwrap();
+        let unit_value = number(&inputs["unit_value"]);
+        let token = denominate(residue, value, number(&inputs["z0"]), unit_value).unwrap();
         let exponent = (!expected["z"].is_null()).then(|| number(&expected["z"]));
         assert_eq!(token, Token { exponent, residue: number(&expected["residue"]) }, "{id}");
     }
@@ -182,6 +183,7 @@ fn claims_are_admitted_by_the_rule() {
             epoch: number(&keyset["epoch"]),
             height: (!keyset["height"].is_null()).then(|| number(&keyset["height"])),
             unit_exponent: Exponent::new(32).unwrap(),
+            unit_value: 0,
             state: match text(&keyset["state"]) {
                 "open" => SlotState::Open,
                 "closed" => SlotState::Closed,
@@ -200,13 +202,15 @@ fn claims_are_admitted_by_the_rule() {
             epoch: number(&share["epoch"]),
             height: number(&share["height"]),
             exponent: Exponent::new(40).unwrap(),
+            value: None,
+            claimant: [2; 33],
             hash: Hash256::default(),
             by_message: true,
             claim: Ok(claim),
         };
         let mut batch = radpool_ecash::ClaimBatch::read([share], &[slot]).unwrap();
         let outcome: Result<u64, ClaimError> = match batch.statuses()[..] {
-            [] => Ok(batch.rows(&[])[0].number),
+            [] => Ok(batch.rows(&[], std::collections::HashMap::new())[0].number),
             [(0, error)] => Err(error),
             _ => panic!("{id}: one share has one outcome"),
         };

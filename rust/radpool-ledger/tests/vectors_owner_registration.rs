@@ -6,7 +6,7 @@
 mod case;
 
 use case::*;
-use radpool_ledger::{MspKey, RunningReceipt, is_signed_by};
+use radpool_ledger::{MspKey, Owner, Rail, RunningReceipt, is_signed_by};
 use radpool_units::{Hash256, tagged_hash};
 
 const FILE: &str = "11-owner-registration.json";
@@ -55,5 +55,32 @@ fn receipts_run_over_the_shares() {
         assert_eq!(signed, array(&expected["signed_hash"]), "{id}");
         let key = MspKey::from_secret(&array(&inputs["msp_secret"])).unwrap();
         assert_eq!(key.sign(&signed), array(&expected["signature"]), "{id}");
+    }
+}
+
+/// spec: OR-13
+#[test]
+fn the_tag_of_a_share_names_one_registration() {
+    for (id, case) in cases(FILE, "owners") {
+        let (inputs, expected) = (&case["inputs"], &case["expected"]);
+        let script = bytes(&inputs["script"]);
+        let z = exponent(&expected["exponent"]);
+        let mut found = Vec::new();
+        for entry in list(&inputs["register"]) {
+            for epoch in list(&inputs["epochs"]) {
+                let owner = Owner {
+                    msp_key: array(&inputs["msp_key"]),
+                    commitment: array(&entry["commitment"]),
+                    epoch: number(epoch),
+                    rail: Rail::Account,
+                };
+                if owner.tag(z).to_script()[..] == script[..] {
+                    found.push((&entry["miner_key"], epoch));
+                }
+            }
+        }
+        let right = (&expected["miner_key"], &expected["epoch"]);
+        let right = if right.0.is_null() { vec![] } else { vec![right] };
+        assert_eq!(found, right, "{id}");
     }
 }

@@ -87,7 +87,7 @@ fn hash_shares() -> u64 {
 }
 
 /// A server that nobody needs to trust: its keys stand here.
-pub(crate) fn identity() -> Result<ServerIdentity, String> {
+fn identity() -> Result<ServerIdentity, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let authority = AuthoritySecretKey::from_bytes([5; 32]).map_err(|error| text(&error))?;
     let key = StaticKey::from_bytes([7; 32]).map_err(|error| text(&error))?;

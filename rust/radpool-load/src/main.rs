@@ -17,7 +17,6 @@ mod shares;
 mod signatures;
 mod sink;
 mod storm;
-mod templates;
 
 use std::process::ExitCode;
 
@@ -47,8 +46,6 @@ radpool-load SUBCOMMAND [--OPTION VALUE]...
   signatures [--count 4000] [--rounds 3]
           Blind signatures per second with and without proofs, on one core and on all, beside the
           bare multiplications.
-  templates [--port 0]
-          Serves templates to a foreign pool; a new tip for each line on stdin.
 ";
 
 fn main() -> ExitCode {
@@ -64,7 +61,6 @@ fn main() -> ExitCode {
         "floor" => floor::run,
         "signatures" => signatures::run,
         "sink" => sink::run,
-        "templates" => templates::run,
         "-h" | "--help" | "help" => {
             report::text(USAGE);
             return ExitCode::SUCCESS;

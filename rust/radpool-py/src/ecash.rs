@@ -139,12 +139,16 @@ pub(crate) fn verify_proof_dleqs(py: Python<'_>, items: Vec<ProofItem>) -> Vec<b
 }
 
 #[pyfunction]
+#[pyo3(signature = (residue, value, z0, unit_value = None))]
 pub(crate) fn denominate(
     residue: Int<u128>,
     value: Int<u128>,
     z0: Int<u8>,
+    unit_value: Option<Int<u128>>,
 ) -> PyResult<(Option<u8>, u128)> {
-    ecash::denominate(residue.0, value.0, z0.0)
+    let work = 1u128.checked_shl(z0.0.into()).unwrap_or(1);
+    let unit_value = unit_value.map_or(work, |value| value.0);
+    ecash::denominate(residue.0, value.0, z0.0, unit_value)
         .map(|token| (token.exponent, token.residue))
         .map_err(local_error)
 }

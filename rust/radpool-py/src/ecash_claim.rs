@@ -4,7 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
 use pyo3::{prelude::*, pybacked::PyBackedBytes};
-use radpool_ecash::{self as ecash, CLAIM_LEAF_LEN, Claim, ClaimError, ClaimedShare, SlotState};
+use radpool_ecash::{
+    self as ecash, CLAIM_LEAF_LEN, Claim, ClaimError, Claimant, ClaimedShare, SlotState,
+    channel_claimant,
+};
+use radpool_ledger::Weight;
 use radpool_mining::ShareRecord;
 use radpool_wire::tlv::Tlvs;
 
@@ -27,7 +31,8 @@ pub struct ClaimSlot(ecash::ClaimSlot);
 #[pymethods]
 impl ClaimSlot {
     #[new]
-    #[pyo3(signature = (short, number, account, epoch, height, z0, state))]
+    #[pyo3(signature = (short, number, account, epoch, height, z0, state, unit_value = Int(0)))]
+    #[expect(clippy::too_many_arguments, reason = "they are what a keyset is to a claim")]
     fn new(
         short: &[u8],
         number: Int<u64>,
@@ -36,6 +41,7 @@ impl ClaimSlot {
         height: Option<Int<u32>>,
         z0: Int<u8>,
         state: &str,
+        unit_value: Int<u128>,
     ) -> PyResult<Self> {
         let keyset_short = short.try_into().map_err(|_| {
             let (wanted, found) = (ecash::KEYSET_SHORT_LEN, short.len());
@@ -56,6 +62,7 @@ impl ClaimSlot {
             epoch: epoch.0,
             height: height.map(|height| height.0),
             unit_exponent: exponent(z0.0.into())?,
+            unit_value: unit_value.0,
             state,
         }))
     }
@@ -93,18 +100,31 @@ fn claim_of(
     Some((claim, false))
 }
 
-fn read(
-    batch: &ShareBatch,
+/// What reading a batch goes by.
+struct Terms {
     extension_type: u16,
     submit_type: u8,
+    /// How shares are weighed; `None` where prices say nothing of value.
+    weight: Option<Weight>,
+    /// The claim keys that channels have given.
+    claimants: Option<Py<Claimants>>,
+}
+
+fn read(
+    batch: &ShareBatch,
+    terms: &Terms,
     slots: &[ecash::ClaimSlot],
 ) -> Result<ecash::ClaimBatch, ecash::ClaimBatchError> {
     let found: Vec<_> = batch.shares.iter().enumerate().collect();
     // Reading a point costs a square root.
-    let claims =
-        ecash::in_parallel(&found, |(_, share)| claim_of(share, extension_type, submit_type));
+    let claims = ecash::in_parallel(&found, |(_, share)| {
+        claim_of(share, terms.extension_type, terms.submit_type)
+    });
     let claimed = found.into_iter().zip(claims).filter_map(|((index, share), claim)| {
         let (claim, by_message) = claim?;
+        let channel = (share.connection, share.channel_id);
+        let claimant = terms.claimants.as_ref().map(|known| known.get().of(channel));
+        let value = terms.weight.and_then(|weight| weight.value(share.price, share.exponent));
         Some(ClaimedShare {
             index,
             connection: share.connection,
@@ -114,6 +134,8 @@ fn read(
             epoch: share.owner.epoch,
             height: share.body.height,
             exponent: share.exponent,
+            value: value.map(|value| value.0),
+            claimant: claimant.unwrap_or_else(|| channel_claimant(channel.0, channel.1)),
             hash: share.hash,
             by_message,
             claim,
@@ -143,21 +165,50 @@ type Root = ((u64, u32), ecash::ReceiptRoot);
 type Payload = (u64, Vec<u8>);
 /// Blinded message, keyset number, z, place, index.
 type Row = (PointBytes, u64, u8, usize, usize);
+/// Account and claimant.
+type ResidueKey = (u64, PointBytes);
+
+fn tuples(rows: Vec<ecash::ClaimRow>) -> Vec<Row> {
+    rows.into_iter()
+        .map(|row| (row.blinded, row.number, row.exponent, row.place, row.index))
+        .collect()
+}
+
+/// Reads 33 bytes that name whose residue it is.
+fn claimant(bytes: &[u8]) -> PyResult<Claimant> {
+    bytes
+        .try_into()
+        .map_err(|_| local_error(format!("a claimant has 33 bytes, not {}", bytes.len())))
+}
 
 #[pymethods]
 impl ClaimBatch {
     #[new]
-    #[pyo3(signature = (batch, *, extension_type, submit_type, slots))]
+    #[pyo3(signature = (
+        batch, *, extension_type, submit_type, slots, weight = None, claimants = None
+    ))]
     fn new(
         py: Python<'_>,
         batch: &Bound<'_, ShareBatch>,
         extension_type: Int<u16>,
         submit_type: Int<u8>,
         slots: Vec<Py<ClaimSlot>>,
+        weight: Option<(Int<u8>, Int<u8>, Int<u8>)>,
+        claimants: Option<Py<Claimants>>,
     ) -> PyResult<Self> {
         let slots: Vec<_> = slots.iter().map(|slot| slot.get().0).collect();
+        let weight = weight
+            .map(|(mode, scale, base)| Weight::new(mode.0, scale.0, base.0))
+            .transpose()
+            .map_err(local_error)?;
+        let terms = Terms {
+            extension_type: extension_type.0,
+            submit_type: submit_type.0,
+            weight,
+            claimants,
+        };
         let batch = batch.get();
-        py.detach(|| read(batch, extension_type.0, submit_type.0, &slots))
+        py.detach(|| read(batch, &terms, &slots))
             .map(|claims| Self(Mutex::new(claims)))
             .map_err(local_error)
     }
@@ -178,16 +229,39 @@ impl ClaimBatch {
     }
 
     #[getter]
-    fn residues(&self) -> Vec<(usize, u128)> {
-        self.0.lock().residues()
+    fn residue_keys(&self) -> Vec<ResidueKey> {
+        self.0.lock().residue_keys().into_iter().collect()
     }
 
-    fn rows(&self, py: Python<'_>, excluded: Vec<Int<usize>>) -> Vec<Row> {
+    #[getter]
+    fn residues(&self) -> Vec<(ResidueKey, u128)> {
+        self.0.lock().residues().iter().map(|(key, value)| (*key, *value)).collect()
+    }
+
+    #[getter]
+    fn values(&self) -> Vec<(u64, u128)> {
+        self.0.lock().values().into_iter().collect()
+    }
+
+    #[getter]
+    fn standing(&self) -> Vec<Row> {
+        tuples(self.0.lock().standing())
+    }
+
+    #[pyo3(signature = (excluded, residues = None))]
+    fn rows(
+        &self,
+        py: Python<'_>,
+        excluded: Vec<Int<usize>>,
+        residues: Option<HashMap<(u64, PyBackedBytes), u128>>,
+    ) -> PyResult<Vec<Row>> {
         let excluded: Vec<_> = excluded.into_iter().map(|index| index.0).collect();
-        let rows = py.detach(|| self.0.lock().rows(&excluded));
-        rows.into_iter()
-            .map(|row| (row.blinded, row.number, row.exponent, row.place, row.index))
-            .collect()
+        let before = residues
+            .unwrap_or_default()
+            .iter()
+            .map(|((account, key), value)| Ok(((*account, claimant(key)?), *value)))
+            .collect::<PyResult<_>>()?;
+        Ok(tuples(py.detach(|| self.0.lock().rows(&excluded, before))))
     }
 
     fn refuse(&self, indices: Vec<Int<usize>>, code: &str) -> PyResult<()> {
@@ -244,6 +318,52 @@ fn leaves(packed: &[u8]) -> PyResult<&[[u8; CLAIM_LEAF_LEN]]> {
             "packed claims have {CLAIM_LEAF_LEN} bytes each: {} are left over",
             rest.len()
         ))),
+    }
+}
+
+/// The claim keys of channels, by connection and channel.
+#[pyclass(frozen, module = "radpool_sv2._native.ecash")]
+#[derive(Debug, Default)]
+pub struct Claimants(Mutex<HashMap<(u64, u32), Claimant>>);
+
+impl Claimants {
+    fn of(&self, channel: (u64, u32)) -> Claimant {
+        let known = self.0.lock().get(&channel).copied();
+        known.unwrap_or_else(|| channel_claimant(channel.0, channel.1))
+    }
+}
+
+#[pymethods]
+impl Claimants {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    fn put(&self, connection: Int<u64>, channel: Int<u32>, key: &[u8]) -> PyResult<()> {
+        self.0.lock().insert((connection.0, channel.0), claimant(key)?);
+        Ok(())
+    }
+
+    fn forget(&self, connection: Int<u64>, channel: Int<u32>) -> bool {
+        self.0.lock().remove(&(connection.0, channel.0)).is_some()
+    }
+
+    fn clear(&self) {
+        self.0.lock().clear();
+    }
+
+    #[pyo3(name = "of")]
+    fn of_channel(&self, connection: Int<u64>, channel: Int<u32>) -> PointBytes {
+        self.of((connection.0, channel.0))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Claimants({})", self.0.lock().len())
     }
 }
 

@@ -49,7 +49,7 @@ mod _native {
                 KeysetKeys, MintSeed, blind, check_points, denominate, hash_to_curve, keyset_id,
                 unblind, verify_proof_dleqs, verify_signature_dleqs,
             },
-            ecash_claim::{ClaimBatch, ClaimSlot, claims_path, claims_root},
+            ecash_claim::{ClaimBatch, ClaimSlot, Claimants, claims_path, claims_root},
             ecash_wallet::{DerivedOutputs, WalletSeed},
         };
     }

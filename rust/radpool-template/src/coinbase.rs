@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     reader::Reader,
-    transaction::{Layout, TransactionError},
+    transaction::{Layout, SCRIPT_LEN_MAX, TransactionError},
 };
 
 /// Prefix, extranonce and suffix that do not make a coinbase; the declarer is at fault.
@@ -46,7 +46,9 @@ impl Coinbase {
         let script = script_range(prefix).ok_or(CoinbaseError::Prefix)?;
         let room = script.end.checked_sub(prefix.len()).ok_or(CoinbaseError::Prefix)?;
         let len = extranonce_len.unwrap_or(room);
-        if len > room {
+        // A prefix of a few bytes may announce a script of 32 MiB: nobody mines on one that is longer
+        // than scripts can be, and the zeros would cost memory before any rule is looked at.
+        if len > room || len > SCRIPT_LEN_MAX {
             return Err(CoinbaseError::Extranonce(len));
         }
         let hole = prefix.len()..prefix.len() + len;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use radpool_template::{
     BlockError, BuildError, CoinbaseError, Declaration, Ground, Selection, SelectionError,
     TRANSACTIONS_MAX, Transaction, TransactionCache, TransactionError,
@@ -196,6 +197,55 @@ fn a_coinbase_has_to_be_one() {
     let more = [&suffix[..], &[0]].concat();
     let trailing = CoinbaseError::Transaction(TransactionError::Trailing(1));
     assert_eq!(error(&prefix, &more, None), trailing);
+}
+
+#[test]
+fn a_script_that_is_only_announced_takes_no_memory() {
+    let raws = payments(1);
+    let mut selection = Selection::new(cache(), wtxids(&raws)).unwrap();
+    selection.supply(&raws).unwrap();
+    let (prefix, suffix) = coinbase(&raws);
+    let head = &prefix[..prefix.len() - 5];
+    for (announced, len) in [([0xfe, 0, 0, 0, 2], 0x0200_0000), ([0xfe, 0, 0, 1, 0], 0x1_0000)] {
+        let prefix = [head, &announced].concat();
+        let error = Declaration::build(&selection, ground(), &prefix, &suffix, None).unwrap_err();
+        assert_eq!(error, BuildError::Coinbase(CoinbaseError::Extranonce(len)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_declared_harms_nobody(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+        len in prop::option::of(0..40usize),
+        mined in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let raws = payments(3);
+        let mut selection = Selection::new(cache(), wtxids(&raws)).unwrap();
+        selection.supply(&raws).unwrap();
+        let (prefix, suffix) = coinbase(&raws);
+        let split = prefix.len();
+        let mut whole = [prefix, suffix].concat();
+        for (at, value) in &changes {
+            let at = at.index(whole.len());
+            whole[at] = *value;
+        }
+        if is_cut {
+            whole.truncate(cut.index(whole.len()));
+        }
+        let (prefix, suffix) = whole.split_at(split.min(whole.len()));
+        if let Ok(built) = Declaration::build(&selection, ground(), prefix, suffix, len) {
+            let (first, second) = (built.coinbase(), built.coinbase().outputs().count());
+            prop_assert!(first.outputs_raw().len() >= 9 * second);
+            let extranonce = vec![7; first.extranonce_len()];
+            let (tx, header) = (built.coinbase_with(&extranonce).unwrap(), [0; 80]);
+            prop_assert!(built.block(&extranonce, 1, 2, 3).is_ok());
+            prop_assert_eq!(built.block_of(&header, &tx), Err(BlockError::Header));
+            prop_assert!(built.block_of(&header, &mined).is_err());
+        }
+    }
 }
 
 #[test]
