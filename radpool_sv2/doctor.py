@@ -17,7 +17,8 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -31,12 +32,24 @@ from radpool_sv2.residence import is_running
 from radpool_sv2.sources import node_settings, trusted_uids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from radpool_sv2.config import Endpoint
 
-__all__ = ["Finding", "Verdict", "examine"]
+__all__ = [
+    "EXAMINATIONS",
+    "Examination",
+    "Finding",
+    "Verdict",
+    "examine",
+    "examine_clock",
+    "examine_listener",
+    "find_examination",
+]
+
+EXAMINATIONS = "radpool_sv2.examinations"
+"""The entry point group by which other packages examine roles of theirs."""
 
 DISK_BYTES_MIN = 1 << 30
 """A pool of a thousand channels writes some 50 MB a day: this is three weeks' notice."""
@@ -76,7 +89,7 @@ def examine(file: Path) -> Iterator[Finding]:
 
     Some checks take up to a second. Without a readable configuration only the machine is checked.
     """
-    yield from _clock()
+    yield from examine_clock()
     try:
         config = load(MspConfig, file)
     except ConfigError as error:
@@ -92,6 +105,25 @@ def examine(file: Path) -> Iterator[Finding]:
     yield from _source(config)
 
 
+Examination: TypeAlias = "Callable[[Path], Iterator[Finding]]"
+"""Checks a role by its configuration file."""
+
+
+def find_examination(name: str) -> Examination:
+    """Returns the examination of a role that another package brings.
+
+    Raises:
+        ConfigError: The package is not installed.
+    """
+    installed = {entry.name: entry for entry in entry_points(group=EXAMINATIONS)}
+    if name not in installed:
+        raise ConfigError(
+            f"there is no {name} to be checked: install the package radpool-sv2-{name}"
+        )
+    examination: Examination = installed[name].load()
+    return examination
+
+
 def _good(subject: str, text: str) -> Finding:
     return Finding(subject, Verdict.GOOD, text)
 
@@ -104,7 +136,8 @@ def _bad(subject: str, text: str) -> Finding:
     return Finding(subject, Verdict.BAD, text)
 
 
-def _clock() -> Iterator[Finding]:
+def examine_clock() -> Iterator[Finding]:
+    """Checks whether the clock was set, and whether anything keeps it right."""
     now = int(time.time())
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
     if now < EARLIEST_UNIX_S:
@@ -225,12 +258,16 @@ def _ports(config: MspConfig) -> Iterator[Finding]:
     if config.declarator.enabled:
         listeners.append(("declarator.listen", config.declarator.listen))
     for key, endpoint in listeners:
-        try:
-            _bind(endpoint)
-        except OSError as error:
-            yield _bad("ports", f"{key} = {endpoint}: {error.strerror or error}. Give another one")
-        else:
-            yield _good("ports", f"{key} = {endpoint} is free")
+        yield examine_listener(key, endpoint)
+
+
+def examine_listener(key: str, endpoint: Endpoint) -> Finding:
+    """Checks whether an address can be listened on; `key` is the configuration's word for it."""
+    try:
+        _bind(endpoint)
+    except OSError as error:
+        return _bad("ports", f"{key} = {endpoint}: {error.strerror or error}. Give another one")
+    return _good("ports", f"{key} = {endpoint} is free")
 
 
 def _bind(endpoint: Endpoint) -> None:

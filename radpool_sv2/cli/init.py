@@ -1,5 +1,6 @@
 """`radpool init`: makes the directory of a new node."""
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,10 @@ from radpool_sv2.installation import Installation, JdcInstallation, install_jdc,
 from radpool_sv2.template_provider.installation import install_template_provider
 
 app = App(name="init", help="Makes the directory of a new node: keys and commented configuration.")
+for command in entry_points(group="radpool_sv2.init_commands"):
+    # Packages that build on this one bring roles of their own.
+    about = "" if command.dist is None else command.dist.metadata["Summary"]
+    app.command(command.value, name=command.name, help=about)
 
 
 @app.command

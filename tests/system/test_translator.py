@@ -220,3 +220,17 @@ def test_first_start_makes_a_wallet_and_shows_its_words_once(tmp_path):
                 assert process.wait(15) == 0, process.tail()
     assert [len(words.split()) for words in shown[0]] == [12]
     assert shown[1] == []
+
+
+@pytest.mark.timeout(120)
+def test_doctor_calls_the_pool(tmp_path):
+    node = Node(tmp_path / "msp", POOL)
+    with node.running() as running:
+        where = tmp_path / "translator"
+        options = ["--authority-key", running.authority_key, "--listen", "127.0.0.1:0", "--ecash"]
+        radpool("init", "translator", "--dir", where, "--pool", running.sv2, *options)
+        told = radpool("doctor", "--translator", "--dir", where, "--json")
+        found = [json.loads(line) for line in told.splitlines()]
+        of_pool = [each for each in found if each["subject"] == f"pool {running.sv2}"]
+        assert [each["verdict"] for each in of_pool] == ["good"] * 3, of_pool
+        assert "gave a job" in of_pool[1]["text"]

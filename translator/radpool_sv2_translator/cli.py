@@ -29,6 +29,7 @@ from radpool_sv2.log import configure_logging
 from radpool_sv2.wallet import Wallet
 from radpool_sv2.wallet.file import FILE_NAME
 from radpool_sv2_translator.config import TranslatorConfig
+from radpool_sv2_translator.installation import CONFIG_NAME
 from radpool_sv2_translator.role import run_translator
 from radpool_sv2_translator.view import figures, rows
 
@@ -60,6 +61,7 @@ _Endpoint = Annotated[
 def translator(  # noqa: PLR0913 - one argument for each option
     *,
     config: Path | None = None,
+    dir: Annotated[Path | None, Parameter(name="--dir")] = None,  # noqa: A002 - the option's name
     pool: _Endpoint = None,
     authority_key: str = "",
     user: str = "",
@@ -72,6 +74,7 @@ def translator(  # noqa: PLR0913 - one argument for each option
 
     Args:
         config: The configuration file, for more than one pool and for everything else.
+        dir: The directory that `radpool init translator` has made; its translator.toml is the file.
         pool: The pool, HOST:PORT, where there is no configuration file.
         authority_key: The pool's authority public key. Without it whoever answers is trusted.
         user: Whom the pool is to pay; the names of the devices' workers follow behind a dot. By
@@ -82,6 +85,10 @@ def translator(  # noqa: PLR0913 - one argument for each option
         http_listen: HOST:PORT for /api/v1/sv1/clients and /metrics; by default they are not served.
         json: Print a line of JSON each second instead of the live view.
     """
+    if dir is not None:
+        if config is not None:
+            raise ConfigError("give either --dir or --config")
+        config = dir / CONFIG_NAME
     settings = _settings(config, pool, {"authority_public_key": authority_key}, user, wallet)
     if any(each.ecash for each in settings.pools):
         trio.run(_provide_wallet, settings.wallet.dir, json)
@@ -98,10 +105,10 @@ def _settings(
     wallet: Path | None,
 ) -> TranslatorConfig:
     if (config is None) == (pool is None):
-        raise ConfigError("give either --pool HOST:PORT or --config FILE")
+        raise ConfigError("give either --pool HOST:PORT, or --dir or --config FILE")
     if config is not None:
         if any(words.values()) or user or wallet is not None:
-            raise ConfigError("the file that --config names has the key, the user and the wallet")
+            raise ConfigError("the configuration file has the key, the user and the wallet")
         return load(TranslatorConfig, config)
     # The file that says the same, so that both are checked in one place.
     sections = {"devices": {"user": user}, "[pools]": {"address": str(pool), **words}}

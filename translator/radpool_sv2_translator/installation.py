@@ -1,0 +1,105 @@
+"""`radpool init translator`: writes the commented configuration of a new translator."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - the command line reads the annotation
+from typing import TYPE_CHECKING, Annotated, Final
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.markup import escape
+
+from radpool_sv2._native.keys import AuthorityPublicKey
+from radpool_sv2.config import Endpoint, loads, render
+from radpool_sv2.errors import ConfigError
+from radpool_sv2.keyfile import write_text
+from radpool_sv2_translator.config import TranslatorConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["CONFIG_NAME", "app", "install_translator"]
+
+CONFIG_NAME: Final = "translator.toml"
+ANYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - it is compared with, not listened on
+
+app = App(name="translator")
+
+
+def install_translator(directory: Path, values: Mapping[str, object]) -> TranslatorConfig:
+    """Writes the configuration of a translator, with every key, and returns it.
+
+    Args:
+        directory: Where to write; made if it is not there.
+        values: Values that replace defaults, by dotted key; `pools[1].address` is required.
+
+    Raises:
+        ConfigError: There is a translator already, the directory cannot be written, or a value is
+            outside of its range.
+    """
+    file = directory / CONFIG_NAME
+    if file.exists():
+        raise ConfigError(
+            "there is a translator already; its file is not overwritten. Give another --dir",
+            file=file,
+        )
+    text = render(TranslatorConfig, values)
+    # What nobody could start with is not written.
+    config = loads(TranslatorConfig, text, file)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the directory: {error.strerror}", file=directory) from error
+    write_text(file, text, secret=False)
+    return config
+
+
+@app.default
+def translator(  # noqa: PLR0913 - one argument for each option
+    *,
+    dir: Annotated[Path, Parameter(name="--dir")],  # noqa: A002 - the name of the option
+    pool: str,
+    authority_key: str = "",
+    user: str = "",
+    ecash: Annotated[bool, Parameter(negative=())] = False,
+    listen: str = "127.0.0.1:3333",
+) -> None:
+    """Makes a translator: Stratum V1 devices on pools that speak Stratum V2.
+
+    Args:
+        dir: Where to write; must not hold a translator already.
+        pool: HOST:PORT of the pool; the file takes more.
+        authority_key: The pool's authority public key. Without it whoever answers is trusted.
+        user: Whom the pool is to pay. By default the devices' own user names are passed on.
+        ecash: Earn ecash; the wallet is made beside the file when the translator starts.
+        listen: HOST:PORT for devices: an address of your own network, never of the internet.
+    """
+    if authority_key:
+        AuthorityPublicKey.from_text(authority_key)
+    values = {
+        "pools[1].address": pool,
+        "pools[1].authority_public_key": authority_key,
+        "pools[1].ecash": ecash,
+        "devices.user": user,
+        "devices.listen": listen,
+    }
+    config = install_translator(dir, values)
+    console = Console(soft_wrap=True, highlight=False)
+    where = escape(str(dir))
+    console.print(f"[bold]A translator in {where}[/]\n")
+    console.print("  translator.toml  the configuration; every key is explained in it")
+    if ecash:
+        console.print("  wallet           made when it first starts, which shows its words once")
+    if not authority_key:
+        console.print("\n[bold]Nothing names the pool's key:[/] whoever answers is trusted.")
+    console.print("\nWhat to do next:")
+    console.print(f"  radpool doctor --translator --dir {where}   checks the way to the pool")
+    console.print(f"  radpool translator --dir {where}")
+    console.print(f"\nType into your miners: [bold]{escape(pool_line(config.devices.listen))}[/]")
+
+
+def pool_line(listen: Endpoint) -> str:
+    """Returns what is to be typed into a miner as its pool."""
+    if listen.host in ANYWHERE:
+        return f"stratum+tcp://THIS-MACHINE:{listen.port}, with this machine's address"
+    return f"stratum+tcp://{listen}"
