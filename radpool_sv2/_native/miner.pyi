@@ -109,6 +109,7 @@ class Miner:
         threads: int,
         hash_rate_limit: int | None,
         carrier: Carrier | None = None,
+        sv1: bool = False,
     ) -> Miner:
         """Checks the arguments; nothing runs yet.
 
@@ -122,6 +123,7 @@ class Miner:
             hash_rate_limit: Hashes per second of all threads together; None for all they can.
             carrier: The extension that is to carry the shares, on an extended channel; None for
                 the core's own messages.
+            sv1: Whether to speak Stratum V1, without a key and without an extension.
 
         Raises:
             ConfigError: If an argument is out of its range.

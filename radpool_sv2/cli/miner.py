@@ -18,9 +18,10 @@ from pathlib import Path  # noqa: TC003 - the command line reads the annotation
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import trio
-from cyclopts import App, Parameter
-from cyclopts.validators import Number
-from rich.console import Console, Group
+from cyclopts import App, Group, Parameter
+from cyclopts.validators import LimitedChoice, Number
+from rich import console as drawn
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 app = App(name="miner")
 
+ADDRESS = Group("Address", validator=LimitedChoice(1, 1))
+
 LOOK_EVERY_S = 0.25
 """How often the figures are looked at: often enough to look alive."""
 JSON_EVERY_S = 1.0
@@ -46,6 +49,8 @@ LEAVING_LOOK_S = 0.01
 LEAVING_LOOKS_MAX = 300
 """The miner itself gives up the last answers after a second; three are for a busy machine."""
 EVENTS_SHOWN = 6
+UNTRUSTED = "No --authority-key: whoever answers at this address is trusted."
+UNENCRYPTED = "Stratum V1: nothing is encrypted, and whoever answers at this address is trusted."
 WALLET_EXTENSION = "ecash"
 """The extension that fills wallets."""
 OWNER_EXTENSION = "share_ownership"
@@ -57,7 +62,8 @@ UNSIGNED_MAX = 3
 @app.default
 def miner(  # noqa: PLR0913 - one argument for each option
     *,
-    connect: str,
+    connect: Annotated[str | None, Parameter(group=ADDRESS)] = None,
+    sv1: Annotated[str | None, Parameter(group=ADDRESS)] = None,
     authority_key: str | None = None,
     user: str = "anonymous",
     kind: Literal["standard", "extended"] = "extended",
@@ -79,6 +85,8 @@ def miner(  # noqa: PLR0913 - one argument for each option
 
     Args:
         connect: The pool's address, HOST:PORT.
+        sv1: The address of a translator, or of a pool that speaks Stratum V1, HOST:PORT: mine as a
+            device does, without encryption.
         authority_key: The pool's authority public key. Without it whoever answers is trusted.
         user: Who is to be paid, as the pool knows you.
         kind: Which channel to open: an extended one rolls the extranonce, a standard one cannot.
@@ -97,7 +105,10 @@ def miner(  # noqa: PLR0913 - one argument for each option
         owner: Mine under a key of your own, which is in this directory or made there; the pool
             signs for every share, and the receipts are kept beside it. Needs an extended channel.
     """
-    host, port = parse_address(connect)
+    address = connect or sv1 or ""
+    host, port = parse_address(address)
+    if sv1 is not None:
+        _refuse_for_sv1(authority_key, wallet, owner, kind)
     extension, directory = _extension(wallet, owner, kind)
     options = None
     if directory is not None:
@@ -120,10 +131,35 @@ def miner(  # noqa: PLR0913 - one argument for each option
             threads=threads or os.cpu_count() or 1,
             hash_rate_limit=hash_rate_limit,
             carrier=None if side is None else side.carrier,
+            sv1=sv1 is not None,
         )
 
-    show = _JsonView() if json else _LiveView(connect, user, trusted=key is not None)
+    warning = "" if key is not None else UNTRUSTED
+    if sv1 is not None:
+        warning = UNENCRYPTED
+    show = _JsonView() if json else _LiveView(address, user, warning)
     trio.run(_mine, make, (extension, options), show, seconds)
+
+
+def _refuse_for_sv1(
+    authority_key: str | None, wallet: Path | None, owner: Path | None, kind: str
+) -> None:
+    """Refuses what Stratum V1 does not have.
+
+    Raises:
+        ConfigError: Something of it was asked for.
+    """
+    given = {"--authority-key": authority_key, "--wallet": wallet, "--owner": owner}
+    if kind != "extended":
+        given["--kind"] = kind
+    for key, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                "Stratum V1 has no keys, no channels and no ecash: the translator has them",
+                key=key,
+                value=str(value),
+                allowed="nothing beside --sv1",
+            )
 
 
 def _extension(wallet: Path | None, owner: Path | None, kind: str) -> tuple[str, Path | None]:
@@ -335,18 +371,16 @@ class _LiveView:
     Without a terminal only what happened is printed: a file full of redrawn tables helps nobody.
     """
 
-    def __init__(self, address: str, user: str, *, trusted: bool) -> None:
+    def __init__(self, address: str, user: str, warning: str) -> None:
         self._console = Console(highlight=False)
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._title = f"Mining on {address} for {user}"
-        self._trusted = trusted
+        self._warning = warning
         self._last: list[str] = []
 
     def __enter__(self) -> None:
-        if not self._trusted:
-            self._console.print(
-                "No --authority-key: whoever answers at this address is trusted.", style="yellow"
-            )
+        if self._warning:
+            self._console.print(self._warning, style="yellow")
         if self._console.is_terminal:
             self._live.start()
 
@@ -366,7 +400,7 @@ class _LiveView:
         for name, value in _rows(stats, side):
             rows.add_row(Text(name, style="dim"), Text(value))
         title = Text(self._title, style="bold")
-        self._live.update(Group(title, rows, Text("\n".join(self._last), style="dim")))
+        self._live.update(drawn.Group(title, rows, Text("\n".join(self._last), style="dim")))
 
     def finish(
         self, stats: MinerStats, events: list[tuple[int, str]], side: MinerSide | None = None

@@ -54,6 +54,17 @@ def listed(translating):
     return {each["name"] for item in items for each in item["workers"]}
 
 
+def printed(miner):
+    """Returns the last figures that a miner has printed."""
+    lines = [json.loads(line) for line in miner.lines()]
+    return next(line for line in reversed(lines) if line["event"] != "note")
+
+
+def accepted(miner):
+    told = [json.loads(line) for line in miner.lines()]
+    return max((line.get("accepted", 0) for line in told), default=0)
+
+
 def refusals(miners):
     """Returns what was refused, but for shares that a new tip has overtaken."""
     return [error for each in miners for error in each.refused if error[0] != 21]
@@ -92,6 +103,29 @@ def test_devices_earn_and_find_blocks(tmp_path, aggregated):
         assert running.leave(15, 10) == 0
     assert audit.check_batches(node) == Book(node.database).check() > 0
     assert audit.check_blocks(node)
+
+
+@pytest.mark.timeout(180)
+def test_own_miner_speaks_the_older_protocol(tmp_path):
+    node = Node(tmp_path / "msp", POOL)
+    with node.running() as running:
+        pools = [(running.sv2, running.authority_key)]
+        with Translating(tmp_path / "translator", pools) as translating:
+            translating.mining_for(running.sv2)
+            command = [RADPOOL, "miner", "--sv1", translating.sv1, "--user", "cpu.one"]
+            command += ["--threads", "1", "--hash-rate-limit", "200000", "--json"]
+            with Process(command, tmp_path, "miner") as miner:
+                until(lambda: accepted(miner) >= SHARES, miner.tail, PATIENCE_S)
+                miner.signal(signal.SIGTERM)
+                assert miner.wait(15) == 0, miner.tail()
+                last = printed(miner)
+                assert last["event"] == "stopped"
+                assert last["rejected"].keys() <= {"Stale share", "Job not found"}
+            translating.process.signal(signal.SIGTERM)
+            assert translating.process.wait(15) == 0, translating.process.tail()
+            assert translating.figures["accepted"] == last["accepted"]
+        assert running.leave(signal.SIGTERM, 10) == 0
+    assert Book(node.database).check() == translating.figures["pool_accepted"] > 0
 
 
 @pytest.mark.timeout(240)

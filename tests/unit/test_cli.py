@@ -13,6 +13,7 @@ from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
 from radpool_sv2.units import tagged_hash
 
+SV1_AND_SV2 = ("miner", "--sv1", "a:1", "--connect", "b:1")
 COMMANDS = [
     "certify",
     "chain",
@@ -61,7 +62,7 @@ def test_every_command_has_help(radpool, name):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nosuch",), ("msp", "--nosuch"), ("init", "msp"), ("miner",), ("verify",)],
+    [("nosuch",), ("msp", "--nosuch"), ("init", "msp"), ("miner",), ("verify",), SV1_AND_SV2],
 )
 def test_a_wrong_command_line_is_status_2(radpool, arguments):
     status, _, err = radpool(*arguments)
@@ -132,6 +133,9 @@ def test_doctor_without_a_node(radpool, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("miner", "--sv1", "a:1", "--authority-key", "k"), "--authority-key"),
+        (("miner", "--sv1", "a:1", "--wallet", "w"), "the translator has them"),
+        (("miner", "--sv1", "a:1", "--kind", "standard"), "--kind"),
         (("msp",), "give either --dir or --config"),
         (("msp", "--dir", "a", "--config", "b"), "give either --dir or --config"),
         (("msp", "--dir", "/nonexistent"), "cannot read the configuration"),

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from radpool_sv2._native.keys import AuthoritySecretKey
 from radpool_sv2._native.miner import Carrier, Miner
 from radpool_sv2.cli.miner import _figures, _JsonView, _rows, parse_address, scale
 from radpool_sv2.errors import ConfigError, LocalProtocolError
@@ -225,3 +226,11 @@ def test_figures_and_rows_tell_of_the_wallet():
     assert "wallet" not in _figures("stats", stats())
     assert _rows(stats(), Side())[-1] == ("tokens", "3 worth 48 units of work")
     assert dict(_rows(stats(waiting=2)))["shares"] == "10 accepted, 2 under way, 2 wait for a claim"
+
+
+def test_older_protocol_has_neither_keys_nor_extensions():
+    assert Miner(**ARGUMENTS, sv1=True) is not None
+    key = AuthoritySecretKey.generate().public_key()
+    for more in ({"authority": key}, {"carrier": Carrier(**CARRIER)}):
+        with pytest.raises(ConfigError, match="Stratum V1"):
+            Miner(**(ARGUMENTS | {"sv1": True} | more))

@@ -5,6 +5,7 @@
 //! | hashing | [`header`], [`assignment`] | none |
 //! | protocol | [`client`] with [`channel`] and [`submission`] | none: frames and time are arguments |
 //! | an extension that carries the shares | [`ClientExtension`], [`desk`] | none but a bell |
+//! | the older protocol | [`sv1`] | none: lines and time are arguments |
 //! | one encrypted connection | [`link`] | a tokio socket |
 //! | the miner: sessions, threads, figures | [`Miner`] | its own threads |
 
@@ -16,11 +17,13 @@ pub mod desk;
 mod ended;
 mod extension;
 pub mod header;
+mod lines;
 pub mod link;
 mod miner;
 mod session;
 mod stats;
 pub mod submission;
+pub mod sv1;
 mod worker;
 
 pub use assignment::{Assignment, ChannelKind, Share};

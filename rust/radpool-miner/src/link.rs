@@ -28,7 +28,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long sent bytes may stay without the network's receipt: a pool that lost power is gone then.
 const RECEIPT_MAX: Duration = Duration::from_secs(20);
 /// A peer that takes nothing for this long is gone.
-const WRITE_MAX: Duration = Duration::from_secs(30);
+pub(crate) const WRITE_MAX: Duration = Duration::from_secs(30);
 
 /// An open connection.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ impl Link {
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
@@ -161,7 +161,7 @@ fn random() -> Result<[u8; 32], Ended> {
     Ok(bytes)
 }
 
-fn disconnected(error: io::Error) -> Ended {
+pub(crate) fn disconnected(error: io::Error) -> Ended {
     Ended::Disconnected(format!("the connection broke: {error}"))
 }
 

@@ -47,6 +47,8 @@ pub struct MinerSettings {
     pub hash_rate_limit: Option<u64>,
     /// The extension that is to carry the shares; the channel is an extended one then.
     pub carrier: Option<ClientExtension>,
+    /// Whether to speak Stratum V1: then nobody certifies the pool, and `kind` means nothing.
+    pub sv1: bool,
 }
 
 /// A running miner. Dropping it stops it without waiting.

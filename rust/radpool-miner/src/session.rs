@@ -20,9 +20,11 @@ use crate::{
     courier::Courier,
     desk::{CarrierFrame, Desk},
     ended::Ended,
+    lines::Lines,
     link::Link,
     miner::MinerSettings,
     stats::{Book, State},
+    sv1::Sv1Client,
     worker::{Board, Found},
 };
 
@@ -37,6 +39,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const REDIRECTIONS_MAX: u32 = 5;
 /// A pool that takes or answers nothing any more does not keep the miner from stopping.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// What the miner says it is, to a pool that speaks Stratum V1.
+const AGENT: &str = concat!("radpool-miner/", env!("CARGO_PKG_VERSION"));
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a miner's sessions. Lives in the miner's own thread.
@@ -110,6 +114,9 @@ impl Sessions {
     /// Runs one connection; says whether the channel was opened, and why it ended.
     async fn run_session(&mut self, host: &str, port: u16) -> (bool, Ended) {
         self.book.lock().stats.state = State::Connecting;
+        if self.settings.sv1 {
+            return self.run_sv1(host, port).await;
+        }
         let authority = self.settings.authority.as_ref();
         let connected = tokio::select! {
             connected = Link::connect(host, port, authority) => connected,
@@ -178,6 +185,79 @@ impl Sessions {
                     // The last shares are worth waiting for: their answers are under way.
                     leave_at = Some(tokio::time::Instant::now() + GOODBYE_MAX);
                     courier.iter_mut().for_each(Courier::leave);
+                }
+                () = sleep_until(deadline) => {
+                    client.handle_deadline(now_us(), &mut out);
+                    if tokio::time::Instant::now() >= sample_at {
+                        sample_at += SAMPLE_EVERY;
+                        self.sample();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs one connection of Stratum V1.
+    async fn run_sv1(&mut self, host: &str, port: u16) -> (bool, Ended) {
+        let connected = tokio::select! {
+            connected = Lines::connect(host, port) => connected,
+            () = stopped(&mut self.stop) => Err(Ended::Stopped),
+        };
+        match connected {
+            Ok(mut lines) => self.converse_sv1(&mut lines).await,
+            Err(ended) => (false, ended),
+        }
+    }
+
+    async fn converse_sv1(&mut self, lines: &mut Lines) -> (bool, Ended) {
+        let epoch = Instant::now();
+        let now_us = || u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut out = Outbox::default();
+        let mut scratch = vec![0; SCRATCH_LEN];
+        let mut client = Sv1Client::new(self.settings.user.clone(), AGENT, now_us(), &mut out);
+        let mut opened = false;
+        let mut sample_at = tokio::time::Instant::now();
+        let mut leave_at: Option<tokio::time::Instant> = None;
+        loop {
+            let is_over = leave_at.is_some_and(|at| tokio::time::Instant::now() >= at);
+            if is_over || (leave_at.is_some() && client.unanswered() == 0) {
+                client.close(&mut out);
+            }
+            let ended = self.handle_events(&mut out, None, &mut opened);
+            self.book.lock().stats.unanswered = client.unanswered() as u64;
+            let sent = tokio::select! {
+                sent = lines.send(&mut out.frames) => sent,
+                () = stopped_and_waited(&mut self.stop) => Err(Ended::Stopped),
+            };
+            if let Some(ended) = sent.err().or(ended) {
+                return (opened, ended);
+            }
+            let mut deadline = leave_at.map_or(sample_at, |at| at.min(sample_at));
+            if let Some(deadline_us) = client.next_deadline() {
+                deadline = deadline.min((epoch + Duration::from_micros(deadline_us)).into());
+            }
+            tokio::select! {
+                readable = lines.readable() => {
+                    let read = readable.and_then(|()| lines.read(&mut scratch, |line| {
+                        client.handle_line(line, now_us(), &mut out);
+                    }));
+                    if let Err(ended) = read {
+                        // What came before the end still counts.
+                        let said = self.handle_events(&mut out, None, &mut opened);
+                        return (opened, said.unwrap_or(ended));
+                    }
+                }
+                Some(found) = self.found.recv(),
+                    if leave_at.is_none() && client.unanswered() < UNANSWERED_MAX =>
+                {
+                    if found.session == self.session
+                        && client.submit(&found.share, now_us(), &mut out)
+                    {
+                        self.book.lock().stats.submitted += 1;
+                    }
+                }
+                () = stopped(&mut self.stop), if leave_at.is_none() => {
+                    leave_at = Some(tokio::time::Instant::now() + GOODBYE_MAX);
                 }
                 () = sleep_until(deadline) => {
                     client.handle_deadline(now_us(), &mut out);
@@ -269,7 +349,12 @@ impl Sessions {
                     book.stats.state = State::Mining;
                     book.stats.channel_id = Some(channel_id);
                     book.stats.sessions += 1;
-                    book.note(unix_ms(), format!("the pool opened channel {channel_id}"));
+                    let what = if self.settings.sv1 {
+                        "the pool has a job for us".into()
+                    } else {
+                        format!("the pool opened channel {channel_id}")
+                    };
+                    book.note(unix_ms(), what);
                 }
                 Event::TargetChanged(target) => {
                     if book.stats.target != Some(target) {

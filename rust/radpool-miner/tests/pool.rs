@@ -290,6 +290,7 @@ fn start(port: u16, kind: ChannelKind, trusted: AuthorityPublicKey) -> Miner {
         threads: 2,
         hash_rate_limit: Some(20_000),
         carrier: None,
+        sv1: false,
     })
     .unwrap()
 }
@@ -397,6 +398,7 @@ fn start_carried(port: u16) -> Miner {
         threads: 1,
         hash_rate_limit: Some(20_000),
         carrier: Some(carrier),
+        sv1: false,
     })
     .unwrap()
 }

@@ -203,7 +203,7 @@ pub struct Miner {
 impl Miner {
     #[new]
     #[pyo3(signature = (
-        *, host, port, authority, user, kind, threads, hash_rate_limit, carrier = None
+        *, host, port, authority, user, kind, threads, hash_rate_limit, carrier = None, sv1 = false
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords on the other side of the border")]
     fn new(
@@ -215,6 +215,7 @@ impl Miner {
         threads: u32,
         hash_rate_limit: Option<u64>,
         carrier: Option<&Carrier>,
+        sv1: bool,
     ) -> PyResult<Self> {
         let kind = match kind {
             "standard" => miner::ChannelKind::Standard,
@@ -243,6 +244,11 @@ impl Miner {
                  needs an extended channel",
             ));
         }
+        if sv1 && (carrier.is_some() || authority.is_some()) {
+            return Err(config_error(
+                "Stratum V1 has neither extensions that carry shares nor keys that certify a pool",
+            ));
+        }
         let authority = authority.map(|key| key.0);
         let carrier = carrier.map(|carrier| carrier.0.clone());
         let settings = miner::MinerSettings {
@@ -254,6 +260,7 @@ impl Miner {
             threads,
             hash_rate_limit,
             carrier,
+            sv1,
         };
         Ok(Self { settings, running: Mutex::new(None) })
     }
