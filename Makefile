@@ -57,7 +57,7 @@ build native: $(VENV)/.synced ## Builds everything; leaves .venv/bin/radpool.
 		--reinstall-package radpool-sv2 -e . -e extensions -e translator
 
 .PHONY: demo
-demo: build ## Chain, pool and three miners on this machine: a block, and who earned what.
+demo: build ## Chain, pool and four miners on this machine: a block, and who earned what.
 	@$(VENV)/bin/radpool demo
 
 .PHONY: test test-rust test-python

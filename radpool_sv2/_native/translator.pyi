@@ -291,5 +291,8 @@ class Translator:
     def metrics(self) -> dict[str, int]:
         """Returns all counters and gauges by name."""
 
+    def refusals(self) -> dict[str, int]:
+        """Returns how many shares the pools have refused, by their code."""
+
     def stop(self, timeout_ms: int) -> None:
         """Says goodbye to devices and pools and ends the threads; blocks for about that long."""

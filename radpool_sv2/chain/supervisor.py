@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK_ZEROS_DEFAULT", "EmbeddedChain"]
 
-# 2^24 hashes: about one block in 10 s for the demo's three miners at 1.4 MH/s together.
+# 2^24 hashes: about one block in 10 s for the demo's four miners at 1.7 MH/s together.
 BLOCK_ZEROS_DEFAULT: Final = 24
 # A child that has lived this long was sound: its end is a new story.
 SOUND_AFTER_S: Final = 30.0

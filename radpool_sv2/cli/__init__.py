@@ -25,7 +25,7 @@ app = App(
     help="Runs a Mining Service Provider: a Stratum V2 pool whose books anyone can check.",
     version=lambda: version("radpool-sv2"),
 )
-app.command("radpool_sv2.cli.demo:app", name="demo", help="Chain, pool and three miners: a minute.")
+app.command("radpool_sv2.cli.demo:app", name="demo", help="Chain, pool and four miners: a minute.")
 app.command("radpool_sv2.cli.init:app", name="init", help="Makes the directory of a new node.")
 app.command("radpool_sv2.cli.certify:app", name="certify", help="Signs the listener's key again.")
 app.command("radpool_sv2.cli.msp:app", name="msp", help="Runs a Mining Service Provider.")

@@ -27,10 +27,10 @@ def demo(
 ) -> None:
     """Plays a whole pool on this machine in under a minute, and checks what it did.
 
-    Starts an embedded regtest chain, a pool and three CPU miners of different speed as processes
-    of their own; shows their shares, blocks that the consensus engine accepts, and what each miner
-    earned and why; recomputes it from the exported shares. The exit status is 0 only if every check
-    held. Nothing is left behind.
+    Starts an embedded regtest chain, a pool and CPU miners of different speed as processes of
+    their own, one of them a Stratum V1 miner behind a translator; shows their shares, blocks that
+    the consensus engine accepts, and what each miner earned and why; recomputes it from the
+    exported shares. The exit status is 0 only if every check held. Nothing is left behind.
 
     With --node it plays on real bitcoin nodes instead, in about two minutes: miners who choose the
     transactions of their blocks declare them to the pool, and earn what these are worth.

@@ -1,4 +1,4 @@
-"""Plays the demo: chain, pool and three miners as real processes, and checks what they did."""
+"""Plays the demo: chain, pool and four miners as real processes, and checks what they did."""
 
 from radpool_sv2.demo.play import play
 

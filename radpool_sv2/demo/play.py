@@ -1,7 +1,8 @@
 """Plays the demo from curtain to curtain.
 
 1. A new MSP: keys, certificate, configuration.
-2. Its node: an embedded chain, the pool and the ledger; then three miners, over TCP and Noise.
+2. Its node: an embedded chain, the pool and the ledger; then three miners, over TCP and Noise,
+   and a fourth that speaks Stratum V1 with a translator.
 3. Shares, each of which earns a work token, until a block pays tokens of every miner, but not
    longer than `PLAY_SECONDS_MAX`.
 4. Miners leave; the books are compared with what the miners, the chain and arithmetic say.
@@ -110,7 +111,8 @@ async def _play_in(directory: Path, view: View, *, keep: bool) -> bool:
                     view.say("It goes on until Ctrl-C, then everything is checked")
                     await _until_signal(client, miners, view)
                 for miner in miners:
-                    await leave(miner.process)
+                    for process in miner.processes:
+                        await leave(process)
             view.close()
             view.say("The miners have left. The books, compared with miners, chain, arithmetic:")
             paid = await _check_books(client, pool, miners, tally)
@@ -147,7 +149,15 @@ def _introduce(view: View, pool: Pool, miners: Sequence[Miner]) -> None:
     plans = ", ".join(
         f"{miner.plan.name} {miner.plan.hash_rate_limit // 1000} kH/s" for miner in miners
     )
-    view.say(f"Three miners on this CPU, each with a wallet and without an account: {plans}")
+    view.say(
+        f"{len(miners)} miners on this CPU, each with a wallet and without an account: {plans}"
+    )
+    for miner in miners:
+        if miner.device is not None:
+            view.say(
+                f"{miner.plan.name}'s machine speaks Stratum V1, as devices that one can buy do: a "
+                "translator mines for it and keeps its wallet"
+            )
     view.say(
         f"Each share earns a work token: one unit of work is 2^{UNIT_EXPONENT} hashes. The pool "
         "signs it blindly: it sees the share, but not the token"
@@ -191,7 +201,7 @@ async def _until_signal(client: httpx.AsyncClient, miners: Sequence[Miner], view
 
 async def _look(client: httpx.AsyncClient, miners: Sequence[Miner], view: View) -> Seen:
     for miner in miners:
-        if miner.process.returncode is not None:
+        if any(process.returncode is not None for process in miner.processes):
             raise RadpoolError(
                 f"miner {miner.plan.name} ended by itself; the end of its log:\n{tail(miner.log)}"
             )

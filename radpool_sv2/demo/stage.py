@@ -1,4 +1,7 @@
-"""Sets the demo's stage: a directory, a pool and three miners, each a process of its own.
+"""Sets the demo's stage: a directory, a pool and its miners, each a process of its own.
+
+The last of the miners speaks Stratum V1, as devices do, with a translator in front of the pool that
+keeps its wallet; it takes part where the translator is installed.
 
 Everything runs as a user would run it: the same command, real sockets, real encryption. Nothing is
 shared but the network and what the processes print.
@@ -10,6 +13,7 @@ import functools
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -80,6 +84,14 @@ MINERS: Final = (
     MinerPlan("carol", 800_000),
 )
 
+COMMANDS_GROUP: Final = "radpool_sv2.commands"
+SV1_MINER: Final = MinerPlan("dora", 300_000)
+"""Mines behind a translator."""
+
+TRANSLATOR: Final = "translator"
+LATE: Final = ("Job not found", "Stale share")
+"""What a device is told of a share that a new block has overtaken on its way."""
+
 
 @dataclass(slots=True)
 class Pool:
@@ -94,13 +106,25 @@ class Pool:
 
 @dataclass(slots=True)
 class Miner:
-    """Is a running miner, the directory of its wallet, and the last figures that it printed."""
+    """Is a running miner, the directory of its wallet, and the last figures that it printed.
+
+    Attributes:
+        plan: What it was to be.
+        process: Who speaks with the pool: the miner, or its translator.
+        wallet: The directory of the wallet.
+        log: What the process said of itself.
+        device: The miner behind the translator, where there is one.
+        figures: Those of a miner, also where a translator has told them.
+    """
 
     plan: MinerPlan
     process: trio.Process
     wallet: Path
     log: Path
+    device: trio.Process | None = None
     figures: dict[str, Any] = field(default_factory=dict)
+    _lines: AsyncIterator[str] | None = None
+    _of_device: dict[str, Any] = field(default_factory=dict)
     _tokens_at: tuple[int, int] = (0, 0)
 
     @property
@@ -114,21 +138,52 @@ class Miner:
             self._tokens_at = (blocks, self.tokens)
         return self.tokens - self._tokens_at[1]
 
+    @property
+    def processes(self) -> list[trio.Process]:
+        """Its processes, in the order in which they leave."""
+        return [self.process] if self.device is None else [self.device, self.process]
+
     async def read(self) -> None:
-        """Takes what the miner prints until it ends."""
-        assert self.process.stdout is not None
-        async for line in lines_of(self.process.stdout):
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue
-            if message.get("event") in ("stats", "stopped"):
-                self.figures = message
+        """Takes what its processes print until they end."""
+        async with trio.open_nursery() as nursery:
+            if self.device is not None:
+                nursery.start_soon(self._read_device, self.device)
+            assert self.process.stdout is not None
+            async for message in _figures(self._lines or lines_of(self.process.stdout)):
+                self.figures = message if self.device is None else self._as_miner(message)
+
+    async def _read_device(self, device: trio.Process) -> None:
+        assert device.stdout is not None
+        async for message in _figures(lines_of(device.stdout)):
+            self._of_device = message
+
+    def _as_miner(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Says in a miner's words what the pool has answered to a translator."""
+        refused = self._of_device.get("rejected") or {}
+        return {
+            "hash_rate": self._of_device.get("hash_rate", 0),
+            "accepted": told["pool_accepted"],
+            "accepted_hashes": told["pool_work"],
+            "rejected": told["pool_refusals"],
+            "unanswered": told["unanswered"],
+            "mismatches": sum(count for code, count in refused.items() if code not in LATE),
+            "wallet": told.get("wallet", {}),
+        }
+
+
+async def _figures(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
+    async for line in lines:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue
+        if message.get("event") in ("stats", "stopped"):
+            yield message
 
 
 @asynccontextmanager
 async def stage(directory: Path) -> AsyncIterator[tuple[Pool, list[Miner]]]:
-    """Makes an MSP in `directory`, starts it, and lets three miners mine on it.
+    """Makes an MSP in `directory`, starts it, and lets miners mine on it.
 
     Whatever happens, no process outlives the context.
 
@@ -142,6 +197,8 @@ async def stage(directory: Path) -> AsyncIterator[tuple[Pool, list[Miner]]]:
     try:
         pool = await _start_pool(installation, processes)
         miners = [await _start_miner(plan, pool, processes) for plan in MINERS]
+        if any(each.name == TRANSLATOR for each in entry_points(group=COMMANDS_GROUP)):
+            miners.append(await _start_device(SV1_MINER, pool, processes))
         yield pool, miners
     finally:
         await kill_all(processes)
@@ -153,16 +210,22 @@ async def _start_pool(installation: Installation, processes: list[trio.Process])
     process = await open_process(command("msp", "--dir", str(directory), "--json"), log)
     processes.append(process)
     assert process.stdout is not None
-    line = ""
-    try:
-        with trio.move_on_after(START_SECONDS_MAX):
-            line = await anext(lines_of(process.stdout), "")
-        fields = json.loads(line)
-    except ValueError as error:
-        raise RadpoolError(f"the pool did not start; the end of {log}:\n{tail(log)}") from error
+    fields = await _serving(lines_of(process.stdout), "the pool", log)
     return Pool(
         process, installation, fields["sv2"], fields["http"], fields["authority_public_key"]
     )
+
+
+async def _serving(lines: AsyncIterator[str], name: str, log: Path) -> dict[str, Any]:
+    """Waits for a process to say where it serves."""
+    line = ""
+    try:
+        with trio.move_on_after(START_SECONDS_MAX):
+            line = await anext(lines, "")
+        fields: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise RadpoolError(f"{name} did not start; the end of {log}:\n{tail(log)}") from error
+    return fields
 
 
 async def _start_miner(plan: MinerPlan, pool: Pool, processes: list[trio.Process]) -> Miner:
@@ -178,3 +241,44 @@ async def _start_miner(plan: MinerPlan, pool: Pool, processes: list[trio.Process
     process = await open_process(command("miner", *arguments), log)
     processes.append(process)
     return Miner(plan, process, wallet, log)
+
+
+async def _start_device(plan: MinerPlan, pool: Pool, processes: list[trio.Process]) -> Miner:
+    """Starts a translator with a wallet, and behind it a miner that speaks Stratum V1."""
+    directory = pool.installation.directory
+    wallet = directory / "wallets" / plan.name
+    await (await Wallet.create(wallet)).close()
+    config, log = directory / "translator.toml", directory / "translator.log"
+    config.write_text(_translator(pool, wallet))
+    own = ("--config", str(config), "--listen", "127.0.0.1:0", "--json")
+    process = await open_process(command(TRANSLATOR, *own), log)
+    processes.append(process)
+    assert process.stdout is not None
+    lines = lines_of(process.stdout)
+    fields = await _serving(lines, "the translator", log)
+    arguments = (
+        *("--sv1", fields["sv1"], "--user", plan.name, "--threads", "1"),
+        *("--hash-rate-limit", str(plan.hash_rate_limit), "--json"),
+    )
+    device = await open_process(command("miner", *arguments), directory / f"{plan.name}.log")
+    processes.append(device)
+    return Miner(plan, process, wallet, log, device, _lines=lines)
+
+
+def _translator(pool: Pool, wallet: Path) -> str:
+    """Writes the configuration of the translator."""
+    sections: dict[str, dict[str, object]] = {
+        "devices": {"shares_per_minute": 60, "nominal_hash_rate_mh": 1},
+        "wallet": {"dir": str(wallet), "policy": POLICY, "mint_url": f"http://{pool.http}"},
+        "[pools]": {
+            "address": pool.sv2,
+            "authority_public_key": pool.authority_public_key,
+            "ecash": True,
+        },
+    }
+    lines = []
+    for section, keys in sections.items():
+        lines.append(f"[{section}]")
+        # JSON's texts, numbers and truth values are TOML's as well.
+        lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    return "\n".join(lines) + "\n"

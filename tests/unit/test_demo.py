@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from radpool_sv2.demo import stage
 from radpool_sv2.demo.books import Block, Epoch, Part
 from radpool_sv2.demo.check import check_blocks, check_miners, check_payments, check_report
 from radpool_sv2.demo.redeemed import (
@@ -205,3 +206,14 @@ def test_report():
 )
 def test_reports_that_say_otherwise(wrong):
     assert not check_report(wrong, EPOCH, COMMITMENTS).holds
+
+
+def test_figures_behind_a_translator_are_those_of_a_miner():
+    miner = stage.Miner(stage.SV1_MINER, None, None, None, device=object())
+    miner._of_device = {"hash_rate": 7, "rejected": {"Stale share": 2, "Duplicate share": 1}}
+    told = {"pool_accepted": 3, "pool_work": 24 << 12, "pool_refusals": {"stale-share": 1}}
+    miner.figures = miner._as_miner(told | {"unanswered": 0, "wallet": {"tokens": 3}})
+    assert miner.figures["mismatches"] == 1, "a share that came too late is nobody's fault"
+    assert miner.tokens == 3
+    assert miners_hold(miner.figures) == [True, False]
+    assert miners_hold(miner.figures | {"mismatches": 0}) == [True, True]

@@ -83,6 +83,7 @@ class TranslatorRole:
         self._users: dict[int, str] = {}
         self._clients: list[native.Client] = []
         self._metrics: dict[str, int] = {}
+        self._refusals: dict[str, int] = {}
         places = [
             Place(each.address, _authority(each.authority_public_key)) for each in config.pools
         ]
@@ -231,7 +232,7 @@ class TranslatorRole:
         if self._engine is None:
             return
         self._clients = self._engine.clients()
-        self._metrics = self._engine.metrics()
+        self._metrics, self._refusals = self._engine.metrics(), self._engine.refusals()
         now_s = trio.current_time()
         meters = {}
         for client in self._clients:
@@ -275,6 +276,10 @@ class TranslatorRole:
     def metrics(self) -> dict[str, int]:
         """Returns the native counters as of the last look."""
         return self._metrics
+
+    def refusals(self) -> dict[str, int]:
+        """Returns how many shares pools have refused, by their code, as of the last look."""
+        return self._refusals
 
     def estimate(self, device: int, worker: str) -> Estimate | None:
         """Returns the hash rate of a worker; None while nothing is known."""

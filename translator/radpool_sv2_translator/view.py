@@ -41,6 +41,8 @@ def figures(translator: TranslatorRole) -> dict[str, object]:
         "unanswered": metrics.get("shares_unanswered", 0),
         "pool_accepted": metrics.get("pool_shares_accepted_total", 0),
         "pool_rejected": metrics.get("pool_shares_rejected_total", 0),
+        "pool_refusals": translator.refusals(),
+        "pool_work": metrics.get("pool_work_total", 0),
         "pool_channels": metrics.get("upstream_channels", 0),
         "pools": [
             {

@@ -314,8 +314,12 @@ impl Translator {
         py.detach(|| self.engine.clients().into_iter().map(client).collect())
     }
 
-    fn metrics(&self) -> BTreeMap<String, u64> {
+    fn metrics(&self) -> BTreeMap<String, u128> {
         self.engine.metrics().into_iter().collect()
+    }
+
+    fn refusals(&self) -> BTreeMap<String, u64> {
+        self.engine.refusals()
     }
 
     fn stop(&self, py: Python<'_>, timeout_ms: Int<u64>) {

@@ -99,6 +99,11 @@ pub(super) struct Counters {
     pub(super) undeliverable: AtomicU64,
     pub(super) pool_accepted: AtomicU64,
     pub(super) pool_rejected: AtomicU64,
+    /// What the pools say that the accepted shares are worth, in expected hashes: a farm passes 64 bits
+    /// within a day.
+    pub(super) pool_work: Mutex<u128>,
+    /// Shares that pools have refused, by their code.
+    pub(super) refusals: Mutex<BTreeMap<String, u64>>,
     pub(super) closed: Mutex<BTreeMap<DeviceClose, u64>>,
     /// What devices that are gone have brought.
     pub(super) gone_accepted: AtomicU64,

@@ -10,6 +10,7 @@ mod settings;
 mod upstream;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     os::fd::RawFd,
     sync::{
@@ -222,14 +223,14 @@ impl Translator {
 
     /// Counters and gauges by name.
     #[must_use]
-    pub fn metrics(&self) -> Vec<(String, u64)> {
+    pub fn metrics(&self) -> Vec<(String, u128)> {
         let core = &self.core;
         let counters = &core.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let read = |counter: &AtomicU64| u128::from(counter.load(Ordering::Relaxed));
         let mut all = vec![
-            ("sockets".to_owned(), core.gate.connections() as u64),
-            ("devices".to_owned(), core.devices.read().len() as u64),
-            ("seen_shares".to_owned(), core.seen.len() as u64),
+            ("sockets".to_owned(), core.gate.connections() as u128),
+            ("devices".to_owned(), core.devices.read().len() as u128),
+            ("seen_shares".to_owned(), core.seen.len() as u128),
         ];
         let totals = [
             ("connections_accepted", &counters.accepted),
@@ -246,17 +247,27 @@ impl Translator {
             ("gone_shares_rejected", &counters.gone_rejected),
         ];
         all.extend(totals.map(|(name, counter)| (format!("{name}_total"), read(counter))));
+        all.push(("pool_work_total".to_owned(), *counters.pool_work.lock()));
         let lines = core.lines.read();
         let sum = |of: fn(&Line) -> &AtomicUsize| {
-            lines.values().map(|line| of(line).load(Ordering::Relaxed) as u64).sum()
+            lines.values().map(|line| of(line).load(Ordering::Relaxed) as u128).sum()
         };
-        all.push(("upstreams".to_owned(), lines.len() as u64));
+        all.push(("upstreams".to_owned(), lines.len() as u128));
         all.push(("upstream_channels".to_owned(), sum(|line| &line.channels)));
         all.push(("shares_unanswered".to_owned(), sum(|line| &line.unanswered)));
         for (reason, count) in &*counters.closed.lock() {
-            all.push((format!("closed_{}_total", reason.as_str().replace('-', "_")), *count));
+            all.push((
+                format!("closed_{}_total", reason.as_str().replace('-', "_")),
+                u128::from(*count),
+            ));
         }
         all
+    }
+
+    /// Shares that pools have refused, by their code, devices that are gone included.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<String, u64> {
+        self.core.counters.refusals.lock().clone()
     }
 
     /// Says goodbye to devices and pools and ends the threads. Blocks for at most about `timeout`.

@@ -16,6 +16,8 @@ use super::{
     core::{Core, Line, Order},
 };
 
+/// Different codes that are counted apart; a pool that invents more has them counted as one.
+const CODES_MAX: usize = 32;
 /// Orders that are carried out before the frames go out in one write.
 const BURST_MAX: usize = 256;
 const SCRATCH_LEN: usize = 64 << 10;
@@ -197,6 +199,7 @@ impl Task {
                 }
                 Told::Accepted { member, count, hashes } => {
                     self.core.counters.pool_accepted.fetch_add(count.into(), Ordering::Relaxed);
+                    *self.core.counters.pool_work.lock() += u128::from(hashes);
                     if let Some(entry) = self.core.devices.read().get(&member) {
                         entry.figures.lock().count_accepted(count, hashes);
                     }
@@ -225,6 +228,11 @@ impl Task {
 
     fn count_rejected(&self, device: u64, code: &str) {
         self.core.counters.pool_rejected.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut refusals = self.core.counters.refusals.lock();
+            let known = refusals.len() < CODES_MAX || refusals.contains_key(code);
+            *refusals.entry(if known { code } else { "other" }.to_owned()).or_default() += 1;
+        }
         if let Some(entry) = self.core.devices.read().get(&device) {
             entry.figures.lock().count_rejected(code);
         }

@@ -110,7 +110,7 @@ impl Rig {
         });
     }
 
-    fn metric(&self, name: &str) -> u64 {
+    fn metric(&self, name: &str) -> u128 {
         let metrics = self.translator.metrics();
         metrics.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)
     }
@@ -272,7 +272,7 @@ fn whoever_drips_floods_or_does_not_read_is_closed_and_nobody_else() {
     honest.submit("a", 30);
     assert!(honest.hear_until("\"id\":30,").contains("true"));
     let closed = ["handshake_timeout", "line_timeout", "line_too_long"];
-    let total: u64 =
+    let total: u128 =
         closed.iter().map(|reason| rig.metric(&format!("closed_{reason}_total"))).sum();
     assert_eq!(total, 3);
 }
