@@ -100,6 +100,8 @@ def test_devices_earn_and_find_blocks(tmp_path, aggregated):
             assert figures["pool_accepted"] >= (1 if aggregated else 2 * SHARES)
             late = figures["pool_rejected"]
             assert figures["pool_accepted"] + late == figures["forwarded"], "all is answered"
+            assert sum(figures["pool_refusals"].values()) == late
+            assert figures["pool_work"] >= figures["pool_accepted"] << POOL["mining.exponent_min"]
         assert running.leave(15, 10) == 0
     assert audit.check_batches(node) == Book(node.database).check() > 0
     assert audit.check_blocks(node)
