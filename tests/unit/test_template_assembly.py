@@ -81,8 +81,6 @@ async def test_cache_then_node_then_declarer():
     assembly = await begin(Assembler(cache, node), template)
     assert node.asked == [[sha256d(each) for each in raws[2:]]]
     assert assembly.missing == (3, 5)
-    with pytest.raises(LocalProtocolError, match="2 transactions are missing"):
-        await assembly.declaration(tip=TIP)
     for wrong in ([raws[3]], [raws[5], raws[3]], [raws[3], raws[5], raws[0]], [raws[3], b"x"]):
         with pytest.raises(RemoteProtocolError):
             await assembly.supply(wrong)
@@ -91,8 +89,14 @@ async def test_cache_then_node_then_declarer():
     assert declaration.structural() is None
     assert declaration.proposal(template.ntime) == template.block()
     again = await begin(Assembler(cache, node), template)
-    assert again.missing == []
+    assert again.missing == ()
     assert len(node.asked) == 1
+
+
+async def test_template_that_lacks_transactions_is_none():
+    assembly = await begin(Assembler(TransactionCache(1_000), Mempool()), draft(2))
+    with pytest.raises(LocalProtocolError, match="2 transactions are missing"):
+        await assembly.declaration(tip=TIP)
 
 
 @pytest.mark.parametrize("node", [Away(), Mad(), Mempool()])
