@@ -411,6 +411,7 @@ class Session:
         rolled: bytes | None = None,
         good: bool = True,
         block_target: int = 0,
+        above: int = 0,
     ) -> Share:
         """Finds a share: its hash is at most the job's target (or above it, when not `good`).
 
@@ -422,6 +423,7 @@ class Session:
             rolled: The rolled part of the extranonce; random when left out.
             good: Whether the hash shall meet the job's target.
             block_target: When not 0, the hash must be at most this, too.
+            above: The hash must be above this, so that the share is no block.
         """
         job = job or channel.job
         message = job.message
@@ -439,7 +441,8 @@ class Session:
         while True:
             header = work.block_header(version, job.prev_hash, root, ntime, job.nbits, nonce)
             value = work.number(work.sha256d(header))
-            if (value <= limit) == good and (not block_target or value <= block_target):
+            is_fit = above < value and (not block_target or value <= block_target)
+            if (value <= limit) == good and is_fit:
                 break
             nonce = (nonce + 1) & 0xFFFFFFFF
         channel.sequence += 1

@@ -132,6 +132,10 @@ class DeclaringMiner:
                 assert code == "", code
                 return template
 
+    def share(self):
+        """Mines a share that is no block."""
+        return self.session.mine(self.channel, above=self.block_limit())
+
     def block_limit(self):
         """Returns what a block's hash must not exceed."""
         return int.from_bytes(self.view.update.tip.target, "little")

@@ -109,9 +109,9 @@ def test_verifier_confirms_the_payouts_to_the_satoshi(mined, tmp_path):
         report = audit.verify(audit.export(node, epoch, tmp_path / str(epoch)))
         assert (report["epoch"], report["state"]) == (epoch, "paid")
         assert report["value_sats"] == block["value_sats"]
-        works = works_of(node, epoch)
+        values = values_of(node, epoch)
         carry_in = carry
-        expected, carry = largest_remainder(block["value_sats"] + carry_in, works)
+        expected, carry = largest_remainder(block["value_sats"] + carry_in, values)
         payouts = {each["commitment"]: each["sats"] for each in report["payouts"]}
         assert payouts == {owner: sats for owner, sats in expected.items() if sats}
         assert sum(payouts.values()) + carry == block["value_sats"] + carry_in
@@ -121,24 +121,24 @@ def test_verifier_confirms_the_payouts_to_the_satoshi(mined, tmp_path):
     assert {owner: sats for owner, sats in balances.items() if sats} == paid
 
 
-def works_of(node, epoch):
-    """Sums an epoch's work by commitment, from the database alone."""
+def values_of(node, epoch):
+    """Sums what an epoch's shares are worth by commitment, from the database alone."""
     found = Book(node.database).rows(
-        "SELECT commitment, work_0, work_40, work_80 FROM epoch_sum JOIN account ON id = account"
+        "SELECT commitment, value_0, value_40, value_80 FROM epoch_sum JOIN account ON id = account"
         " WHERE epoch = ?",
         epoch,
     )
     return {owner.hex(): low + (mid << 40) + (high << 80) for owner, low, mid, high in found}
 
 
-def largest_remainder(sats, works):
+def largest_remainder(sats, values):
     """Splits by the largest remainder; ties go to the lower commitment. Returns parts and carry."""
-    total = sum(works.values())
+    total = sum(values.values())
     if not total:
         return {}, sats
-    parts = {owner: sats * each // total for owner, each in works.items()}
+    parts = {owner: sats * each // total for owner, each in values.items()}
     left = sats - sum(parts.values())
-    order = sorted(works, key=lambda owner: (-(sats * works[owner] % total), owner))
+    order = sorted(values, key=lambda owner: (-(sats * values[owner] % total), owner))
     for owner in order[:left]:
         parts[owner] += 1
     return parts, 0
@@ -150,7 +150,7 @@ def test_one_altered_bit_anywhere_in_an_export_is_found(mined, tmp_path):
     print(f"seed {SEED}")
     chance = random.Random(SEED)
     # The smallest epoch: what matters is which byte, not how many there are.
-    sizes = {block["epoch"]: len(works_of(node, block["epoch"])) for block in blocks}
+    sizes = {block["epoch"]: len(values_of(node, block["epoch"])) for block in blocks}
     epoch = max(sizes)
     whole = audit.export(node, epoch, tmp_path / "whole")
     verify_export(whole)

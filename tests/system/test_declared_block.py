@@ -62,7 +62,7 @@ async def test_declared_template_becomes_a_paid_block(running, tmp_path):
         template = await miner.declare_and_set(drop=1)
         assert len(template.transactions) >= 2
         for _ in range(5):
-            await miner.session.accepted(miner.session.mine(miner.channel))
+            await miner.session.accepted(miner.share())
         share = miner.session.mine(miner.channel, block_target=miner.block_limit())
         await miner.session.accepted(share)
         [block] = await block_of(running)
@@ -87,7 +87,7 @@ async def test_pushed_block_is_submitted_and_recorded(running):
     """
     async with DeclaringMiner.at(running) as miner:
         template = await miner.declare_and_set()
-        await miner.session.accepted(miner.session.mine(miner.channel))
+        await miner.session.accepted(miner.share())
         extranonce = miner.channel.prefix + bytes(miner.channel.rollable)
         solution = template.solve(extranonce, miner.block_limit())
         for _ in range(3):
@@ -152,7 +152,7 @@ async def test_hidden_job_earns_like_any_other(running):
         template = await miner.template(outputs)
         assert await miner.set_job(template, token) == ""
         for _ in range(5):
-            await miner.session.accepted(miner.session.mine(miner.channel))
+            await miner.session.accepted(miner.share())
         assert await miner.set_job(template, token) == "invalid-mining-job-token"
         token, _ = await miner.declarer.token("alice")
         unmarked = await miner.template(outputs[:2])

@@ -74,7 +74,7 @@ async def find_block(miner):
     """Mines a block on the miner's job."""
     template = await miner.declare_and_set()
     for _ in range(3):
-        await miner.session.accepted(miner.session.mine(miner.channel))
+        await miner.session.accepted(miner.session.mine(miner.channel, above=LIMIT))
     await miner.session.accepted(miner.session.mine(miner.channel, block_target=LIMIT))
     return template
 
@@ -242,7 +242,7 @@ class Hiders:
             template = await miner.template(outputs)
             code = await miner.set_job(template, token)
             assert code == "", code
-            await miner.session.accepted(miner.session.mine(miner.channel))
+            await miner.session.accepted(miner.session.mine(miner.channel, above=LIMIT))
             found.append((name, token, template))
         return found
 

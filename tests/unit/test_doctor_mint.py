@@ -102,7 +102,8 @@ def test_the_status_shows_the_mint_exactly():
         },
     }
     rows = {"items": []}
-    seen = {"status": now, "clients": rows, "accounts": rows, "blocks": rows}
+    pages = dict.fromkeys(("clients", "accounts", "blocks", "declarers"), rows)
+    seen = {"status": now, **pages}
     text = shown(seen)
     for words in (
         "1,234 shares have tokens; keysets: 3 open, 1 final",

@@ -80,9 +80,7 @@ async def test_cache_then_node_then_declarer():
     node = Mempool(raws[2], raws[4])
     assembly = await begin(Assembler(cache, node), template)
     assert node.asked == [[sha256d(each) for each in raws[2:]]]
-    assert assembly.missing == [3, 5]
-    with pytest.raises(LocalProtocolError, match="2 transactions are missing"):
-        await assembly.declaration(tip=TIP)
+    assert assembly.missing == (3, 5)
     for wrong in ([raws[3]], [raws[5], raws[3]], [raws[3], raws[5], raws[0]], [raws[3], b"x"]):
         with pytest.raises(RemoteProtocolError):
             await assembly.supply(wrong)
@@ -91,15 +89,21 @@ async def test_cache_then_node_then_declarer():
     assert declaration.structural() is None
     assert declaration.proposal(template.ntime) == template.block()
     again = await begin(Assembler(cache, node), template)
-    assert again.missing == []
+    assert again.missing == ()
     assert len(node.asked) == 1
+
+
+async def test_template_that_lacks_transactions_is_none():
+    assembly = await begin(Assembler(TransactionCache(1_000), Mempool()), draft(2))
+    with pytest.raises(LocalProtocolError, match="2 transactions are missing"):
+        await assembly.declaration(tip=TIP)
 
 
 @pytest.mark.parametrize("node", [Away(), Mad(), Mempool()])
 async def test_node_that_is_of_no_help_leaves_all_to_the_declarer(node):
     template = draft(3)
     assembly = await begin(Assembler(TransactionCache(1_000), node), template)
-    assert assembly.missing == [0, 1, 2]
+    assert assembly.missing == (0, 1, 2)
     await assembly.supply([each.raw for each in template.transactions])
     assert (await assembly.declaration(tip=TIP)).structural() is None
 
@@ -107,7 +111,7 @@ async def test_node_that_is_of_no_help_leaves_all_to_the_declarer(node):
 async def test_template_without_transactions_asks_nobody():
     node = Mempool()
     assembly = await begin(Assembler(TransactionCache(0), node), draft(0))
-    assert (assembly.missing, node.asked) == ([], [])
+    assert (assembly.missing, node.asked) == ((), [])
     assert (await assembly.declaration(tip=TIP)).tx_count == 0
 
 
@@ -120,7 +124,7 @@ async def test_lists_on_both_sides_of_the_bound():
             with pytest.raises(RemoteProtocolError, match="at most 16666"):
                 await assembler.begin(**given, wtxids=wtxids)
         else:
-            assert (await assembler.begin(**given, wtxids=wtxids)).missing == [0]
+            assert (await assembler.begin(**given, wtxids=wtxids)).missing == (0,)
 
 
 async def test_coinbase_that_is_none_has_the_protocols_code():
