@@ -7,6 +7,7 @@ import httpx
 import pytest
 from rig.bitcoind import RpcFailure
 from rig.node import UNLIMITED, Node
+from rig.paid import settled
 from rig.process import RADPOOL, Process
 from rig.wait import until
 
@@ -54,11 +55,9 @@ def test_blocks_pay_what_the_ledger_says(bitcoind, tmp_path):
             miner.signal(signal.SIGTERM)
             assert miner.wait(10) == 0, miner.tail()
         bitcoind.mine(3)
-        until(
-            lambda: all(each["state"] == "paid" for each in blocks_of(running)),
-            lambda: f"paid blocks; {blocks_of(running)}",
+        found = until(
+            lambda: settled(blocks_of(running)), lambda: f"paid blocks; {blocks_of(running)}"
         )
-        found = blocks_of(running)
         assert running.leave(signal.SIGTERM, 10) == 0
     mined = [bitcoind.rpc("getblock", each["hash"], 2) for each in found]
     height = bitcoind.rpc("getblockcount")
