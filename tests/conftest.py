@@ -3,6 +3,26 @@
 import sys
 from pathlib import Path
 
+import pytest
+import trio
+from trio.testing import MockClock
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 from rig.bitcoind import bitcoind, bitcoinds  # noqa: F401 - fixtures are found by their name
+
+
+@pytest.fixture
+def autojump_clock(monkeypatch):
+    """The clock that leaps while all tasks wait, but not while a thread works for one of them.
+
+    Otherwise a slow disk would be hours to a test that counts seconds.
+    """
+    leap = MockClock._autojump
+
+    def leap_unless_at_work(clock):
+        if not trio.to_thread.current_default_thread_limiter().borrowed_tokens:
+            leap(clock)
+
+    monkeypatch.setattr(MockClock, "_autojump", leap_unless_at_work)
+    return MockClock(autojump_threshold=0)

@@ -53,6 +53,7 @@ ECASH_ACCOUNT: Final = f"ecash.{POLICY}"
 SETTINGS: Final = {
     "mining.listen": "127.0.0.1:0",
     "http.listen": "127.0.0.1:0",
+    "declarator.listen": "127.0.0.1:0",
     # One share a second and miner, so that there is something to see.
     "mining.shares_per_minute": 60,
     "mining.exponent_min": 12,

@@ -99,6 +99,12 @@ def blocks(running):
     return running.get("/api/v1/blocks?limit=100").json()["items"]
 
 
+def settled(rows):
+    """Returns the blocks that are paid once all others have lost their height; None until then."""
+    paid = [row for row in rows if row["state"] == "paid"]
+    return paid if paid and {row["state"] for row in rows} <= {"paid", "orphaned"} else None
+
+
 def paid_blocks(running, chain, maturity=3):
     """Buries the pool's blocks and returns them once each is paid, or known to be lost."""
     chain.bury(maturity)

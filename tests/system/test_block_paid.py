@@ -10,6 +10,7 @@ from peer import work
 from rig import audit
 from rig.book import Book
 from rig.node import UNLIMITED, Node
+from rig.paid import settled
 from rig.process import RADPOOL, Process
 from rig.wait import until
 
@@ -61,11 +62,11 @@ def mined(tmp_path_factory):
                 told[miner.name] = miner.message("stopped")
         # Deep enough that all of them are paid.
         running.chain("mine", MATURITY)
-        until(
-            lambda: all(block["state"] == "paid" for block in rows(running, "blocks")),
+        blocks = until(
+            lambda: settled(rows(running, "blocks")),
             lambda: json.dumps(rows(running, "blocks")),
         )
-        blocks, accounts = rows(running, "blocks"), rows(running, "accounts")
+        accounts = rows(running, "accounts")
         status = json.loads(running.chain("status", "--json"))
         assert running.leave(signal.SIGTERM, 5) == 0
     return node, told, blocks, accounts, status

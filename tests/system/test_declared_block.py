@@ -6,6 +6,7 @@ import trio
 from rig import audit
 from rig.declaring import DeclaringMiner
 from rig.node import UNLIMITED, Node
+from rig.paid import settled
 from rig.wait import until
 
 pytestmark = pytest.mark.slow
@@ -48,8 +49,7 @@ async def mature(running):
     await trio.to_thread.run_sync(running.chain, "mine", MATURITY + 1)
 
     def paid():
-        blocks = rows(running, "blocks")
-        return blocks if all(block["state"] == "paid" for block in blocks) else None
+        return settled(rows(running, "blocks"))
 
     return await trio.to_thread.run_sync(lambda: until(paid, lambda: "payment", 60))
 

