@@ -31,9 +31,10 @@ from benchmarks.process import ROOT, BenchmarkError
 from radpool_sv2._native.template import Declaration, Selection, TransactionCache
 from radpool_sv2.chain.block import WITNESS_RESERVED, Block, witness_commitment
 from radpool_sv2.chain.faucet import FAUCET_SECRET, TaprootKey
-from radpool_sv2.chain.script import push, push_height
+from radpool_sv2.chain.script import push
 from radpool_sv2.chain.supervisor import EmbeddedChain
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
+from radpool_sv2.consensus import push_height
 from radpool_sv2.declarator.assembly import Assembler
 from radpool_sv2.declarator.verdict import VerdictBudget, VerdictDesk
 from radpool_sv2.errors import NodeError

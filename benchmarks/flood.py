@@ -21,9 +21,9 @@ import trio
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2._native.wire import Initiator
 from radpool_sv2.chain.block import WITNESS_RESERVED, witness_commitment
-from radpool_sv2.chain.script import push_height
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
 from radpool_sv2.config import Endpoint
+from radpool_sv2.consensus import push_height
 from radpool_sv2.errors import ConnectionEnded
 from radpool_sv2.templates.coinbase import read_outputs
 from radpool_sv2.units import sha256d

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from radpool_sv2.consensus import subsidy_sats
 from radpool_sv2.ecash.desk import MintDesk
 from radpool_sv2.ecash.keyset import ChainTip
 from radpool_sv2.ecash.mint import Mint
 from radpool_sv2.ecash.value import ValueRule
 from radpool_sv2.keyfile import load_mint_seed
-from radpool_sv2.weight import WeightMode, scale_of, subsidy_sats
+from radpool_sv2.weight import WeightMode, scale_of
 
 if TYPE_CHECKING:
     from radpool_sv2.config import MspConfig
@@ -102,8 +103,6 @@ def _value_rule(config: MspConfig) -> ValueRule | None:
     if WeightMode[config.weight.mode.upper()] is not WeightMode.VALUE:
         return None
     scale = scale_of(config.templates.network)
-    return ValueRule(scale.bits, scale.base, partial(_subsidy_sats, scale.halving_blocks))
-
-
-def _subsidy_sats(halving_blocks: int, height: int) -> int:
-    return subsidy_sats(height, halving_blocks)
+    return ValueRule(
+        scale.bits, scale.base, partial(subsidy_sats, halving_blocks=scale.halving_blocks)
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from radpool_sv2.consensus import HALVING_BLOCKS
 from radpool_sv2.errors import LocalProtocolError
 from radpool_sv2.units import sha256d
 
@@ -37,6 +38,7 @@ class Network:
         p2sh_version: The first byte of an address that pays a script's hash.
         prefixes: How its addresses begin, in words.
         is_real: Whether its blocks cost work. On regtest everybody finds one at once.
+        halving_blocks: After how many blocks its subsidy halves.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Network:
     p2sh_version: int
     prefixes: str
     is_real: bool
+    halving_blocks: int = HALVING_BLOCKS
 
 
 MAIN: Final = Network(
@@ -78,6 +81,7 @@ REGTEST: Final = Network(
     p2sh_version=0xC4,
     prefixes="bcrt1…, m…, n… or 2…",
     is_real=False,
+    halving_blocks=150,
 )
 
 NETWORKS: Final = {each.name: each for each in (MAIN, TESTNET4, SIGNET, REGTEST)}

@@ -17,7 +17,6 @@ from radpool_sv2.keyfile import read_text
 from radpool_sv2.network import NETWORKS
 from radpool_sv2.node.rpc import NodeRpc, NodeSettings
 from radpool_sv2.templates.core_ipc import CoreIpcSource
-from radpool_sv2.templates.distribution import halving_blocks
 from radpool_sv2.templates.embedded import EmbeddedSource
 from radpool_sv2.templates.getblocktemplate import GetblocktemplateSource
 from radpool_sv2.templates.tdp import TdpSource
@@ -99,7 +98,7 @@ def _tdp(templates: Sources, directory: Path) -> TemplateSource:
         Endpoint.parse(templates.tdp_address),
         AuthorityPublicKey.from_text(key) if key else None,
         node=beside,
-        halving_blocks=halving_blocks(templates.network),
+        halving_blocks=NETWORKS[templates.network].halving_blocks,
         file=directory / "tdp.json",
     )
 

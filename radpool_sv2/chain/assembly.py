@@ -7,14 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from radpool_sv2.chain.block import (
-    Block,
-    Header,
-    merkle_path,
-    merkle_root_from_path,
-    witness_commitment,
-)
-from radpool_sv2.chain.script import push_height
+from radpool_sv2.chain.block import Block, Header, witness_commitment
+from radpool_sv2.consensus import merkle_path, push_height, root_from_path
 
 if TYPE_CHECKING:
     from radpool_sv2.chain.mempool import Entry, Mempool
@@ -94,7 +88,7 @@ class BlockTemplate:
     room: Room = Room()
 
     @cached_property
-    def path(self) -> list[bytes]:
+    def path(self) -> tuple[bytes, ...]:
         """The merkle path for the coinbase."""
         return merkle_path([each.txid for each in self.transactions])
 
@@ -110,7 +104,7 @@ class BlockTemplate:
 
     def block(self, coinbase: Transaction, *, version: int, time: int, nonce: int) -> Block:
         """Returns the block that a solution makes of this template."""
-        root = merkle_root_from_path(coinbase.txid, self.path)
+        root = root_from_path(coinbase.txid, self.path)
         header = Header(version, self.previous, root, time, self.nbits, nonce)
         return Block(header, (coinbase, *self.transactions))
 

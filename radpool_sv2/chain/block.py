@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from radpool_sv2.chain.transaction import Reader, Transaction, TxOutput, compact_size
+from radpool_sv2.consensus import merkle_root
 from radpool_sv2.errors import LocalProtocolError
 from radpool_sv2.units import sha256d
 
@@ -20,9 +21,6 @@ __all__ = [
     "WITNESS_RESERVED",
     "Block",
     "Header",
-    "merkle_path",
-    "merkle_root",
-    "merkle_root_from_path",
     "witness_commitment",
 ]
 
@@ -92,43 +90,6 @@ class Block:
         parts = [self.header.to_bytes(), compact_size(len(self.transactions))]
         parts.extend(transaction.raw for transaction in self.transactions)
         return b"".join(parts)
-
-
-def _next_level(level: Sequence[bytes]) -> list[bytes]:
-    """Returns the hashes of neighbouring pairs; a last one without neighbour is its own."""
-    pairs = list(level) + ([level[-1]] if len(level) % 2 else [])
-    return [sha256d(pairs[i] + pairs[i + 1]) for i in range(0, len(pairs), 2)]
-
-
-def merkle_root(leaves: Sequence[bytes]) -> bytes:
-    """Returns the merkle root over transaction ids."""
-    level = list(leaves)
-    while len(level) > 1:
-        level = _next_level(level)
-    return level[0]
-
-
-def merkle_path(txids: Sequence[bytes]) -> list[bytes]:
-    """Returns the siblings from the coinbase up to the root.
-
-    Args:
-        txids: The ids of all transactions but the coinbase, in block order.
-    """
-    path: list[bytes] = []
-    # The coinbase's place is kept by any hash: a sibling of the leftmost never depends on it.
-    level = [bytes(32), *txids]
-    while len(level) > 1:
-        path.append(level[1])
-        level = _next_level(level)
-    return path
-
-
-def merkle_root_from_path(coinbase_txid: bytes, path: Sequence[bytes]) -> bytes:
-    """Returns the merkle root of a block from its coinbase's id and the path."""
-    root = coinbase_txid
-    for sibling in path:
-        root = sha256d(root + sibling)
-    return root
 
 
 def witness_commitment(wtxids: Sequence[bytes]) -> TxOutput:

@@ -20,19 +20,10 @@ if TYPE_CHECKING:
     from radpool_sv2.chain.kernel import Disconnected
     from radpool_sv2.chain.transaction import OutPoint, TxOutput
 
-__all__ = ["COINBASE_MATURITY", "SUBSIDY_HALVING", "Coin", "CoinMap", "Tip", "subsidy_sats"]
+__all__ = ["COINBASE_MATURITY", "Coin", "CoinMap", "Tip"]
 
 COINBASE_MATURITY: Final = 100
-# Regtest halves every 150 blocks; mainnet every 210,000.
-SUBSIDY_HALVING: Final = 150
-_SUBSIDY_FIRST_SATS: Final = 50 * 100_000_000
 _MEDIAN_SPAN: Final = 11
-
-
-def subsidy_sats(height: int) -> int:
-    """Returns the new satoshi a block at `height` may create."""
-    halvings = height // SUBSIDY_HALVING
-    return _SUBSIDY_FIRST_SATS >> halvings if halvings < 64 else 0
 
 
 @dataclass(frozen=True)

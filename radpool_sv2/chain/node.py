@@ -33,16 +33,18 @@ from radpool_sv2.chain.block import (
     Block,
     Header,
 )
-from radpool_sv2.chain.coin import CoinMap, Tip, subsidy_sats
+from radpool_sv2.chain.coin import CoinMap, Tip
 from radpool_sv2.chain.faucet import FAUCET_SECRET, TaprootKey, pay
 from radpool_sv2.chain.journal import Journal
 from radpool_sv2.chain.judgement import Judgement
 from radpool_sv2.chain.kernel import Connected, Kernel, Status, Verdict
 from radpool_sv2.chain.mempool import Mempool, RefusedError
 from radpool_sv2.chain.record_log import Record, RecordLog
-from radpool_sv2.chain.script import push, push_height
+from radpool_sv2.chain.script import push
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
+from radpool_sv2.consensus import push_height, subsidy_sats
 from radpool_sv2.errors import InternalError, LocalProtocolError, StoreError
+from radpool_sv2.network import REGTEST
 from radpool_sv2.units import leading_zero_bits
 
 if TYPE_CHECKING:
@@ -202,7 +204,7 @@ class Node:
             nbits=_NBITS,
             time_min=time_min,
             time=start,
-            value_sats=subsidy_sats(height) + fees,
+            value_sats=subsidy_sats(height, REGTEST.halving_blocks) + fees,
             fees_sats=fees,
             transactions=tuple(entry.transaction for entry in chosen),
             weight=self.room.weight + sum(entry.weight for entry in chosen),
@@ -325,7 +327,7 @@ class Node:
             past = sorted(tip.time for tip in tips[-11:])
             start = max(past[len(past) // 2] + 1, self._now())
             height, previous = len(tips), tips[-1].hash
-            value = subsidy_sats(height)
+            value = subsidy_sats(height, REGTEST.halving_blocks)
             template = BlockTemplate(
                 0, previous, height, _NBITS, start, start, value, 0, (), Room().weight
             )

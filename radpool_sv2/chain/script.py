@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from radpool_sv2.chain.transaction import TxInput, TxOutput
 
-__all__ = ["MAX_PUBKEYS_PER_MULTISIG", "is_unspendable", "push", "push_height", "sigop_cost"]
+__all__ = ["MAX_PUBKEYS_PER_MULTISIG", "is_unspendable", "push", "sigop_cost"]
 
 MAX_PUBKEYS_PER_MULTISIG: Final = 20
 MAX_SCRIPT_SIZE: Final = 10_000
@@ -26,14 +26,6 @@ def push(data: bytes) -> bytes:
     if len(data) < OP_PUSHDATA1:
         return bytes([len(data)]) + data
     return bytes([OP_PUSHDATA1, len(data)]) + data
-
-
-def push_height(height: int) -> bytes:
-    """Returns the push of a block height that BIP 34 wants first in a coinbase's script."""
-    if 1 <= height <= 16:
-        return bytes([OP_1 + height - 1])
-    # One bit more than the number needs: the highest bit of script numbers is the sign.
-    return push(height.to_bytes((height.bit_length() + 8) // 8, "little"))
 
 
 def is_unspendable(script: bytes) -> bool:

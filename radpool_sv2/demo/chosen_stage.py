@@ -20,6 +20,7 @@ from radpool_sv2.demo.process import command, kill_all, lines_of, open_process, 
 from radpool_sv2.demo.regtest import ANYBODY, SATS, Coin, RegtestNode, free_ports, pay
 from radpool_sv2.errors import RadpoolError
 from radpool_sv2.installation import Installation, install_jdc, install_msp
+from radpool_sv2.network import REGTEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -34,7 +35,6 @@ EXPONENT: Final = 14
 """All miners have the same ladder step, so that shares compare at a glance."""
 
 HALVINGS: Final = 4
-HALVING_BLOCKS: Final = 150
 """Regtest halves the subsidy so often: after four times fees are most of what a block brings."""
 
 COIN_BLOCKS: Final = 12
@@ -190,7 +190,7 @@ class _PoolAddress:
 
 async def _fund(node: RegtestNode, other: RegtestNode) -> None:
     """Makes a chain whose blocks live of fees, and payments that wait."""
-    await node.mine(HALVINGS * HALVING_BLOCKS)
+    await node.mine(HALVINGS * REGTEST.halving_blocks)
     coins: list[Coin] = []
     for coin in await node.coinbase_coins(range(1, COIN_BLOCKS + 1)):
         coins += await node.split(coin, COIN_PARTS)

@@ -13,8 +13,9 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from radpool_sv2.chain.block import COMMITMENT_PREFIX, merkle_path, witness_commitment
+from radpool_sv2.chain.block import COMMITMENT_PREFIX, witness_commitment
 from radpool_sv2.chain.transaction import Reader, TxOutput
+from radpool_sv2.consensus import merkle_path
 from radpool_sv2.jdc.policy import Candidate
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _rebuilt(
     outputs, count = _committed(template, [each.wtxid for each in chosen])
     return replace(
         template,
-        merkle_path=tuple(merkle_path([each.txid for each in chosen])),
+        merkle_path=merkle_path([each.txid for each in chosen]),
         template_outputs=outputs,
         template_output_count=count,
         value_sats=template.value_sats - lost,

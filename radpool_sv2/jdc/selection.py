@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 import trio
 
-from radpool_sv2.chain.block import Header, merkle_root_from_path
+from radpool_sv2.chain.block import Header
 from radpool_sv2.chain.transaction import Transaction
+from radpool_sv2.consensus import root_from_path
 from radpool_sv2.errors import LocalProtocolError, NodeError
 from radpool_sv2.jdc.choice import Choice, choose
 from radpool_sv2.jdc.coinbase import Coinbase, JobOutputs, block_bytes
@@ -189,7 +190,7 @@ def _proposal(coinbase: Coinbase, chosen: Choice, tip: Tip) -> bytes:
     header = Header(
         chosen.template.version,
         tip.prev_hash,
-        merkle_root_from_path(txid, chosen.template.merkle_path),
+        root_from_path(txid, chosen.template.merkle_path),
         tip.min_ntime,
         tip.nbits,
         0,

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from radpool_sv2._native.ledger import template_sums
+from radpool_sv2.consensus import subsidy_sats
 from radpool_sv2.errors import StoreError
 from radpool_sv2.ledger.payout import Claim, split_reward
 from radpool_sv2.store import SumRow
-from radpool_sv2.weight import WeightMode, subsidy_sats
+from radpool_sv2.weight import WeightMode
 from radpool_sv2.weight.body import body_prev_hash
 from radpool_sv2.weight.scale import halving_blocks_of
 

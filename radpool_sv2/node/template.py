@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from radpool_sv2.consensus import MONEY_SATS_MAX, merkle_path, root_from_path, target_of_nbits
 from radpool_sv2.errors import NodeError
 from radpool_sv2.network import SIGNET
 from radpool_sv2.units import HASH_LEN, sha256d
@@ -30,12 +31,8 @@ __all__ = [
     "CoinbaseRoom",
     "NodeTemplate",
     "RawTemplate",
-    "merkle_path",
-    "push_height",
     "read_template",
-    "root_from_path",
     "rules_of",
-    "target_of_nbits",
 ]
 
 COINBASE_VERSION: Final = 2
@@ -45,7 +42,6 @@ COINBASE_SEQUENCE: Final = 0xFFFFFFFE
 KNOWN_RULES: Final = {"csv", "segwit", "signet", "taproot", "testdummy"}
 """Rules that change how a template is to be read, as far as this reader heeds them (BIP 9)."""
 
-MONEY_SATS_MAX: Final = 21_000_000 * 100_000_000
 TIME_MAX: Final = 0xFFFF_FFFF
 """The last second that a header can tell."""
 
@@ -289,45 +285,3 @@ def _hash(shown: str) -> bytes:
     if len(value) != HASH_LEN:
         raise ValueError(f"{shown[:70]!r} is no hash")
     return value[::-1]
-
-
-def target_of_nbits(nbits: int) -> int:
-    """Returns the target that a header's compact form stands for.
-
-    Raises:
-        ValueError: It stands for none that a block can have.
-    """
-    size, mantissa = nbits >> 24, nbits & 0x7F_FFFF
-    target = mantissa << 8 * (size - 3) if size > 3 else mantissa >> 8 * (3 - size)
-    if nbits & 0x80_0000 or not 0 < target < 1 << 256:
-        raise ValueError(f"nbits {nbits:08x} stands for no target")
-    return target
-
-
-def merkle_path(leaves: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Returns the siblings of a first leaf, which is not given, from the leaves up."""
-    path: list[bytes] = []
-    # The first place is kept by any hash: no sibling of the leftmost depends on it.
-    level = [bytes(HASH_LEN), *leaves]
-    while len(level) > 1:
-        path.append(level[1])
-        if len(level) % 2:
-            level.append(level[-1])
-        level = [sha256d(level[at] + level[at + 1]) for at in range(0, len(level), 2)]
-    return tuple(path)
-
-
-def root_from_path(leaf: bytes, path: Sequence[bytes]) -> bytes:
-    """Returns the merkle root above a first leaf and its siblings."""
-    for sibling in path:
-        leaf = sha256d(leaf + sibling)
-    return leaf
-
-
-def push_height(height: int) -> bytes:
-    """Returns the push of a height that a coinbase's script begins with (BIP 34)."""
-    if 1 <= height <= 16:
-        return bytes([0x50 + height])
-    # One bit more than the number needs: the highest bit of script numbers is the sign.
-    number = height.to_bytes((height.bit_length() + 8) // 8, "little")
-    return bytes([len(number)]) + number

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from radpool_sv2.chain.block import witness_commitment
-from radpool_sv2.chain.script import push_height
-from radpool_sv2.templates.distribution import retold, subsidy_sats
+from radpool_sv2.consensus import push_height, subsidy_sats
+from radpool_sv2.templates.distribution import retold
 
 if TYPE_CHECKING:
     from radpool_sv2.templates.source import Template, TemplateUpdate, Tip

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from radpool_sv2.consensus import HALVING_BLOCKS
 from radpool_sv2.errors import LocalProtocolError, NodeError, RemoteProtocolError
 from radpool_sv2.template_provider.offer import Offers
 from radpool_sv2.template_provider.session import ClientSession
 from radpool_sv2.template_provider.solution import empty_block
-from radpool_sv2.templates.distribution import HALVING_BLOCKS
 from radpool_sv2.templates.source import SubmitStatus, TemplateTransactions
 from radpool_sv2.wire.listener import Listener, ListenerLimits
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from radpool_sv2.network import NETWORKS
 from radpool_sv2.residence import reside
 from radpool_sv2.sources import choose_source
 from radpool_sv2.supervision import Role, RunRole, stop_on_signal, supervise
 from radpool_sv2.template_provider.identity import ProviderIdentity
 from radpool_sv2.template_provider.provider import ProviderSettings, TemplateProvider
-from radpool_sv2.templates.distribution import halving_blocks
 from radpool_sv2.templates.source import ChainEvent, TemplateUpdate
 from radpool_sv2.wire.listener import ListenerLimits
 
@@ -103,7 +103,7 @@ def _settings(config: TemplateProviderConfig) -> ProviderSettings:
         room_size_max=section.room_size_max,
         is_ahead=section.future_ahead,
         is_repeated=section.repeat_on_tip,
-        halving_blocks=halving_blocks(config.templates.network),
+        halving_blocks=NETWORKS[config.templates.network].halving_blocks,
     )
 
 

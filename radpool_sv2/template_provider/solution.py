@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from radpool_sv2.chain.block import Block, Header, merkle_root_from_path
+from radpool_sv2.chain.block import Block, Header
 from radpool_sv2.chain.transaction import Transaction
+from radpool_sv2.consensus import root_from_path, target_of_nbits
 from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
-from radpool_sv2.templates.distribution import expand_nbits
 from radpool_sv2.templates.source import Solution
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def solution_of(message: SubmitSolution, offer: Offer) -> Solution:
     """
     coinbase = _coinbase(message.coinbase_tx)
     block_hash = _header(message, offer, coinbase).hash
-    if int.from_bytes(block_hash, "little") > expand_nbits(offer.tip.nbits):
+    if int.from_bytes(block_hash, "little") > target_of_nbits(offer.tip.nbits):
         raise RemoteProtocolError(
             f"a solution of template {message.template_id} whose hash {block_hash[::-1].hex()} is"
             " above the target"
@@ -76,7 +76,7 @@ def _coinbase(raw: bytes) -> Transaction:
 
 
 def _header(message: SubmitSolution, offer: Offer, coinbase: Transaction) -> Header:
-    root = merkle_root_from_path(coinbase.txid, offer.template.merkle_path)
+    root = root_from_path(coinbase.txid, offer.template.merkle_path)
     return Header(
         message.version,
         offer.tip.prev_hash,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from radpool_sv2.consensus import MONEY_SATS_MAX
 from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.units import HASH_LEN, sha256d
 from radpool_sv2.wire.encoding import Reader
@@ -35,8 +36,6 @@ SCRIPT_LEN_MAX: Final = 100
 
 EXTRANONCE_LEN_MAX: Final = 32
 """A B0_32 holds the whole extranonce."""
-
-MONEY_SATS_MAX: Final = 21_000_000 * 10**8
 
 _NULL_OUTPOINT: Final = bytes(32) + b"\xff" * 4
 _WITNESS_MARK: Final = b"\x00\x01"

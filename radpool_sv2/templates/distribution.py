@@ -11,31 +11,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from radpool_sv2.consensus import MONEY_SATS_MAX, subsidy_sats, target_of_nbits
 from radpool_sv2.errors import RemoteProtocolError
-from radpool_sv2.network import REGTEST
 from radpool_sv2.templates.source import Template, Tip
 from radpool_sv2.wire.message.template_distribution import NewTemplate, SetNewPrevHash
 
 __all__ = [
-    "HALVING_BLOCKS",
-    "expand_nbits",
-    "halving_blocks",
     "new_template",
     "retold",
     "set_new_prev_hash",
-    "subsidy_sats",
     "template_of",
     "tip_of",
 ]
-
-HALVING_BLOCKS: Final = 210_000
-"""The subsidy halves after so many blocks on all networks but regtest."""
-
-REGTEST_HALVING_BLOCKS: Final = 150
-
-SUBSIDY_SATS: Final = 50 * 10**8
-
-MONEY_SATS_MAX: Final = 21_000_000 * 10**8
 
 PREFIX_LEN_MAX: Final = 8
 """The specification's limit for the beginning of the coinbase's script."""
@@ -50,19 +37,6 @@ _OP_1: Final = 0x51
 _OP_16: Final = 0x60
 _HEIGHT_LEN_MAX: Final = 4
 _OUTPUT_LEN_MIN: Final = 9
-_TARGET_MAX: Final = (1 << 256) - 1
-_MANTISSA_SIGN: Final = 0x0080_0000
-
-
-def halving_blocks(network: str) -> int:
-    """Returns after how many blocks the subsidy halves on a network."""
-    return REGTEST_HALVING_BLOCKS if network == REGTEST.name else HALVING_BLOCKS
-
-
-def subsidy_sats(height: int, halving_blocks: int = HALVING_BLOCKS) -> int:
-    """Returns what a block creates."""
-    halvings = height // halving_blocks
-    return SUBSIDY_SATS >> halvings if halvings < SUBSIDY_SATS.bit_length() else 0
 
 
 def new_template(template: Template, *, future: bool) -> NewTemplate:
@@ -142,7 +116,10 @@ def tip_of(message: SetNewPrevHash, number: int) -> Tip:
     Raises:
         RemoteProtocolError: No block could meet it.
     """
-    of_header = expand_nbits(message.nbits)
+    try:
+        of_header = target_of_nbits(message.nbits)
+    except ValueError as error:
+        raise RemoteProtocolError(str(error)) from error
     target = min(of_header, int.from_bytes(message.target, "little"))
     if not target:
         raise RemoteProtocolError(f"a target of zero (nBits {message.nbits:#010x})")
@@ -189,18 +166,3 @@ def _check_outputs(outputs: bytes, count: int) -> None:
         at, found = end, found + 1
     if found != count:
         raise RemoteProtocolError(f"{found} outputs in a template that announces {count}")
-
-
-def expand_nbits(nbits: int) -> int:
-    """Expands a compact target.
-
-    Raises:
-        RemoteProtocolError: It is none.
-
-    Source: bitcoin, `arith_uint256::SetCompact`.
-    """
-    size, mantissa = nbits >> 24, nbits & 0x007F_FFFF
-    target = mantissa >> 8 * (3 - size) if size <= 3 else mantissa << 8 * (size - 3)
-    if nbits & _MANTISSA_SIGN or target > _TARGET_MAX:
-        raise RemoteProtocolError(f"nBits {nbits:#010x} is no target")
-    return target

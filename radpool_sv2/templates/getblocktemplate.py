@@ -27,6 +27,7 @@ import structlog
 import trio
 
 from radpool_sv2.cause import first_cause
+from radpool_sv2.consensus import push_height, target_of_nbits
 from radpool_sv2.errors import ConfigError, NodeError
 from radpool_sv2.node.branch import changes, text_of_hash
 from radpool_sv2.node.health import clock_problem, signet_problem, small_block_problem
@@ -38,10 +39,8 @@ from radpool_sv2.node.template import (
     CoinbaseRoom,
     NodeTemplate,
     RawTemplate,
-    push_height,
     read_template,
     rules_of,
-    target_of_nbits,
 )
 from radpool_sv2.node.watch import NodeWatch, best_node
 from radpool_sv2.node.zmq import follow_blocks

@@ -25,13 +25,14 @@ import structlog
 import trio
 
 from radpool_sv2.cause import first_cause
+from radpool_sv2.consensus import HALVING_BLOCKS
 from radpool_sv2.errors import (
     ConnectionEnded,
     LocalProtocolError,
     NodeError,
     RemoteProtocolError,
 )
-from radpool_sv2.templates.distribution import HALVING_BLOCKS, retold, template_of, tip_of
+from radpool_sv2.templates.distribution import retold, template_of, tip_of
 from radpool_sv2.templates.source import (
     ChainEvent,
     SubmitResult,

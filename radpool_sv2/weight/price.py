@@ -15,13 +15,7 @@ __all__ = [
     "hashes_of_target",
     "price_of",
     "quality_q32",
-    "subsidy_sats",
 ]
-
-INITIAL_SUBSIDY_SATS: Final = 5_000_000_000
-
-HALVINGS_MAX: Final = 64
-"""Bitcoin Core shifts by no more than 63 bits; from the 64th halving on there is no subsidy."""
 
 EXTRA_SATS_MIN: Final = 50_000
 """What a template may always have above the reference: blocks with few fees differ by luck."""
@@ -31,12 +25,6 @@ EXTRA_SHIFT: Final = 2
 
 QUALITY_ONE: Final = 1 << 32
 """The quality of a template that pays what the reference does."""
-
-
-def subsidy_sats(height: int, halving_blocks: int) -> int:
-    """Returns the subsidy of a block."""
-    halvings = height // halving_blocks
-    return 0 if halvings >= HALVINGS_MAX else INITIAL_SUBSIDY_SATS >> halvings
 
 
 def hashes_of_target(target: int) -> int:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from radpool_sv2 import network
+
 __all__ = [
     "REAL",
     "REGTEST",
@@ -53,16 +55,16 @@ class Scale:
     halving_blocks: int
 
 
-REAL: Final = Scale(112, 32, 210_000)
-SIGNET: Final = Scale(80, 0, 210_000)
-REGTEST: Final = Scale(32, 0, 150)
+REAL: Final = Scale(112, 32, network.MAIN.halving_blocks)
+SIGNET: Final = Scale(80, 0, network.SIGNET.halving_blocks)
+REGTEST: Final = Scale(32, 0, network.REGTEST.halving_blocks)
 
 _OF_NETWORK: Final = {"main": REAL, "testnet4": REAL, "signet": SIGNET, "regtest": REGTEST}
 
 
-def scale_of(network: str) -> Scale:
+def scale_of(name: str) -> Scale:
     """Returns the scale of a network, by the name that nodes and configurations give it."""
-    return _OF_NETWORK[network]
+    return _OF_NETWORK[name]
 
 
 def halving_blocks_of(bits: int) -> int:

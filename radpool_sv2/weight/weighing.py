@@ -16,9 +16,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
+from radpool_sv2.consensus import subsidy_sats
 from radpool_sv2.store import QuoteRow, WeightRow
 from radpool_sv2.weight.body import body_paid_sats, body_prev_hash
-from radpool_sv2.weight.price import cap_sats, price_of, quality_q32, subsidy_sats
+from radpool_sv2.weight.price import cap_sats, price_of, quality_q32
 
 if TYPE_CHECKING:
     from radpool_sv2.weight.reference import ReferenceFees

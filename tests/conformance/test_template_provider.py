@@ -12,8 +12,9 @@ from peer.client import Client, ConnectionClosed
 from peer.message import Message, frame
 
 from radpool_sv2._native.keys import AuthoritySecretKey
-from radpool_sv2.chain.block import Block, merkle_path
+from radpool_sv2.chain.block import Block
 from radpool_sv2.config import Endpoint
+from radpool_sv2.consensus import merkle_path
 from radpool_sv2.errors import LocalProtocolError, NodeError
 from radpool_sv2.template_provider.identity import ProviderIdentity
 from radpool_sv2.template_provider.offer import AHEAD_BIT, OFFERS_MAX, REPEAT_BIT, Offers
@@ -47,7 +48,7 @@ def template(number, height=102, **changes):
         "template_outputs": COMMITMENT,
         "template_output_count": 1,
         "coinbase_locktime": height - 1,
-        "merkle_path": tuple(merkle_path([hashlib.sha256(raw).digest() for raw in RAW])),
+        "merkle_path": merkle_path([hashlib.sha256(raw).digest() for raw in RAW]),
         "value_sats": 5_000_001_000,
         "fees_sats": 1_000,
         "tx_count": len(RAW),

@@ -2,9 +2,9 @@
 
 import struct
 
-from radpool_sv2.chain.block import merkle_path, witness_commitment
-from radpool_sv2.chain.script import push_height
+from radpool_sv2.chain.block import witness_commitment
 from radpool_sv2.chain.transaction import OutPoint, Transaction, TxInput, TxOutput
+from radpool_sv2.consensus import merkle_path, push_height
 from radpool_sv2.jdc.work import OwnTemplate
 from radpool_sv2.templates.source import Template, Tip
 
@@ -33,7 +33,7 @@ def template(number=1, *, height=100, transactions=(), fees=0):
         template_outputs=commitment,
         template_output_count=1,
         coinbase_locktime=0,
-        merkle_path=tuple(merkle_path([each.txid for each in transactions])),
+        merkle_path=merkle_path([each.txid for each in transactions]),
         value_sats=SUBSIDY + fees,
         fees_sats=fees,
         tx_count=len(transactions),

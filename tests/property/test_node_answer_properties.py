@@ -7,13 +7,9 @@ import msgspec
 import pytest
 from rig.fake_node import block_template
 
+from radpool_sv2.consensus import MONEY_SATS_MAX
 from radpool_sv2.errors import NodeError
-from radpool_sv2.node.template import (
-    MONEY_SATS_MAX,
-    CoinbaseRoom,
-    RawTemplate,
-    read_template,
-)
+from radpool_sv2.node.template import CoinbaseRoom, RawTemplate, read_template
 
 HASH = "ab" * 32
 ODD = [

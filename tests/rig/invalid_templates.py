@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from radpool_sv2.chain.block import COMMITMENT_PREFIX
-from radpool_sv2.chain.script import push, push_height
+from radpool_sv2.chain.script import push
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
+from radpool_sv2.consensus import push_height
 
 from .template_draft import (
     ANYONE,

@@ -14,13 +14,13 @@ from pathlib import Path
 from chain_rig import open_node
 
 from radpool_sv2._native.template import Declaration, Selection, TransactionCache
-from radpool_sv2.chain.block import COMMITMENT_PREFIX, Block, merkle_root
-from radpool_sv2.chain.coin import subsidy_sats
+from radpool_sv2.chain.block import COMMITMENT_PREFIX, Block
 from radpool_sv2.chain.judgement import Judgement
 from radpool_sv2.chain.kernel import Status
-from radpool_sv2.chain.script import push_height
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput, compact_size
+from radpool_sv2.consensus import merkle_root, push_height, subsidy_sats
 from radpool_sv2.errors import LocalProtocolError
+from radpool_sv2.network import REGTEST
 
 NBITS = 0x207FFFFF
 ANYONE = b"\x51"
@@ -232,7 +232,7 @@ class Workshop:
         fees = one.sats - 2 * half + 2_000 + 3_000
         coinbase = CoinbaseDraft(
             script=push_height(height) + b"\x07radpool\x10",
-            outputs=((subsidy_sats(height) + fees, ANYONE), (0, OWNER_TAG)),
+            outputs=((subsidy_sats(height, REGTEST.halving_blocks) + fees, ANYONE), (0, OWNER_TAG)),
         )
         median = chain.median_time()
         return Draft(

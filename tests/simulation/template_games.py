@@ -25,10 +25,11 @@ sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
 from published_slices import PublishedSlices  # noqa: E402
 from shares import Key, Owner, Share, ShareBatch, Template, tagged_hash  # noqa: E402
 
+from radpool_sv2.consensus import subsidy_sats  # noqa: E402
 from radpool_sv2.ledger.account import commitment_of  # noqa: E402
 from radpool_sv2.ledger.books import Books  # noqa: E402
 from radpool_sv2.store import SqliteStore  # noqa: E402
-from radpool_sv2.weight import REAL, OwnReference, Weighing, WeightMode, subsidy_sats  # noqa: E402
+from radpool_sv2.weight import REAL, OwnReference, Weighing, WeightMode  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -13,10 +13,11 @@ from chain_rig import ANYONE, open_node
 
 from radpool_sv2.chain import judgement as judgement_module
 from radpool_sv2.chain import service as service_module
-from radpool_sv2.chain.block import Block, Header, merkle_root
+from radpool_sv2.chain.block import Block, Header
 from radpool_sv2.chain.kernel import Status, Verdict
 from radpool_sv2.chain.node import _coinbase
 from radpool_sv2.chain.service import ChainService
+from radpool_sv2.consensus import merkle_root
 from radpool_sv2.errors import NodeError
 
 WAIT_SECONDS = 60

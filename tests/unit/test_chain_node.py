@@ -23,13 +23,15 @@ from chain_rig import (
 
 from radpool_sv2.chain.address import address_from_script
 from radpool_sv2.chain.block import Block
-from radpool_sv2.chain.coin import COINBASE_MATURITY, subsidy_sats
+from radpool_sv2.chain.coin import COINBASE_MATURITY
 from radpool_sv2.chain.faucet import FAUCET_SECRET, TaprootKey
 from radpool_sv2.chain.kernel import Status
 from radpool_sv2.chain.mempool import RefusedError
 from radpool_sv2.chain.node import FOUNDING_BLOCKS
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
+from radpool_sv2.consensus import subsidy_sats
 from radpool_sv2.errors import LocalProtocolError, StoreError
+from radpool_sv2.network import REGTEST
 
 FAUCET = TaprootKey(FAUCET_SECRET)
 
@@ -61,7 +63,7 @@ def check_conservation(node):
             fees -= sum(output.value_sats for output in transaction.outputs)
             add(coins, transaction)
         claimed = sum(output.value_sats for output in block.transactions[0].outputs)
-        assert claimed <= subsidy_sats(height) + fees
+        assert claimed <= subsidy_sats(height, REGTEST.halving_blocks) + fees
         created += claimed - fees
         add(coins, block.transactions[0])
     assert coins == {p: c.output.value_sats for p, c in node.chain.coins.items()}
@@ -106,7 +108,7 @@ def test_template_says_what_a_coinbase_needs(node):
     fields = fields_of_new(node)
     assert fields["coinbase_prefix"] == "0166"
     assert fields["coinbase_tx_version"] == 2
-    assert fields["value_sats"] == subsidy_sats(102) + fields["fees_sats"]
+    assert fields["value_sats"] == subsidy_sats(102, REGTEST.halving_blocks) + fields["fees_sats"]
     assert fields["fees_sats"] > 0
     assert len(fields["merkle_path"]) == 1
     assert fields["template_outputs"].startswith("0000000000000000266a24aa21a9ed")

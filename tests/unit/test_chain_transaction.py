@@ -3,13 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radpool_sv2.chain.block import (
-    merkle_path,
-    merkle_root,
-    merkle_root_from_path,
-)
-from radpool_sv2.chain.script import push_height, sigop_cost
+from radpool_sv2.chain.script import sigop_cost
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
+from radpool_sv2.consensus import merkle_path, merkle_root, push_height, root_from_path
 from radpool_sv2.errors import LocalProtocolError
 from radpool_sv2.units import leading_zero_bits, sha256d
 
@@ -76,7 +72,7 @@ def test_announced_length_beyond_any_block_is_refused():
 @given(st.integers(0, 40), st.binary(min_size=32, max_size=32))
 def test_path_leads_to_the_root(count, coinbase):
     txids = [sha256d(bytes([n])) for n in range(count)]
-    assert merkle_root_from_path(coinbase, merkle_path(txids)) == merkle_root([coinbase, *txids])
+    assert root_from_path(coinbase, merkle_path(txids)) == merkle_root([coinbase, *txids])
 
 
 @pytest.mark.parametrize(

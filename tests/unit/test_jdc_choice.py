@@ -6,14 +6,10 @@ from dataclasses import replace
 import pytest
 from jdc_rig.templates import RESERVED, SUBSIDY, template, transaction
 
-from radpool_sv2.chain.block import (
-    COMMITMENT_PREFIX,
-    merkle_root,
-    merkle_root_from_path,
-    witness_commitment,
-)
+from radpool_sv2.chain.block import COMMITMENT_PREFIX, witness_commitment
 from radpool_sv2.config import loads, render
 from radpool_sv2.config.jdc import JdcConfig, PolicySection
+from radpool_sv2.consensus import merkle_root, root_from_path
 from radpool_sv2.errors import ConfigError, LocalProtocolError
 from radpool_sv2.jdc.choice import choose
 from radpool_sv2.jdc.policy import Candidate, Offer, Rules, Wishes, find_policies
@@ -66,7 +62,7 @@ def check(choice, transactions):
     """Path and commitment are those of the transactions."""
     coinbase = b"\xcb" * 32
     root = merkle_root([coinbase, *(each.txid for each in transactions)])
-    assert merkle_root_from_path(coinbase, choice.template.merkle_path) == root
+    assert root_from_path(coinbase, choice.template.merkle_path) == root
     wanted = witness_commitment([each.wtxid for each in transactions]).to_bytes()
     assert choice.template.template_outputs == wanted
     assert choice.template.template_output_count == 1

@@ -7,7 +7,8 @@ import pytest
 from jdc_rig.source import ScriptedSource
 from jdc_rig.templates import own, transaction
 
-from radpool_sv2.chain.block import Block, merkle_root
+from radpool_sv2.chain.block import Block
+from radpool_sv2.consensus import merkle_root
 from radpool_sv2.errors import NodeError
 from radpool_sv2.jdc.policy import Wishes
 from radpool_sv2.jdc.selection import Selection

@@ -8,8 +8,8 @@ import structlog
 import trio
 import trio.testing
 
-from radpool_sv2.chain.script import push_height
 from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
+from radpool_sv2.consensus import push_height
 from radpool_sv2.errors import LocalProtocolError, NodeError, StoreError
 from radpool_sv2.pool import block as module
 from radpool_sv2.pool.block import (

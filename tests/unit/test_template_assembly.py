@@ -12,7 +12,7 @@ from radpool_sv2._native.template import (
     TransactionCache,
     parse_transaction_ids,
 )
-from radpool_sv2.chain.script import push_height
+from radpool_sv2.consensus import push_height
 from radpool_sv2.declarator.assembly import Assembler
 from radpool_sv2.errors import LocalProtocolError, NodeError, RemoteProtocolError
 from radpool_sv2.templates.declared import TipView

@@ -13,19 +13,13 @@ from peer.message import Message
 
 from radpool_sv2._native.keys import AuthorityPublicKey, AuthoritySecretKey
 from radpool_sv2.config import Endpoint
+from radpool_sv2.consensus import subsidy_sats, target_of_nbits
 from radpool_sv2.errors import LocalProtocolError, NodeError, RemoteProtocolError
 from radpool_sv2.template_provider.identity import ProviderIdentity
 from radpool_sv2.template_provider.provider import ProviderSettings, TemplateProvider
 from radpool_sv2.templates import tdp as tdp_module
 from radpool_sv2.templates import tdp_link, tdp_number
-from radpool_sv2.templates.distribution import (
-    expand_nbits,
-    new_template,
-    set_new_prev_hash,
-    subsidy_sats,
-    template_of,
-    tip_of,
-)
+from radpool_sv2.templates.distribution import new_template, set_new_prev_hash, template_of, tip_of
 from radpool_sv2.templates.source import (
     BlockVerdict,
     Solution,
@@ -653,7 +647,7 @@ def test_a_target_is_never_easier_than_the_header_says():
     [(0x1D00FFFF, 0xFFFF << 208), (0x03123456, 0x123456), (0x02123456, 0x1234), (0x01123456, 0x12)],
 )
 def test_compact_targets(nbits, target):
-    assert expand_nbits(nbits) == target
+    assert target_of_nbits(nbits) == target
 
 
 def test_subsidies_halve():

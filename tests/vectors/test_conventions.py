@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from vector_file import cases
 
-from radpool_sv2.node.template import target_of_nbits as node_target
+from radpool_sv2.consensus import target_of_nbits as node_target
 from radpool_sv2.units import leading_zero_bits, sha256d, tagged_hash, target_of, work_of
 from radpool_sv2.verify.value import target_of_nbits as verifier_target
 

@@ -6,6 +6,7 @@ import pytest
 from shares import Template
 from vector_file import cases
 
+from radpool_sv2.consensus import subsidy_sats
 from radpool_sv2.errors import ConfigError, LocalProtocolError
 from radpool_sv2.ledger import Claim, split_reward
 from radpool_sv2.ledger.division import divide_fees
@@ -24,7 +25,6 @@ from radpool_sv2.weight import (
     price_of,
     quality_q32,
     scale_of,
-    subsidy_sats,
 )
 from radpool_sv2.weight.body import body_paid_sats, body_prev_hash
 
