@@ -9,17 +9,19 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use radpool_sv1::{Device, DeviceClose, DeviceEvent, DeviceOutbox, Feed, LineReader, PoolShare};
 use radpool_units::{Exponent, Now};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     time::{sleep_until, timeout},
 };
@@ -57,17 +59,25 @@ pub(super) async fn serve(
         core.counters.refused_connections.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    let mut task = Task::new(core, socket, address);
-    let reason = task.run().await;
-    task.leave(reason).await;
+    converse(core, socket, address).await;
     drop(admission);
 }
 
-struct Task {
+/// Serves a device over a stream that is ready for its first line.
+pub(super) async fn converse<S>(core: Arc<Core>, socket: S, address: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut task = Task::new(core, socket, address);
+    let reason = task.run().await;
+    task.leave(reason).await;
+}
+
+struct Task<S> {
     core: Arc<Core>,
     id: u64,
     entry: Arc<Entry>,
-    socket: TcpStream,
+    socket: S,
     machine: Device,
     reader: LineReader,
     out: DeviceOutbox,
@@ -81,8 +91,8 @@ struct Task {
     reason: DeviceClose,
 }
 
-impl Task {
-    fn new(core: Arc<Core>, socket: TcpStream, address: SocketAddr) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
+    fn new(core: Arc<Core>, socket: S, address: SocketAddr) -> Self {
         let now = core.clock.now();
         let (id, extranonce1) = core.next_device();
         let settings = Arc::clone(&core.device_settings);
@@ -129,9 +139,7 @@ impl Task {
                 timer.as_mut().reset(self.core.clock.instant(due_ms));
             }
             tokio::select! {
-                readable = self.socket.readable() => {
-                    let read = readable.map_err(|_| DeviceClose::SocketFailed)
-                        .and_then(|()| self.read());
+                read = poll_fn(|context| self.poll_read(context)) => {
                     if let Err(reason) = read {
                         self.machine.handle_disconnect(reason, &mut self.out);
                     }
@@ -263,33 +271,37 @@ impl Task {
         }
     }
 
-    /// Reads once.
-    fn read(&mut self) -> Result<(), DeviceClose> {
+    /// Reads once, into memory that is a thread's and not a device's.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DeviceClose>> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let length = match self.socket.try_read(scratch) {
-                Ok(0) => return Err(DeviceClose::PeerClosed),
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(_) => return Err(DeviceClose::SocketFailed),
-            };
-            let now = self.core.clock.now();
-            let (machine, out) = (&mut self.machine, &mut self.out);
-            let mut lines = 0;
-            let fed = self.reader.feed(&scratch[..length], |line| {
-                lines += 1;
-                machine.handle_line(line, now, out);
-                out.close.is_none()
-            });
-            let counters = &self.core.counters;
-            counters.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
-            counters.lines_read.fetch_add(lines, Ordering::Relaxed);
-            if !self.reader.is_inside_line() {
-                self.line_since_ms = None;
-            } else if lines > 0 || self.line_since_ms.is_none() {
-                self.line_since_ms = Some(now.mono_ms);
-            }
-            fed.map_err(|_| DeviceClose::LineTooLong)
+            let mut bytes = ReadBuf::new(scratch);
+            let read = ready!(Pin::new(&mut self.socket).poll_read(context, &mut bytes));
+            Poll::Ready(match (read, bytes.filled()) {
+                (Ok(()), []) => Err(DeviceClose::PeerClosed),
+                (Ok(()), bytes) => self.feed(bytes),
+                (Err(_), _) => Err(DeviceClose::SocketFailed),
+            })
         })
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), DeviceClose> {
+        let now = self.core.clock.now();
+        let (machine, out) = (&mut self.machine, &mut self.out);
+        let mut lines = 0;
+        let fed = self.reader.feed(bytes, |line| {
+            lines += 1;
+            machine.handle_line(line, now, out);
+            out.close.is_none()
+        });
+        let counters = &self.core.counters;
+        counters.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        counters.lines_read.fetch_add(lines, Ordering::Relaxed);
+        if !self.reader.is_inside_line() {
+            self.line_since_ms = None;
+        } else if lines > 0 || self.line_since_ms.is_none() {
+            self.line_since_ms = Some(now.mono_ms);
+        }
+        fed.map_err(|_| DeviceClose::LineTooLong)
     }
 
     async fn write(&mut self) -> Result<(), DeviceClose> {
@@ -301,7 +313,11 @@ impl Task {
             None => Duration::from_millis(self.core.settings.write_deadline_ms),
         };
         let lines = core::mem::take(&mut self.out.lines);
-        let written = timeout(limit, self.socket.write_all(&lines)).await;
+        let written = timeout(limit, async {
+            self.socket.write_all(&lines).await?;
+            self.socket.flush().await
+        })
+        .await;
         self.core.counters.bytes_written.fetch_add(lines.len() as u64, Ordering::Relaxed);
         match written {
             Ok(Ok(())) => Ok(()),
@@ -318,18 +334,23 @@ impl Task {
         }
         let _ = timeout(GOODBYE, async {
             self.socket.shutdown().await?;
-            let mut rest = [0; 512];
             // What comes now is thrown away until the device has closed.
-            while self.socket.readable().await.is_ok() {
-                match self.socket.try_read(&mut rest) {
-                    Ok(0) => break,
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
-                    _ => {}
-                }
-            }
+            poll_fn(|context| self.poll_end(context)).await;
             io::Result::Ok(())
         })
         .await;
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            loop {
+                let mut rest = ReadBuf::new(scratch);
+                let read = ready!(Pin::new(&mut self.socket).poll_read(context, &mut rest));
+                if read.is_err() || rest.filled().is_empty() {
+                    return Poll::Ready(());
+                }
+            }
+        })
     }
 
     /// The hash rate at which shares of this step come as often as is wanted.
@@ -339,7 +360,7 @@ impl Task {
     }
 }
 
-impl Drop for Task {
+impl<S> Drop for Task<S> {
     fn drop(&mut self) {
         let panicked = std::thread::panicking();
         let reason = if panicked { DeviceClose::Internal } else { self.reason };
