@@ -4,6 +4,7 @@
 //! and events in a [`DeviceOutbox`]. An [`Upstream`] is one SV2 connection to a pool with a channel
 //! for each device. Whoever drives both carries work and shares from one to the other.
 
+mod caller;
 mod device;
 pub mod difficulty;
 mod figures;
@@ -17,6 +18,7 @@ mod settings;
 mod submit;
 mod upstream;
 
+pub use caller::{Caller, OPENING_LEN};
 pub use device::{Device, EXTRANONCE2_LEN, Feed};
 pub use figures::{DeviceFigures, WorkerFigures};
 pub use job::{EXTRANONCE1_LEN, VERSION_MASK};
