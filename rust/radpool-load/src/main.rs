@@ -1,5 +1,5 @@
 //! Load generators for Stratum V2 pools: shares, fan-out, idle connections, connect storms, and
-//! the floors that figures are compared with.
+//! the floors that figures are compared with. Devices of Stratum V1 for translators too.
 //!
 //! Every subcommand prints JSON lines on stdout. Shares are real and every one must be acknowledged
 //! exactly once: a run in which one is not ends with status 1, whatever its speed was.
@@ -17,6 +17,7 @@ mod shares;
 mod signatures;
 mod sink;
 mod storm;
+mod sv1;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,15 @@ radpool-load SUBCOMMAND [--OPTION VALUE]...
           One channel a connection; holds each wave until a line comes on stdin.
   storm   --connect HOST:PORT --key KEY [--connections 1000]
           Connects all at once; counts until every one has its first job.
+  sv1-shares --connect HOST:PORT [--user load] [--connections 1] [--window 16] [--shares 100000]
+          [--period-ms MS]
+          Devices of Stratum V1, workers of one user. Their shares are found first; the run begins
+          when a line comes on stdin. Without --period-ms a closed loop: each device keeps WINDOW
+          shares unanswered. With it each device sends a share every MS, whatever is answered.
+  sv1-fanout --connect HOST:PORT [--user load] [--connections 1000] [--tips 10]
+          Stamps the arrival of each new previous hash (CLOCK_MONOTONIC), with clean_jobs.
+  sv1-idle   --connect HOST:PORT [--user load] [--connections 1000] [--waves 1]
+          Holds each wave of devices until a line comes on stdin.
   floor   [--writes 10000] [--rounds 5] [--sink-cpu N]
           What cannot be avoided: hashing, decrypting and reading a share; encrypted writes.
   signatures [--count 4000] [--rounds 3]
@@ -58,6 +68,9 @@ fn main() -> ExitCode {
         "fanout" => fanout::run,
         "idle" => idle::run,
         "storm" => storm::run,
+        "sv1-shares" => sv1::shares::run,
+        "sv1-fanout" => sv1::fanout::run,
+        "sv1-idle" => sv1::idle::run,
         "floor" => floor::run,
         "signatures" => signatures::run,
         "sink" => sink::run,
