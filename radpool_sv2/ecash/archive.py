@@ -25,6 +25,13 @@ BATCHES_AT_ONCE = 256
 SOLVED_BATCHES_MAX = 16_384
 """How far back from the end of its epoch a block's share is looked for: it comes just before."""
 
+BEFORE_BATCHES_MAX = BATCHES_AT_ONCE
+"""How far back from the beginning of its epoch it is looked for, too.
+
+Where a batch has two blocks, the first closes the epoch of both shares, and the second an epoch
+that began behind them.
+"""
+
 
 class Archive(Protocol):
     """Is where a statement finds shares."""
@@ -90,7 +97,7 @@ class ShareArchive:
         _, newest_first = self._store.epochs(total - row.epoch - 1, 2)
         opened = {epoch.number: epoch.opened_sequence for epoch in newest_first}
         end, begin = opened[row.epoch + 1], opened[row.epoch]
-        first = max(begin, end - SOLVED_BATCHES_MAX)
+        first = max(0, begin - BEFORE_BATCHES_MAX, end - SOLVED_BATCHES_MAX)
         for stop in range(end, first, -BATCHES_AT_ONCE):
             start = max(first, stop - BATCHES_AT_ONCE)
             for sequence, hashes in self._read(start, stop - 1):

@@ -254,3 +254,15 @@ def test_the_coinbase_of_a_block_is_found_among_the_shares(ledger):
     # A block that no share solved, and one that the ledger does not have.
     assert ShareArchive(store).coinbase_output(b"\xee" * 32) is None
     assert ShareArchive(store).coinbase_output(bytes(32)) is None
+
+
+def test_the_coinbase_of_a_batch_s_second_block_is_found_in_front_of_its_epoch(ledger):
+    store, shares = ledger
+    books = Books(store, KEY, maturity_blocks=1, unix_ms=lambda: 2)
+    for share in shares[2]:
+        books.record_block(share.hash(KEY.public), 103, 1_000, 1)
+    _, epochs = store.epochs(0, 9)
+    assert [each.opened_sequence for each in epochs][:3] == [3, 3, 3], "the epochs have no batch"
+    for share in shares[2]:
+        txid = sha256(sha256(share.coinbase(KEY.public)).digest()).digest()
+        assert ShareArchive(store).coinbase_output(share.hash(KEY.public)) == (txid, 0)
