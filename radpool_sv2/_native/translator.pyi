@@ -248,6 +248,7 @@ class Translator:
         user: str,
         probe_required: bool,
         aggregated: bool,
+        pays: str | None = None,
         carrier: Carrier | None = None,
         desk: Desk | None = None,
     ) -> int:
@@ -262,13 +263,15 @@ class Translator:
             user: As whom the first channel is opened.
             probe_required: Whether a pool that refuses this channel is of no use.
             aggregated: Whether all devices share that channel.
+            pays: Whom the pool is to pay, with each device's worker behind it; None for whom the
+                settings name.
             carrier: The extension that is to carry the shares; then `aggregated` must hold.
             desk: Over which it is served. No connection starts while another one uses it, or
                 before the end of the last one was taken.
 
         Raises:
-            LocalProtocolError: If it has stopped, 16 pools are connected, or arguments contradict
-                each other.
+            LocalProtocolError: If it has stopped, 4,096 connections are open, or arguments
+                contradict each other.
         """
 
     def use_upstream(self, upstream: int) -> None:
@@ -277,6 +280,19 @@ class Translator:
         Raises:
             LocalProtocolError: If the pool's connection has ended.
         """
+
+    def assign_each(self) -> None:
+        """From now on has each device mine only for the pool that it is assigned to."""
+
+    def assign(self, devices: Sequence[int], upstream: int) -> None:
+        """Assigns devices to a pool that is ready; those that are gone are passed over.
+
+        Raises:
+            LocalProtocolError: If the pool's connection has ended.
+        """
+
+    def show(self, devices: Sequence[int], text: str) -> None:
+        """Shows a text to those of the devices that can show one."""
 
     def disconnect(self, upstream: int) -> None:
         """Leaves a pool in order; `UpstreamEnded` follows.

@@ -253,7 +253,8 @@ impl Translator {
     }
 
     #[pyo3(signature = (
-        *, host, port, authority, user, probe_required, aggregated, carrier = None, desk = None
+        *, host, port, authority, user, probe_required, aggregated, pays = None, carrier = None,
+        desk = None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords on the other side of the border")]
     fn connect(
@@ -297,7 +298,8 @@ impl Translator {
             carrier: carrier.map(|carrier| carrier.0.clone()),
         };
         let desk = desk.map(|desk| Arc::clone(&desk.0));
-        let place = UpstreamPlace { authority: authority.map(|key| key.0), settings, desk };
+        let place =
+            UpstreamPlace { authority: authority.map(|key| key.0), settings, user: pays, desk };
         self.engine.connect(place).map_err(translator_error)
     }
 
@@ -340,6 +342,7 @@ impl Translator {
             }
             TranslatorEvent::UpstreamEnded { upstream, ended } => {
                 self.sizes.lock().remove(&upstream);
+        pays: Option<String>,
                 let (reason, lasting) = (ended.to_string(), ended.is_lasting());
                 let elsewhere = match ended {
                     radpool_miner::Ended::SentElsewhere { host, port } => Some((host, port)),
@@ -382,6 +385,18 @@ fn client(client: engine::Client) -> Client {
 
 fn worker(worker: radpool_sv1::WorkerFigures) -> Worker {
     let counted = Refusal::ALL.iter().zip(worker.rejected).filter(|(_, count)| *count > 0);
+    fn assign_each(&self) {
+        self.engine.assign_each();
+    }
+
+    fn assign(&self, devices: Vec<u64>, upstream: Int<u64>) -> PyResult<()> {
+        self.engine.assign(&devices, upstream.0).map_err(translator_error)
+    }
+
+    fn show(&self, devices: Vec<u64>, text: &str) {
+        self.engine.show(&devices, text);
+    }
+
     Worker {
         name: worker.name,
         accepted: worker.accepted,

@@ -34,8 +34,8 @@ use crate::{
     figures::{DeviceFigures, WorkerFigures},
     job::{DeviceJob, EXTRANONCE1_LEN, VERSION_MASK, padding, write_notify},
     reply::{
-        Refusal, write_reconnect, write_refusal, write_set_difficulty, write_set_extranonce,
-        write_set_version_mask,
+        Refusal, shows_messages, write_reconnect, write_refusal, write_set_difficulty,
+        write_set_extranonce, write_set_version_mask, write_show_message,
     },
     request::Request,
 };
@@ -61,6 +61,8 @@ pub enum Feed {
     },
     /// The channel is gone, and all its jobs with it.
     Lost { source: u64 },
+    /// Its owner should read this.
+    Message(String),
 }
 
 /// What is to be mined.
@@ -210,6 +212,11 @@ impl Device {
                 if self.work.as_ref().is_some_and(|work| work.source == source) {
                     self.work = None;
                     self.idle_since_ms = now.mono_ms;
+                }
+            }
+            Feed::Message(text) => {
+                if shows_messages(&self.figures.lock().agent) {
+                    write_show_message(&text, &mut out.lines);
                 }
             }
         }

@@ -37,6 +37,8 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) id: u64,
+    /// Whom this pool is to pay, where it is not whom the settings name.
+    pub(super) user: Option<String>,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) channels: AtomicUsize,
     pub(super) unanswered: AtomicUsize,
@@ -83,6 +85,8 @@ pub(super) struct Entry {
     pub(super) address: SocketAddr,
     pub(super) since_unix_ms: u64,
     pub(super) mailbox: Mailbox,
+    /// The pool that it is to mine for where each device has one of its own; 0 before it has.
+    pub(super) assigned: AtomicU64,
     pub(super) figures: Arc<Mutex<DeviceFigures>>,
 }
 
@@ -123,6 +127,8 @@ pub(super) struct Core {
     pub(super) devices: RwLock<HashMap<u64, Arc<Entry>>>,
     pub(super) lines: RwLock<HashMap<u64, Arc<Line>>>,
     current: RwLock<Option<Arc<Line>>>,
+    /// Whether each device mines only for the pool that it is assigned to.
+    pub(super) assigns: AtomicBool,
     extranonce2_len: AtomicUsize,
     next_device: AtomicU64,
     /// Where extranonces start: another run of the translator most likely starts elsewhere.
@@ -148,6 +154,7 @@ impl Core {
             devices: RwLock::default(),
             lines: RwLock::default(),
             current: RwLock::default(),
+            assigns: AtomicBool::new(false),
             extranonce2_len: AtomicUsize::new(EXTRANONCE2_LEN),
             next_device: AtomicU64::new(1),
             extranonce1_start,
@@ -166,9 +173,22 @@ impl Core {
         self.extranonce2_len.load(Ordering::Relaxed)
     }
 
-    /// The pool that devices are to mine for.
-    pub(super) fn current(&self) -> Option<Arc<Line>> {
-        self.current.read().clone()
+    /// The pool that a device is to mine for.
+    pub(super) fn current(&self, device: &Entry) -> Option<Arc<Line>> {
+        if !self.assigns.load(Ordering::Relaxed) {
+            return self.current.read().clone();
+        }
+        let assigned = device.assigned.load(Ordering::Relaxed);
+        self.lines.read().get(&assigned).cloned()
+    }
+
+    /// Has devices mine for a pool of their own.
+    pub(super) fn assign(&self, devices: &[u64], line: &Line) {
+        let entries = self.devices.read();
+        for entry in devices.iter().filter_map(|device| entries.get(device)) {
+            entry.assigned.store(line.id, Ordering::Relaxed);
+            entry.mailbox.stirred.notify_one();
+        }
     }
 
     /// Lets devices mine for a pool that has said how many bytes of extranonce it leaves them.

@@ -82,8 +82,8 @@ struct Task<S> {
     reader: LineReader,
     out: DeviceOutbox,
     line_since_ms: Option<u64>,
-    /// As whom it mines, once it is ready.
-    identity: Option<String>,
+    /// The first name that it has given, once it is ready.
+    user: Option<String>,
     rate: f32,
     /// The pools that it has a channel with, or has asked for one.
     lines: Vec<Arc<Line>>,
@@ -110,12 +110,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             core,
             id,
             entry,
+            assigned: 0.into(),
             socket,
             machine,
             reader: LineReader::default(),
             out: DeviceOutbox::default(),
             line_since_ms: None,
-            identity: None,
+            user: None,
             lines: Vec::new(),
             reopen_ms: 0,
             reason: DeviceClose::Internal,
@@ -156,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 Feed::Lost { source } => {
                     self.lines.retain(|line| line.id != *source);
                     // The pool stands, and has refused or closed this one channel.
-                    if self.core.current().is_some_and(|current| current.id == *source) {
+                    if self.current().is_some_and(|current| current.id == *source) {
                         self.reopen_ms = now.mono_ms + REOPEN_MS;
                     }
                 }
@@ -165,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     if !self.lines.iter().any(|line| line.id == *source) {
                         continue;
                     }
-                    let current = self.core.current();
+                    let current = self.current();
                     if current.is_some_and(|current| current.id == *source) {
                         self.release_all_but(*source);
                     }
@@ -178,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         }
     }
 
+                Feed::Message(_) => {}
     fn keep_deadlines(&mut self, now: Now) {
         let late = self
             .line_since_ms
@@ -190,8 +192,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 
     fn next_deadline(&self) -> u64 {
         let line = self.line_since_ms.map(|since| since + self.core.settings.line_deadline_ms);
-        let waits = self.identity.is_some() && self.lines.is_empty();
-        let reopen = waits.then_some(self.reopen_ms).filter(|_| self.core.current().is_some());
+        let waits = self.user.is_some() && self.lines.is_empty();
+        let reopen = waits.then_some(self.reopen_ms).filter(|_| self.current().is_some());
         [line, reopen].into_iter().flatten().fold(self.machine.next_deadline(), u64::min)
     }
 
@@ -217,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 if let Some(exponent) = asked {
                     self.rate = self.rate_at(exponent);
                 }
-                self.identity = Some(identity(self.core.settings.user.as_deref(), &user));
+                self.user = Some(user.clone());
                 let (device, address) = (self.id, self.entry.address);
                 let joined = TranslatorEvent::DeviceJoined { device, address, user };
                 self.core.events.push_device(joined);
@@ -235,12 +237,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 
     /// Asks the pool in use for a channel, unless that was done.
     async fn attach(&mut self, now: Now) {
-        let Some(identity) = &self.identity else { return };
-        let Some(current) = self.core.current() else { return };
+        let Some(name) = &self.user else { return };
+        let Some(current) = self.current() else { return };
         if now.mono_ms < self.reopen_ms || self.lines.iter().any(|line| line.id == current.id) {
             return;
         }
-        let order = Order::Open { device: self.id, user: identity.clone(), rate: self.rate };
+        let user = current.user.as_deref().or(self.core.settings.user.as_deref());
+        let user = identity(user, name);
+        let order = Order::Open { device: self.id, user, rate: self.rate };
         if current.orders.send(order).await.is_ok() {
             self.lines.push(current);
         }
@@ -254,6 +258,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             }
             line.id == source
         });
+    /// The pool that it is to mine for.
+    fn current(&self) -> Option<Arc<Line>> {
+        self.core.current(&self.entry)
+    }
+
     }
 
     async fn forward(&mut self, PoolShare { source, share }: PoolShare) {
@@ -375,7 +384,7 @@ impl<S> Drop for Task<S> {
             figures.workers.iter().map(|worker| worker.rejected.iter().sum::<u64>()).sum();
         self.core.counters.gone_accepted.fetch_add(accepted, Ordering::Relaxed);
         self.core.counters.gone_rejected.fetch_add(rejected, Ordering::Relaxed);
-        if self.identity.is_some() {
+        if self.user.is_some() {
             let device = self.id;
             self.core.events.push_device(TranslatorEvent::DeviceLeft { device, reason });
         }

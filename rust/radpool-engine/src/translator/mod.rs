@@ -7,6 +7,7 @@ mod core;
 mod device;
 mod event;
 mod settings;
+mod identity;
 mod upstream;
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
 
 use parking_lot::Mutex;
 use radpool_mining::{SeenLimits, SeenShares};
-use radpool_sv1::DeviceFigures;
+use radpool_sv1::{DeviceFigures, Feed};
 use thiserror::Error;
 use tokio::{net::TcpListener, runtime, sync::mpsc, task::AbortHandle};
 
@@ -35,8 +36,9 @@ pub use upstream::UpstreamPlace;
 
 /// Orders that wait for a pool's task; then devices are not read.
 const ORDERS_MAX: usize = 8_192;
-/// Pools that are connected to at once: one in use, one tried, and those that are being left.
-const LINES_MAX: usize = 16;
+/// Connections to pools at once: one in use, one tried and those that are being left, for each of a
+/// thousand workers and a wallet of its own.
+const LINES_MAX: usize = 4_096;
 /// Tips whose shares are remembered.
 const SEEN_TIPS: u32 = 3;
 const SEEN_EXPECTED: usize = 1_024;
@@ -54,7 +56,7 @@ pub enum TranslatorError {
     Listen { host: String, port: u16, source: std::io::Error },
     #[error("the translator has stopped")]
     Stopped,
-    #[error("{LINES_MAX} pools are connected already: disconnect one first")]
+    #[error("{LINES_MAX} connections to pools are open already: disconnect one first")]
     TooManyUpstreams,
     #[error("there is no upstream {0}: it has ended, or never was")]
     NoUpstream(u64),
@@ -179,6 +181,7 @@ impl Translator {
         Ok(())
     }
 
+            user: place.user.clone(),
     fn find(&self, upstream: u64) -> Result<Arc<Line>, TranslatorError> {
         let lines = self.core.lines.read();
         lines.get(&upstream).cloned().ok_or(TranslatorError::NoUpstream(upstream))
@@ -207,6 +210,28 @@ impl Translator {
     #[must_use]
     pub fn clients(&self) -> Vec<Client> {
         let devices = self.core.devices.read();
+    /// From now on each device mines only for the pool that it is assigned to.
+    pub fn assign_each(&self) {
+        self.core.assigns.store(true, Ordering::Relaxed);
+    }
+
+    /// Assigns devices to a pool that is ready; those that are gone are passed over.
+    ///
+    /// # Errors
+    /// `NoUpstream`.
+    pub fn assign(&self, devices: &[u64], upstream: u64) -> Result<(), TranslatorError> {
+        let line = self.find(upstream)?;
+        self.core.assign(devices, &line);
+        Ok(())
+    }
+
+    /// Shows a text to those of the devices that can show one.
+    pub fn show(&self, devices: &[u64], text: &str) {
+        for device in devices {
+            self.core.feed(*device, Feed::Message(text.to_owned()));
+        }
+    }
+
         let mut clients: Vec<Client> = devices
             .iter()
             .map(|(device, entry)| Client {

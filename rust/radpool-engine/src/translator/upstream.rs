@@ -30,6 +30,9 @@ pub struct UpstreamPlace {
     /// Who must have certified the pool; `None` trusts whoever answers.
     pub authority: Option<AuthorityPublicKey>,
     pub settings: UpstreamSettings,
+    /// Whom the pool is to pay, with each device's worker behind it, where it is not whom the
+    /// translator's settings name.
+    pub user: Option<String>,
     /// Over which the extension that carries the shares is served, if one does.
     pub desk: Option<Arc<Desk>>,
 }
@@ -78,7 +81,7 @@ impl Task {
     }
 
     async fn converse(&mut self, place: UpstreamPlace) -> Ended {
-        let UpstreamPlace { authority, settings, desk } = place;
+        let UpstreamPlace { authority, settings, desk, user: _ } = place;
         let mut courier = desk
             .clone()
             .zip(settings.carrier.clone())
@@ -192,6 +195,7 @@ impl Task {
                     self.core.feed(member, feed);
                 }
                 Told::Refused { member, code } | Told::Closed { member, reason: code } => {
+                    self.core.feed(member, Feed::Message(format!("The pool refuses: {code}")));
                     self.core.feed(member, Feed::Lost { source: upstream });
                     let device = member;
                     let refused = TranslatorEvent::ChannelRefused { device, upstream, code };

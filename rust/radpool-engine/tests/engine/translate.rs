@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use radpool_engine::{Translator, TranslatorEvent, TranslatorSettings, UpstreamPlace};
+use radpool_engine::{EngineEvent, Translator, TranslatorEvent, TranslatorSettings, UpstreamPlace};
 use radpool_miner::Ended;
+use radpool_mining::Event;
 use radpool_sv1::{DeviceClose, DeviceSettings, UpstreamSettings};
 use radpool_units::Exponent;
 
@@ -75,7 +76,12 @@ impl Rig {
             aggregated,
             carrier: None,
         };
-        let place = UpstreamPlace { authority: Some(pool.authority), settings, desk: None };
+        let place = UpstreamPlace {
+            authority: Some(pool.authority),
+            settings,
+            user: user.map(str::to_owned),
+            desk: None,
+        };
         let upstream = self.translator.connect(place).unwrap();
         let translator = &self.translator;
         let mut events = vec![];
@@ -86,7 +92,6 @@ impl Rig {
             })
         });
         self.events.extend(events);
-        self.translator.use_upstream(upstream, Some(12)).unwrap();
         upstream
     }
 
@@ -310,4 +315,60 @@ fn stopping_says_goodbye_to_devices_and_pools() {
         TranslatorEvent::UpstreamEnded { upstream: ended, ended: Ended::Stopped } if *ended == upstream
     )));
     assert!(rig.translator.listen("127.0.0.1", 0).is_err());
+}
+
+#[test]
+fn devices_that_are_assigned_mine_for_their_own_pool_only() {
+    let (mut first, mut second) = (Pool::start(settings()), Pool::start(settings()));
+    let mut rig = Rig::start(translating());
+    rig.translator.assign_each();
+    rig.mine_for(&mut first, false);
+    let other = rig.connect(&mut second, true, None);
+    let mut device = Device::connect(rig.address);
+    device.greet("a");
+    rig.until(|events| {
+        events.iter().any(|event| matches!(event, TranslatorEvent::DeviceJoined { .. }))
+    });
+    let [client] = &rig.translator.clients()[..] else { panic!("one device") };
+    let number = client.device;
+    assert_eq!((client.figures.jobs, rig.metric("upstream_channels")), (0, 2));
+    rig.translator.assign(&[number, 99], other).unwrap();
+    device.hear_until(",true]}");
+    device.submit("a", 20);
+    assert!(device.hear_until("\"id\":20,").contains("true"));
+    second.until(|pool| pool.shares.len() == 1);
+    assert!(first.shares.is_empty() && rig.metric("upstream_channels") == 2);
+    assert!(rig.translator.assign(&[number], 99).is_err());
+}
+
+/// As whom a channel was asked for.
+fn asked_for(event: &EngineEvent) -> Option<String> {
+    match event {
+        EngineEvent::Mining { event: Event::ChannelRequested { user_identity, .. }, .. } => {
+            Some(String::from_utf8_lossy(user_identity).into_owned())
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn each_pool_may_know_its_miners_by_another_name_and_refusals_are_shown() {
+    let mut pool = Pool::start(settings());
+    let mut rig = Rig::start(TranslatorSettings { user: Some("us".into()), ..translating() });
+    let upstream = rig.connect(&mut pool, false, Some("them"));
+    rig.translator.use_upstream(upstream, None).unwrap();
+    let (mut plain, mut knows) = (Device::connect(rig.address), Device::connect(rig.address));
+    plain.greet("a.rig");
+    knows.say(r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.12"]}"#);
+    knows.say(r#"{"id":2,"method":"mining.authorize","params":["b","x"]}"#);
+    pool.until(|_| rig.metric("upstream_channels") == 3);
+    plain.hear_until(",true]}");
+    knows.hear_until(",true]}");
+    let asked: Vec<String> = pool.events.iter().filter_map(asked_for).collect();
+    assert!(asked.contains(&"them.rig".into()) && asked.contains(&"them.b".into()), "{asked:?}");
+    let devices: Vec<u64> = rig.translator.clients().iter().map(|client| client.device).collect();
+    rig.translator.show(&devices, "the wallet is full");
+    assert!(knows.hear_until("client.show_message").contains("the wallet is full"));
+    plain.say(r#"{"id":9,"method":"mining.ping"}"#);
+    assert!(plain.hear().contains("pong"), "nothing came before");
 }
