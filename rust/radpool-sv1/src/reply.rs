@@ -162,3 +162,46 @@ pub(crate) fn write_set_extranonce(
 pub(crate) fn write_reconnect(out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"id\":null,\"method\":\"client.reconnect\",\"params\":[]}\n");
 }
+
+/// Firmware whose sources know client.show_message, by the beginning of its name.
+const SHOWS_MESSAGES: [&str; 6] =
+    ["bfgminer", "bitaxe", "bmminer", "cgminer", "cpuminer", "sgminer"];
+
+/// The longest text that is shown, in bytes: a line of a log.
+const MESSAGE_LEN_MAX: usize = 200;
+
+/// Whether a device that says that it is `agent` can show a text; to others it would be a method that
+/// they do not know.
+pub(crate) fn shows_messages(agent: &str) -> bool {
+    let agent = agent.to_ascii_lowercase();
+    SHOWS_MESSAGES.iter().any(|known| agent.starts_with(known))
+}
+
+/// Shows a text, of which only printable ASCII is left: it stands on small displays and in logs.
+pub(crate) fn write_show_message(text: &str, out: &mut Vec<u8>) {
+    let plain = text.chars().filter(|letter| (' '..='~').contains(letter));
+    let text: String =
+        plain.filter(|letter| !"\"\\".contains(*letter)).take(MESSAGE_LEN_MAX).collect();
+    let line =
+        format!("{{\"id\":null,\"method\":\"client.show_message\",\"params\":[\"{text}\"]}}\n");
+    out.extend_from_slice(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_go_to_firmware_that_shows_them_and_break_no_line() {
+        assert!(shows_messages("cgminer/4.12.1") && shows_messages("Bitaxe/BM1370/v2.9"));
+        assert!(
+            !shows_messages("") && !shows_messages("NerdMinerV2") && !shows_messages("xcgminer")
+        );
+        let mut out = vec![];
+        write_show_message(&format!("a\"b\\c\nd\u{e9}{}", "x".repeat(1_000)), &mut out);
+        let text = "abcd".to_owned() + &"x".repeat(MESSAGE_LEN_MAX - 4);
+        let line =
+            format!("{{\"id\":null,\"method\":\"client.show_message\",\"params\":[\"{text}\"]}}\n");
+        assert_eq!(String::from_utf8(out).unwrap(), line);
+    }
+}
