@@ -61,7 +61,14 @@ impl Rig {
     }
 
     /// Connects to a pool and mines for it.
-    fn mine_for(&mut self, pool: &mut Pool, aggregated: bool) -> u64 {
+    pub(crate) fn mine_for(&mut self, pool: &mut Pool, aggregated: bool) -> u64 {
+        let upstream = self.connect(pool, aggregated, None);
+        self.translator.use_upstream(upstream, Some(12)).unwrap();
+        upstream
+    }
+
+    /// Connects to a pool and waits until it works.
+    fn connect(&mut self, pool: &mut Pool, aggregated: bool, user: Option<&str>) -> u64 {
         let settings = UpstreamSettings {
             host: "127.0.0.1".into(),
             port: pool.address.port(),
@@ -115,7 +122,7 @@ impl Rig {
         });
     }
 
-    fn metric(&self, name: &str) -> u128 {
+    pub(crate) fn metric(&self, name: &str) -> u128 {
         let metrics = self.translator.metrics();
         metrics.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)
     }
@@ -129,7 +136,7 @@ struct Device {
 }
 
 impl Device {
-    fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { reader: BufReader::new(socket), job: String::new(), ntime: String::new() }
@@ -140,7 +147,7 @@ impl Device {
     }
 
     /// The next line; empty at the end of the connection.
-    fn hear(&mut self) -> String {
+    pub(crate) fn hear(&mut self) -> String {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
         if line.contains("\"method\":\"mining.notify\"") {
@@ -152,7 +159,7 @@ impl Device {
     }
 
     #[track_caller]
-    fn hear_until(&mut self, part: &str) -> String {
+    pub(crate) fn hear_until(&mut self, part: &str) -> String {
         loop {
             let line = self.hear();
             assert!(!line.is_empty(), "it ended before {part}");
@@ -162,12 +169,12 @@ impl Device {
         }
     }
 
-    fn greet(&mut self, user: &str) {
+    pub(crate) fn greet(&mut self, user: &str) {
         self.say(r#"{"id":1,"method":"mining.subscribe","params":["test"]}"#);
         self.say(&format!(r#"{{"id":2,"method":"mining.authorize","params":["{user}","x"]}}"#));
     }
 
-    fn submit(&mut self, user: &str, id: u32) {
+    pub(crate) fn submit(&mut self, user: &str, id: u32) {
         let (job, ntime) = (&self.job, &self.ntime);
         let line = format!(
             r#"{{"id":{id},"method":"mining.submit","params":["{user}","{job}","{id:016x}","{ntime}","00000001"]}}"#
