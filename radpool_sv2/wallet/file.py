@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FILE_NAME", "WalletFile", "make_file"]
+__all__ = ["FILE_NAME", "WalletFile", "make_file", "sync_directory"]
 
 FILE_NAME: Final = "wallet.sqlite"
 BUSY_SECONDS: Final = 15.0
@@ -157,7 +157,7 @@ def make_file(directory: Path, meta: dict[str, str | int]) -> None:
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
         _fill(draft, meta)
         os.link(draft, file)
-        _sync(directory)
+        sync_directory(directory)
     except FileExistsError as error:
         raise ConfigError("another process makes a wallet here now", file=file) from error
     except OSError as error:
@@ -227,7 +227,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _sync(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Makes durable what a directory lists.
+
+    Raises:
+        OSError: It could not be made durable.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
