@@ -30,9 +30,11 @@ from .event import ExtensionsNegotiated as ExtensionsNegotiated
 from .event import PrefixesLow as PrefixesLow
 from .event import RepeatedShare as RepeatedShare
 from .event import SetUp as SetUp
+from .event import Sv1TurnedAway as Sv1TurnedAway
 from .event import WorkerNamed as WorkerNamed
 from .keys import ServerIdentity
 from .ledger import MspKey, SealedBatch
+from .translator import Translator
 
 @final
 class EngineSettings:
@@ -435,6 +437,16 @@ class Engine:
 
         Raises:
             ConfigError: If the address cannot be bound; the message says why.
+        """
+
+    def set_sv1(self, translator: Translator | None, /) -> None:
+        """Has a translator serve the Stratum V1 devices that call at the engine's port, or nobody.
+
+        Those that were taken in before stay where they are. While nobody serves them they are
+        turned away, which `Sv1TurnedAway` tells of.
+
+        Raises:
+            LocalProtocolError: If the translator has stopped.
         """
 
     def event_fd(self) -> int:

@@ -384,6 +384,18 @@ class PrefixesLow:
     def remaining(self) -> int: ...
 
 @final
+class Sv1TurnedAway:
+    """Says that devices which speak Stratum V1 have called and were turned away, once a minute."""
+
+    @property
+    def address(self) -> str:
+        """Where one of them is."""
+
+    @property
+    def total(self) -> int:
+        """How many calls there were since the engine started."""
+
+@final
 class EngineFailed:
     """Says that a part of the engine cannot do its work and what the operator can do about it."""
 
@@ -409,5 +421,6 @@ Event: TypeAlias = (
     | Disconnected
     | BlockFound
     | PrefixesLow
+    | Sv1TurnedAway
     | EngineFailed
 )

@@ -1,8 +1,11 @@
 //! What all tasks of an engine have in common.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::RwLock;
@@ -10,7 +13,7 @@ use radpool_mining::{Event, Shared};
 use radpool_wire::noise::ServerIdentity;
 
 use crate::{
-    EngineEvent, EngineSettings,
+    EngineEvent, EngineSettings, Sv1Door,
     clock::Clock,
     handover::Handover,
     limit::Gate,
@@ -18,6 +21,9 @@ use crate::{
     registry::Registry,
     solution::{SolutionCounters, SolutionPath},
 };
+
+/// How long nothing is said of SV1 devices after it was.
+const SV1_TELL_MS: u64 = 60_000;
 
 /// What all tasks of an engine have in common: one per engine, behind an `Arc`.
 #[derive(Debug)]
@@ -38,6 +44,10 @@ pub(crate) struct Core {
     pub(crate) stop_deadline_ms: AtomicU64,
     /// Whether more prefixes were asked for and have not come.
     pub(crate) prefixes_asked: AtomicBool,
+    /// Who serves devices that speak Stratum V1, if anybody does.
+    pub(crate) sv1: RwLock<Option<Sv1Door>>,
+    /// From when on the owner may be told again that nobody does.
+    pub(crate) sv1_tell_ms: AtomicU64,
     /// The connection whose task is to panic.
     #[cfg(test)]
     pub(crate) panicking: AtomicU64,
@@ -48,6 +58,26 @@ impl Core {
     pub(crate) fn stop_deadline_ms(&self) -> Option<u64> {
         let stopping = self.stopping.load(Ordering::Acquire);
         stopping.then(|| self.stop_deadline_ms.load(Ordering::Relaxed))
+    }
+
+    /// Counts an SV1 device that nobody serves, and tells the owner now and then.
+    pub(crate) fn count_sv1_turned_away(&self, address: SocketAddr) {
+        let total = self.counters.sv1_turned_away.fetch_add(1, Ordering::Relaxed) + 1;
+        let now_ms = self.clock.now().mono_ms;
+        let due_ms = self.sv1_tell_ms.load(Ordering::Relaxed);
+        let is_due = now_ms >= due_ms
+            && self
+                .sv1_tell_ms
+                .compare_exchange(
+                    due_ms,
+                    now_ms + SV1_TELL_MS,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok();
+        if is_due {
+            self.handover.push_event(EngineEvent::Sv1TurnedAway { address, total });
+        }
     }
 
     /// Asks for prefixes when an event says that one was used or missing, and few are left.

@@ -19,7 +19,7 @@ use radpool_wire::noise::ServerIdentity;
 use tokio::{runtime, task::AbortHandle};
 
 use crate::{
-    Completion, Drained, EngineError, EngineSettings, EngineSettingsError,
+    Completion, Drained, EngineError, EngineSettings, EngineSettingsError, Sv1Door,
     clock::Clock,
     core::Core,
     event::{NO_SUCH_CONNECTION, TOO_MANY_COMMANDS},
@@ -93,6 +93,8 @@ impl Engine {
             stopping: AtomicBool::new(false),
             stop_deadline_ms: AtomicU64::new(0),
             prefixes_asked: AtomicBool::new(false),
+            sv1: RwLock::default(),
+            sv1_tell_ms: AtomicU64::new(0),
             #[cfg(test)]
             panicking: AtomicU64::new(u64::MAX),
         });
@@ -122,6 +124,12 @@ impl Engine {
         let task = runtime.spawn(listener::accept(Arc::clone(&self.core), listener));
         self.listeners.lock().push(task.abort_handle());
         Ok(address)
+    }
+
+    /// Has a translator serve devices that speak Stratum V1 and call at the engine's port, or
+    /// nobody. Those that were taken in stay where they are.
+    pub fn set_sv1(&self, door: Option<Sv1Door>) {
+        *self.core.sv1.write() = door;
     }
 
     /// The descriptor that is readable when there is something to drain.

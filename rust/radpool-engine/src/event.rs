@@ -15,6 +15,9 @@ pub enum EngineEvent {
     BlockFound(Box<Solution>),
     /// Few extranonce prefixes are left: without any, no channel can be opened.
     PrefixesLow { remaining: u64 },
+    /// Devices that speak Stratum V1 have called, and nobody here serves them; at most one event a
+    /// minute says so, with one of their addresses and how many there were since the engine started.
+    Sv1TurnedAway { address: SocketAddr, total: u64 },
     /// A part of the engine cannot do its work; the text says what the operator can do.
     Failed { message: String },
 }

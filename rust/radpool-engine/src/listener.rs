@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use radpool_wire::noise::{ACT1_LEN, Opener, Responder, Sealer};
+use radpool_sv1::{Caller, OPENING_LEN};
+use radpool_wire::noise::{Opener, Responder, Sealer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{core::Core, limit::Admission, link::Link};
+use crate::{Sv1Door, core::Core, limit::Admission, link::Link};
 
 /// Connections that the system completes ahead of us: a reconnecting crowd comes within a second.
 const BACKLOG: u32 = 4096;
@@ -29,6 +30,21 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How long sent bytes may stay without the network's receipt: a peer that lost power is gone then.
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a device hears that speaks Stratum V1 where nobody does; firmware shows it in its log.
+const SV1_GOODBYE: &[u8] = b"{\"id\":null,\"method\":\"client.show_message\",\
+\"params\":[\"This port takes Stratum V2 only.\"]}\n";
+
+/// How long it may take to hear that.
+const SV1_GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Who has called, once that is known.
+enum Visitor {
+    /// An SV2 client behind its handshake.
+    Sv2((Sealer, Opener)),
+    /// An SV1 device, and what it has said.
+    Sv1(Box<[u8]>),
+}
 
 /// Binds the first address that `host` stands for.
 pub(crate) fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
@@ -76,58 +92,98 @@ pub(crate) fn is_exhausted(error: &io::Error) -> bool {
 
 /// Serves one connection from its acceptance to its end. Until the handshake is done it has no slot
 /// and no machine, and Python never hears of it.
-async fn serve(core: Arc<Core>, socket: TcpStream, peer: SocketAddr, admission: Admission) {
-    // The handshake's own future is in a box, so that its memory goes with it.
-    let handshake = Box::pin(shake_hands(&core, socket, &admission));
-    let Some((socket, halves)) = handshake.await else {
-        return;
-    };
-    let seat = core.registry.seat();
-    Link::new(core, seat, socket, peer, halves).await;
-    drop(admission);
-}
-
-async fn shake_hands(
-    core: &Core,
-    mut socket: TcpStream,
-    admission: &Admission,
-) -> Option<(TcpStream, (Sealer, Opener))> {
-    let limit = Duration::from_millis(core.settings.handshake_deadline_ms);
-    let deadline = Instant::now() + limit;
-    let result = tokio::time::timeout_at(deadline, respond(core, &mut socket, admission)).await;
-    match result {
-        Ok(Ok(Some(halves))) => {
-            core.counters.handshakes.fetch_add(1, Ordering::Relaxed);
-            Some((socket, halves))
+async fn serve(core: Arc<Core>, mut socket: TcpStream, peer: SocketAddr, admission: Admission) {
+    // What is over before the link begins has a future in a box, so that its memory goes with it.
+    match Box::pin(welcome(&core, &mut socket, &admission)).await {
+        Some(Visitor::Sv2(halves)) => {
+            let seat = core.registry.seat();
+            Link::new(core, seat, socket, peer, halves).await;
+            drop(admission);
         }
-        Ok(Ok(None)) => None,
-        Ok(Err(_)) | Err(_) => {
-            core.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
-            None
+        Some(Visitor::Sv1(opening)) => {
+            Box::pin(take_in(core, socket, opening, peer, admission)).await;
         }
+        None => {}
     }
 }
 
-/// Answers the handshake, or returns `None` when its address asks for too many.
-async fn respond(
+async fn welcome(core: &Core, socket: &mut TcpStream, admission: &Admission) -> Option<Visitor> {
+    let limit = Duration::from_millis(core.settings.handshake_deadline_ms);
+    let deadline = Instant::now() + limit;
+    let visitor = tokio::time::timeout_at(deadline, greet(core, socket, admission)).await;
+    let Ok(Ok(visitor)) = visitor else {
+        core.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+        return None;
+    };
+    if matches!(visitor, Some(Visitor::Sv2(_))) {
+        core.counters.handshakes.fetch_add(1, Ordering::Relaxed);
+    }
+    visitor
+}
+
+/// Hears who calls and answers a handshake; `None` for whose address asks for too much.
+async fn greet(
     core: &Core,
     socket: &mut TcpStream,
     admission: &Admission,
-) -> io::Result<Option<(Sealer, Opener)>> {
+) -> io::Result<Option<Visitor>> {
     prepare(socket)?;
-    let mut act1 = [0; ACT1_LEN];
-    socket.read_exact(&mut act1).await?;
+    let mut opening = [0; OPENING_LEN];
+    let (caller, length) = hear(socket, &mut opening).await?;
+    if !wait_for_turn(core, admission).await {
+        return Ok(None);
+    }
+    Ok(Some(match caller {
+        Caller::Sv1 => Visitor::Sv1(opening[..length].into()),
+        Caller::Sv2 => Visitor::Sv2(respond(core, socket, &opening).await?),
+    }))
+}
+
+/// Reads until it is known who calls: all of a handshake's first message, or as much of a line as
+/// that takes.
+async fn hear(
+    socket: &mut TcpStream,
+    opening: &mut [u8; OPENING_LEN],
+) -> io::Result<(Caller, usize)> {
+    let mut length = 0;
+    loop {
+        match socket.read(&mut opening[length..]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => length += read,
+        }
+        match Caller::recognise(&opening[..length]) {
+            Some(Caller::Sv2) if length < OPENING_LEN => {
+                socket.read_exact(&mut opening[length..]).await?;
+                return Ok((Caller::Sv2, OPENING_LEN));
+            }
+            Some(caller) => return Ok((caller, length)),
+            None => {}
+        }
+    }
+}
+
+/// Waits until it may be answered; false when its address asks for too much.
+async fn wait_for_turn(core: &Core, admission: &Admission) -> bool {
     match admission.book_handshake(core.clock.mono_ns()) {
-        Ok(Duration::ZERO) => {}
+        Ok(Duration::ZERO) => true,
         Ok(delay) => {
             core.counters.handshakes_delayed.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(delay).await;
+            true
         }
         Err(refusal) => {
             core.counters.count_refusal(refusal);
-            return Ok(None);
+            false
         }
     }
+}
+
+/// Answers the handshake.
+async fn respond(
+    core: &Core,
+    socket: &mut TcpStream,
+    act1: &[u8; OPENING_LEN],
+) -> io::Result<(Sealer, Opener)> {
     let identity = Arc::clone(&core.identity.read());
     let mut random = [[0; 32]; 2];
     for bytes in &mut random {
@@ -135,9 +191,35 @@ async fn respond(
     }
     let [ephemeral_secret, aux] = random;
     let (act2, sealer, opener) =
-        Responder::respond(&identity, &act1, ephemeral_secret, aux).map_err(io::Error::other)?;
+        Responder::respond(&identity, act1, ephemeral_secret, aux).map_err(io::Error::other)?;
     socket.write_all(&act2).await?;
-    Ok(Some((sealer, opener)))
+    Ok((sealer, opener))
+}
+
+/// Leads an SV1 device to the translator, or says goodbye to it where there is none.
+async fn take_in(
+    core: Arc<Core>,
+    mut socket: TcpStream,
+    opening: Box<[u8]>,
+    peer: SocketAddr,
+    admission: Admission,
+) {
+    let door = core.sv1.read().clone();
+    if let Some(door) = door.filter(Sv1Door::is_open) {
+        core.counters.sv1_taken_in.fetch_add(1, Ordering::Relaxed);
+        // A socket that the system does not want to move is closed.
+        let _ = door.enter(socket, opening, peer, admission);
+        return;
+    }
+    core.count_sv1_turned_away(peer);
+    let _ = tokio::time::timeout(SV1_GOODBYE_TIMEOUT, async {
+        socket.write_all(SV1_GOODBYE).await?;
+        socket.shutdown().await?;
+        // Closing a socket with unread input would reset it, and take the goodbye with it.
+        while socket.read(&mut [0; 512]).await? > 0 {}
+        io::Result::Ok(())
+    })
+    .await;
 }
 
 pub(crate) fn prepare(socket: &TcpStream) -> io::Result<()> {

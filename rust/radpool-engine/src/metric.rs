@@ -19,6 +19,8 @@ pub(crate) struct EngineCounters {
     pub(crate) handshakes: AtomicU64,
     pub(crate) handshakes_failed: AtomicU64,
     pub(crate) handshakes_delayed: AtomicU64,
+    pub(crate) sv1_taken_in: AtomicU64,
+    pub(crate) sv1_turned_away: AtomicU64,
     pub(crate) frames_read: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
     pub(crate) bytes_written: AtomicU64,
@@ -62,6 +64,8 @@ pub(crate) fn metrics(core: &Core) -> Vec<(String, u64)> {
     add("handshakes_total", read(&counters.handshakes));
     add("handshakes_failed_total", read(&counters.handshakes_failed));
     add("handshakes_delayed_total", read(&counters.handshakes_delayed));
+    add("sv1_taken_in_total", read(&counters.sv1_taken_in));
+    add("sv1_turned_away_total", read(&counters.sv1_turned_away));
     add("frames_read_total", read(&counters.frames_read));
     add("bytes_read_total", read(&counters.bytes_read));
     add("bytes_written_total", read(&counters.bytes_written));

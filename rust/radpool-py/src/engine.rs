@@ -14,6 +14,7 @@ use crate::{
     event::{RepeatedShare, to_python},
     keys::ServerIdentity,
     setting::EngineSettings,
+    translator::Translator,
     work::{Template, Tip},
 };
 
@@ -72,6 +73,12 @@ impl Engine {
     fn listen(&self, py: Python<'_>, host: &str, port: Int<u16>) -> PyResult<(String, u16)> {
         let address = py.detach(|| self.0.listen(host, port.0)).map_err(engine_error)?;
         Ok((address.ip().to_string(), address.port()))
+    }
+
+    #[pyo3(signature = (translator, /))]
+    fn set_sv1(&self, translator: Option<&Translator>) -> PyResult<()> {
+        self.0.set_sv1(translator.map(Translator::door).transpose()?);
+        Ok(())
     }
 
     fn event_fd(&self) -> i32 {

@@ -232,6 +232,11 @@ event! {
     EngineFailed { message: String, }
 }
 
+event! {
+    /// Devices that speak Stratum V1 have called, and nobody serves them.
+    Sv1TurnedAway { address: String, total: u64, }
+}
+
 /// Adds the union of all event classes, for `isinstance` and annotations.
 pub(crate) fn add_union(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let names = [
@@ -253,6 +258,7 @@ pub(crate) fn add_union(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "Disconnected",
         "BlockFound",
         "PrefixesLow",
+        "Sv1TurnedAway",
         "EngineFailed",
     ];
     let mut union = module.getattr(names[0])?;
@@ -287,6 +293,9 @@ pub(crate) fn to_python(py: Python<'_>, event: EngineEvent) -> PyResult<Bound<'_
         }
         EngineEvent::BlockFound(solution) => block_found(py, *solution),
         EngineEvent::PrefixesLow { remaining } => object(py, PrefixesLow { remaining }),
+        EngineEvent::Sv1TurnedAway { address, total } => {
+            object(py, Sv1TurnedAway { address: address.to_string(), total })
+        }
         EngineEvent::Failed { message } => object(py, EngineFailed { message }),
     }
 }

@@ -64,7 +64,8 @@ mod _native {
                 BlockFound, ChannelClosed, ChannelFailed, ChannelOpened, ChannelReport,
                 ChannelRequested, ChannelUpdated, CustomJobFailed, CustomJobRequested,
                 Disconnected, EngineFailed, ExponentChanged, ExponentWanted, ExtensionFrame,
-                ExtensionsNegotiated, PrefixesLow, RepeatedShare, SetUp, WorkerNamed,
+                ExtensionsNegotiated, PrefixesLow, RepeatedShare, SetUp, Sv1TurnedAway,
+                WorkerNamed,
             },
             receipt::{group_attachments, run_receipts},
             setting::EngineSettings,
@@ -90,7 +91,7 @@ mod _native {
             BlockFound, ChannelClosed, ChannelFailed, ChannelOpened, ChannelReport,
             ChannelRequested, ChannelUpdated, CustomJobFailed, CustomJobRequested, Disconnected,
             EngineFailed, ExponentChanged, ExponentWanted, ExtensionFrame, ExtensionsNegotiated,
-            PrefixesLow, RepeatedShare, SetUp, WorkerNamed,
+            PrefixesLow, RepeatedShare, SetUp, Sv1TurnedAway, WorkerNamed,
         };
 
         #[pymodule_init]

@@ -330,6 +330,11 @@ impl Translator {
 }
 
 impl Translator {
+    /// The way in for devices that an engine accepts.
+    pub(crate) fn door(&self) -> PyResult<engine::Sv1Door> {
+        self.engine.door().map_err(translator_error)
+    }
+
     fn to_python<'py>(
         &self,
         py: Python<'py>,

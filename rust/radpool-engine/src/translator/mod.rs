@@ -5,6 +5,7 @@
 
 mod core;
 mod device;
+mod door;
 mod event;
 mod settings;
 mod identity;
@@ -30,6 +31,7 @@ use tokio::{net::TcpListener, runtime, sync::mpsc, task::AbortHandle};
 use self::core::{Core, Line, Order};
 use crate::{listener, settings::threads};
 
+pub use door::Sv1Door;
 pub use event::TranslatorEvent;
 pub use settings::{TranslatorSettings, TranslatorSettingsError};
 pub use upstream::UpstreamPlace;
@@ -130,6 +132,16 @@ impl Translator {
         let task = runtime.spawn(accept(Arc::clone(&self.core), listener));
         self.listeners.lock().push(task.abort_handle());
         Ok(address)
+    }
+
+    /// Returns the way in for devices that are accepted at another port.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn door(&self) -> Result<Sv1Door, TranslatorError> {
+        let runtime = self.runtime.lock();
+        let runtime = runtime.as_ref().ok_or(TranslatorError::Stopped)?;
+        Ok(Sv1Door::new(&self.core, runtime.handle().clone()))
     }
 
     /// Starts to connect to a pool and returns its number; `UpstreamReady` or `UpstreamEnded` follow.

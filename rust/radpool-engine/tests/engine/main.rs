@@ -7,6 +7,7 @@ mod harness;
 mod block;
 mod extension;
 mod limit;
+mod port;
 mod pressure;
 mod share;
 mod stop;

@@ -14,7 +14,7 @@ use radpool_units::Exponent;
 
 use crate::harness::{PATIENCE, Pool, settings, template, tip};
 
-fn translating() -> TranslatorSettings {
+pub(crate) fn translating() -> TranslatorSettings {
     TranslatorSettings {
         device: DeviceSettings {
             shares_per_minute: 6,
@@ -47,9 +47,9 @@ fn translating() -> TranslatorSettings {
 }
 
 /// A translator on loopback and what it said.
-struct Rig {
-    translator: Translator,
-    address: SocketAddr,
+pub(crate) struct Rig {
+    pub(crate) translator: Translator,
+    pub(crate) address: SocketAddr,
     events: Vec<TranslatorEvent>,
 }
 
@@ -58,6 +58,12 @@ impl Rig {
         let translator = Translator::start(settings).unwrap();
         let address = translator.listen("127.0.0.1", 0).unwrap();
         Self { translator, address, events: vec![] }
+    }
+
+    /// One to which devices come by another port.
+    pub(crate) fn without_port(settings: TranslatorSettings) -> Self {
+        let translator = Translator::start(settings).unwrap();
+        Self { translator, address: SocketAddr::from(([127, 0, 0, 1], 0)), events: vec![] }
     }
 
     /// Connects to a pool and mines for it.
@@ -129,7 +135,7 @@ impl Rig {
 }
 
 /// A device with a socket of its own.
-struct Device {
+pub(crate) struct Device {
     reader: BufReader<TcpStream>,
     job: String,
     ntime: String,
@@ -142,7 +148,11 @@ impl Device {
         Self { reader: BufReader::new(socket), job: String::new(), ntime: String::new() }
     }
 
-    fn say(&mut self, line: &str) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.reader.get_mut().write_all(bytes).unwrap();
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
         self.reader.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
