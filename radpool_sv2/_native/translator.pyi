@@ -38,6 +38,9 @@ class TranslatorSettings:
         connections_per_address_max: int,
         connects_per_second_per_address_max: int,
         connects_burst_per_address_max: int,
+        tls_handshakes_max: int,
+        tls_handshakes_per_address_max: int,
+        tls_handshake_deadline_ms: int,
         line_deadline_ms: int,
         write_deadline_ms: int,
         seen_shares_max: int,
@@ -106,6 +109,19 @@ class ChannelRefused:
     def upstream(self) -> int: ...
     @property
     def code(self) -> str: ...
+
+@final
+class TlsFailed:
+    """Says that there is no encrypted connection with a device that came for one.
+
+    Of many in a second one is told; the counters `tls_failed_*_total` have all.
+    """
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def reason(self) -> str:
+        """What is wrong, and what to do about it."""
 
 @final
 class EventsDropped:
@@ -183,6 +199,49 @@ class Client:
         """Requests that were refused before any worker was known."""
 
 @final
+class TlsCertificate:
+    """Is a certificate that devices are shown, with those that sign it."""
+
+    @staticmethod
+    def from_pem(text: bytes) -> TlsCertificate:
+        """Reads PEM text, in which the own certificate comes first.
+
+        Raises:
+            ConfigError: If there is none in it, or it cannot be read.
+        """
+
+    @property
+    def names(self) -> list[str]:
+        """The host names that it is for."""
+
+    @property
+    def not_before_unix_s(self) -> int:
+        """From when it holds."""
+
+    @property
+    def not_after_unix_s(self) -> int:
+        """Until when it holds."""
+
+    @property
+    def sha256(self) -> bytes:
+        """The hash by which people compare it."""
+
+@final
+class TlsIdentity:
+    """Is a certificate with its key, which stays in native memory."""
+
+    def __new__(cls, certificate: TlsCertificate, key: bytes) -> TlsIdentity:
+        """Joins a certificate and its key.
+
+        Args:
+            certificate: The certificate.
+            key: PEM text of the private key: PKCS #8, PKCS #1 or SEC 1, without a pass phrase.
+
+        Raises:
+            ConfigError: If the key cannot be used, or is not the certificate's.
+        """
+
+@final
 class Desk:
     """Is the counter between a pool and the side of the extension that carries its shares.
 
@@ -221,6 +280,12 @@ class Translator:
             LocalProtocolError: If it has stopped.
         """
 
+    def listen_tls(self, host: str, port: int, identity: TlsIdentity) -> tuple[str, int]:
+        """Starts to accept devices over TLS 1.2 and 1.3; otherwise like `listen`."""
+
+    def set_tls_identity(self, identity: TlsIdentity) -> None:
+        """Has handshakes that begin from now on show another certificate."""
+
     def event_fd(self) -> int:
         """Returns the descriptor that is readable when there is something to drain."""
 
@@ -233,6 +298,7 @@ class Translator:
             | DeviceJoined
             | DeviceLeft
             | ChannelRefused
+            | TlsFailed
             | EventsDropped
         ],
         bool,

@@ -41,7 +41,10 @@ def application(translator: TranslatorRole) -> Starlette:
     async def health(_request: Request) -> Response:
         told = figures(translator)
         problems = [] if told["pool"] else ["no pool works"]
-        status = 503 if problems else 200
+        if translator.keeper is not None and translator.keeper.problem:
+            problems.append(translator.keeper.problem)
+        # A certificate that ends in a week keeps nobody from mining today.
+        status = 200 if told["pool"] else 503
         return JSONResponse({"problems": problems, **told}, status_code=status)
 
     async def metrics(_request: Request) -> Response:
@@ -77,6 +80,10 @@ class _Figures(Collector):
         yield GaugeMetricFamily("sv1_clients_total", "Devices that are connected.", clients)
         rate = hash_rate(translator)
         yield GaugeMetricFamily("sv1_hashrate_total", "Their hash rate, H/s.", rate)
+        if translator.keeper is not None:
+            ends = translator.keeper.identity.certificate.not_after_unix_s
+            metric = "radpool_translator_tls_certificate_ends_unix_s"
+            yield GaugeMetricFamily(metric, "Until when the certificate holds.", ends)
         for name, value in sorted(translator.metrics().items()):
             if name.endswith("_total"):
                 metric = f"radpool_translator_{name.removesuffix('_total')}"

@@ -136,7 +136,8 @@ async def _provide_wallet(directory: Path, as_json: bool) -> None:  # noqa: FBT0
 
 async def _show_json(role: TranslatorRole, stop: trio.Event) -> None:
     http = None if role.http is None else str(role.http)
-    await _print({"event": "serving", "sv1": str(role.address), "http": http})
+    tls = None if role.tls is None else str(role.tls)
+    await _print({"event": "serving", "sv1": str(role.address), "sv1_tls": tls, "http": http})
     while not stop.is_set():
         await _print_all(role, "stats")
         with trio.move_on_after(JSON_EVERY_S):
@@ -166,6 +167,8 @@ async def _print(line: Mapping[str, object]) -> None:
 async def _show_live(role: TranslatorRole, stop: trio.Event) -> None:
     console = Console(highlight=False)
     title = Text(f"Devices connect to stratum+tcp://{role.address}", style="bold")
+    if role.tls is not None:
+        title.append(f" or stratum+ssl://{role.tls}")
     last: list[str] = []
     live = Live(console=console, refresh_per_second=4, transient=True)
     if not console.is_terminal:

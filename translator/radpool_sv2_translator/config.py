@@ -7,10 +7,20 @@ Keys of `devices` and `limits` are those of the native translator's settings.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - read at run time
 
 from radpool_sv2.config.jdc import WalletSection  # noqa: TC001 - read at run time
 from radpool_sv2.config.limit import MINUTE_MS
-from radpool_sv2.config.setting import REQUIRED, Endpoint, choice, endpoint, flag, integer, text
+from radpool_sv2.config.setting import (
+    REQUIRED,
+    Endpoint,
+    choice,
+    endpoint,
+    flag,
+    integer,
+    path,
+    text,
+)
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.units import EXPONENT_MAX
 
@@ -100,6 +110,25 @@ class Devices:
         about="Where they connect.",
         why="Only this machine: Stratum V1 is not encrypted, so give an address of your own "
         "network and never one of the internet.",
+    )
+    tls_listen: str = text(
+        "",
+        read=_optional,
+        allowed="HOST:PORT, or nothing for none",
+        about="Where they connect over TLS: stratum+ssl:// or stratum+tls:// in the device.",
+        why="Empty listens nowhere: it needs a certificate.",
+    )
+    tls_certificate_file: Path = path(
+        "tls-certificate.pem",
+        about="The certificate that devices are shown, and behind it those that sign it. A new one "
+        "is taken within seconds, without a restart.",
+        why="Beside this file. `radpool init translator --tls-listen` says how to make one.",
+    )
+    tls_key_file: Path = path(
+        "tls-key.pem",
+        about="The key of that certificate. Nobody but its owner may read it; if it is root's, its "
+        "group may.",
+        why="As openssl writes it.",
     )
     user: str = text(
         "",
@@ -208,6 +237,30 @@ class DeviceLimits:
         unit="connections",
         about="New connections from one IP address at once.",
         why="A farm comes back together after a restart.",
+    )
+    tls_handshakes_max: int = integer(
+        256,
+        1,
+        100_000,
+        unit="handshakes",
+        about="TLS handshakes at once; further ones wait for their turn.",
+        why="Each holds some 20 KiB; that many are done within half a second.",
+    )
+    tls_handshakes_per_address_max: int = integer(
+        64,
+        1,
+        100_000,
+        unit="handshakes",
+        about="TLS handshakes of one IP address at once; further ones wait for their turn.",
+        why="A quarter: one address cannot take every turn.",
+    )
+    tls_handshake_deadline_ms: int = integer(
+        10_000,
+        100,
+        10 * MINUTE_MS,
+        unit="milliseconds",
+        about="How long a device may say nothing, then wait for its turn, then shake hands.",
+        why="Slow processors take a second or two.",
     )
     submits_per_second_max: int = integer(
         100,

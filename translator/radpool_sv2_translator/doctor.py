@@ -2,20 +2,23 @@
 
 Each pool is called as the translator would call it: it must be certified by the key of the file,
 open a channel and give a job on it. What the pool asks for is compared with what devices can do.
-Where the translator runs and serves its figures, its devices are looked at as well.
+Where there is a TLS port its certificate is looked at. Where the translator runs and serves its
+figures, its devices are looked at as well.
 """
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import trio
 
 from radpool_sv2._native.keys import AuthorityPublicKey
-from radpool_sv2.config import load
+from radpool_sv2.config import Endpoint, load
 from radpool_sv2.doctor import Finding, Verdict, examine_clock, examine_listener
 from radpool_sv2.errors import ConfigError, RadpoolError, RemoteProtocolError
 from radpool_sv2.miner.side import find_side
@@ -33,6 +36,7 @@ from radpool_sv2.wire.message.mining import (
 )
 from radpool_sv2.wire.setup import request_extensions, set_up
 from radpool_sv2.wire.stream import Sv2Stream
+from radpool_sv2_translator.certificate import load_identity
 from radpool_sv2_translator.config import TranslatorConfig
 from radpool_sv2_translator.pools import ANONYMOUS
 
@@ -40,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from radpool_sv2.config import Endpoint
     from radpool_sv2_translator.config import PoolSection
 
 __all__ = ["examine"]
@@ -83,6 +86,8 @@ def examine(file: Path) -> Iterator[Finding]:
         yield _wallet(config)
     for pool in config.pools:
         yield from trio.run(_pool, pool, config)
+    if config.devices.tls_listen:
+        yield from _certificate(config)
     yield from _devices(config)
 
 
@@ -109,6 +114,56 @@ def _wallet(config: TranslatorConfig) -> Finding:
     return _good(
         "wallet", f"is made in {directory} when the translator starts, and shows its words"
     )
+
+
+def _certificate(config: TranslatorConfig) -> Iterator[Finding]:
+    """Checks what the TLS port shows, and what it will show to who checks it."""
+    subject, now_s = "certificate", time.time()
+    try:
+        identity = load_identity(config.devices)
+    except ConfigError as error:
+        yield _bad(subject, str(error))
+        return
+    file = config.devices.tls_certificate_file
+    if fault := identity.fault(now_s):
+        yield _bad(subject, f"{file} {fault}. Put a new one in its place")
+    elif notice := identity.notice(now_s):
+        yield _warning(subject, f"{file} {notice}")
+    else:
+        names = ", ".join(identity.certificate.names) or "no name of a host"
+        yield _good(
+            subject,
+            f"{file} is for {names}, holds until {identity.ends}, and the key is its own; SHA-256 "
+            f"{identity.certificate.sha256.hex()}",
+        )
+    shown = trio.run(_shown, Endpoint.parse(config.devices.tls_listen))
+    if shown is None:
+        return
+    if shown == identity.certificate.sha256:
+        yield _good(subject, f"devices.tls_listen = {config.devices.tls_listen} shows it")
+    else:
+        yield _bad(
+            subject,
+            f"devices.tls_listen = {config.devices.tls_listen} shows another certificate, SHA-256 "
+            f"{shown.hex()}: see the log of the translator, or who else listens there",
+        )
+
+
+async def _shown(listen: Endpoint) -> bytes | None:
+    """Returns the hash of the certificate that is shown there; None when nobody shows any."""
+    context = ssl.create_default_context()
+    # Whatever is shown is compared with the file: who vouches for it does not matter here.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104
+    with trio.move_on_after(CONNECT_S_MAX):
+        try:
+            stream = await trio.open_ssl_over_tcp_stream(host, listen.port, ssl_context=context)
+            async with stream:
+                await stream.do_handshake()
+                return sha256(stream.getpeercert(binary_form=True)).digest()
+        except (OSError, trio.BrokenResourceError):
+            return None
+    return None
 
 
 @dataclass(slots=True)
@@ -272,6 +327,8 @@ def _devices(config: TranslatorConfig) -> Iterator[Finding]:
                 "set its devices would be looked at",
             )
         yield finding
+        if config.devices.tls_listen:
+            yield _tls_port(Endpoint.parse(config.devices.tls_listen))
         return
     if not told["total"]:
         yield _good("devices", "the translator runs; no device is connected")
@@ -280,6 +337,13 @@ def _devices(config: TranslatorConfig) -> Iterator[Finding]:
     yield from (_warning("devices", text) for text in silent)
     if told["total"] and not silent:
         yield _good("devices", f"{len(told['items'])} of {told['total']} looked at: all have work")
+
+
+def _tls_port(listen: Endpoint) -> Finding:
+    finding = examine_listener("devices.tls_listen", listen)
+    if finding.verdict is Verdict.BAD:
+        return _warning("ports", f"{finding.text}, unless it is the translator itself that runs")
+    return finding
 
 
 def _running(address: str) -> dict[str, Any] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path  # noqa: TC003 - the command line reads the annotation
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Parameter
@@ -17,6 +19,8 @@ from radpool_sv2_translator.config import TranslatorConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from radpool_sv2_translator.config import Devices
 
 __all__ = ["CONFIG_NAME", "app", "install_translator"]
 
@@ -63,6 +67,7 @@ def translator(  # noqa: PLR0913 - one argument for each option
     user: str = "",
     ecash: Annotated[bool, Parameter(negative=())] = False,
     listen: str = "127.0.0.1:3333",
+    tls_listen: str = "",
 ) -> None:
     """Makes a translator: Stratum V1 devices on pools that speak Stratum V2.
 
@@ -73,6 +78,7 @@ def translator(  # noqa: PLR0913 - one argument for each option
         user: Whom the pool is to pay. By default the devices' own user names are passed on.
         ecash: Earn ecash; the wallet is made beside the file when the translator starts.
         listen: HOST:PORT for devices: an address of your own network, never of the internet.
+        tls_listen: HOST:PORT for devices that speak TLS, which needs a certificate beside the file.
     """
     if authority_key:
         AuthorityPublicKey.from_text(authority_key)
@@ -82,6 +88,7 @@ def translator(  # noqa: PLR0913 - one argument for each option
         "pools[1].ecash": ecash,
         "devices.user": user,
         "devices.listen": listen,
+        "devices.tls_listen": tls_listen,
     }
     config = install_translator(dir, values)
     console = Console(soft_wrap=True, highlight=False)
@@ -93,13 +100,38 @@ def translator(  # noqa: PLR0913 - one argument for each option
     if not authority_key:
         console.print("\n[bold]Nothing names the pool's key:[/] whoever answers is trusted.")
     console.print("\nWhat to do next:")
+    if tls_listen:
+        console.print(f"  {escape(certificate_line(config.devices, dir))}")
+        console.print("     makes a certificate for ten years; or copy one from your ACME client")
     console.print(f"  radpool doctor --translator --dir {where}   checks the way to the pool")
     console.print(f"  radpool translator --dir {where}")
     console.print(f"\nType into your miners: [bold]{escape(pool_line(config.devices.listen))}[/]")
+    if tls_listen:
+        line = pool_line(Endpoint.parse(tls_listen), "stratum+ssl")
+        console.print(f"or, encrypted: [bold]{escape(line)}[/]")
 
 
-def pool_line(listen: Endpoint) -> str:
+def pool_line(listen: Endpoint, scheme: str = "stratum+tcp") -> str:
     """Returns what is to be typed into a miner as its pool."""
     if listen.host in ANYWHERE:
-        return f"stratum+tcp://THIS-MACHINE:{listen.port}, with this machine's address"
-    return f"stratum+tcp://{listen}"
+        return f"{scheme}://THIS-MACHINE:{listen.port}, with this machine's address"
+    return f"{scheme}://{listen}"
+
+
+def certificate_line(devices: Devices, directory: Path) -> str:
+    """Returns the command that makes a certificate which nobody else vouches for."""
+    host = Endpoint.parse(devices.tls_listen).host
+    host = "THIS-MACHINE" if host in ANYWHERE else host
+    try:
+        name = f"IP:{ip_address(host)}"
+    except ValueError:
+        name = f"DNS:{host}"
+    certificate, key = (
+        quote(str(directory / file))
+        for file in (devices.tls_certificate_file, devices.tls_key_file)
+    )
+    return (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "
+        f"/CN=translator -addext subjectAltName={name} -addext basicConstraints=critical,CA:FALSE "
+        f"-keyout {key} -out {certificate}"
+    )

@@ -22,6 +22,7 @@ from radpool_sv2.supervision import Role, stop_on_signal, supervise
 from radpool_sv2.units import EXPONENT_MAX
 from radpool_sv2.web.server import serve_application
 from radpool_sv2_translator.api import application
+from radpool_sv2_translator.certificate import Keeper
 from radpool_sv2_translator.pools import Place, Pools
 from radpool_sv2_translator.rate import Estimate, Meter
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         | native.DeviceJoined
         | native.DeviceLeft
         | native.ChannelRefused
+        | native.TlsFailed
         | native.EventsDropped
     )
 
@@ -68,6 +70,8 @@ class TranslatorRole:
 
     Attributes:
         address: Where devices connect, once it serves.
+        tls: Where they connect over TLS, if they may.
+        keeper: Keeps the certificate that is shown there.
         http: Where figures are served, if they are.
         pools: The pools.
         finished: Is set once nothing is left to be told.
@@ -76,6 +80,8 @@ class TranslatorRole:
     def __init__(self, config: TranslatorConfig) -> None:
         self._config = config
         self.address: Endpoint | None = None
+        self.tls: Endpoint | None = None
+        self.keeper: Keeper | None = None
         self.http: Endpoint | None = None
         self.started_unix_ms = 0
         self._notes: deque[tuple[int, str]] = deque(maxlen=NOTES_MAX)
@@ -121,6 +127,8 @@ class TranslatorRole:
 
     async def _run(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
         config = self._config
+        if config.devices.tls_listen:
+            self.keeper = Keeper(config.devices, self.note)
         engine = self._engine = native.Translator(_settings(config))
         self.pools = Pools(
             engine,
@@ -136,6 +144,9 @@ class TranslatorRole:
                 await self._serve_figures(nursery)
                 listen = self.address or config.devices.listen
                 self.address = Endpoint(*engine.listen(listen.host, listen.port))
+                if self.keeper is not None:
+                    self.tls = self._listen_tls(engine, self.keeper)
+                    nursery.start_soon(self.keeper.watch, engine)
                 nursery.start_soon(self.pools.run)
                 nursery.start_soon(self._look)
                 nursery.start_soon(self._take, engine)
@@ -153,6 +164,10 @@ class TranslatorRole:
             self._engine = None
             if stop.is_set():
                 self.finished.set()
+
+    def _listen_tls(self, engine: native.Translator, keeper: Keeper) -> Endpoint:
+        listen = Endpoint.parse(self._config.devices.tls_listen)
+        return Endpoint(*engine.listen_tls(listen.host, listen.port, keeper.identity.native))
 
     async def _finish_sides(self) -> None:
         """Lets the extensions' sides take in what came last, and ask for what is left over."""
@@ -219,6 +234,9 @@ class TranslatorRole:
                 user = self._users.get(event.device, "a device")
                 log.warning("a pool opens no channel", user=user, code=event.code)
                 self.note(f"the pool opens no channel for {user}: {event.code}")
+            case native.TlsFailed():
+                log.info("no TLS with a device", address=event.address, reason=event.reason)
+                self.note(f"no TLS with {event.address}: {event.reason}")
             case native.EventsDropped():
                 log.warning("news of devices were dropped", count=event.count)
 

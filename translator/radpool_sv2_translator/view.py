@@ -29,7 +29,7 @@ def figures(translator: TranslatorRole) -> dict[str, object]:
     for worker in workers:
         rejected.update(worker.rejected)
     wallet = translator.wallet()
-    return {
+    told: dict[str, object] = {
         "state": "waiting" if in_use is None else "mining",
         "pool": None if in_use is None else in_use.name,
         "devices": len(clients),
@@ -52,7 +52,22 @@ def figures(translator: TranslatorRole) -> dict[str, object]:
             }
             for place in ([] if pools is None else pools.places)
         ],
-    } | ({} if wallet is None else {wallet[0]: wallet[1]})
+        "tls": _tls(translator),
+    }
+    return told if wallet is None else told | {wallet[0]: wallet[1]}
+
+
+def _tls(translator: TranslatorRole) -> dict[str, object] | None:
+    keeper = translator.keeper
+    if keeper is None:
+        return None
+    certificate = keeper.identity.certificate
+    return {
+        "listen": None if translator.tls is None else str(translator.tls),
+        "certificate_sha256": certificate.sha256.hex(),
+        "certificate_ends_unix_s": certificate.not_after_unix_s,
+        "problem": keeper.problem,
+    }
 
 
 def _state(works: bool, *, connects: bool) -> str:  # noqa: FBT001 - named by its only caller

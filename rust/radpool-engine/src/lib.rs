@@ -33,6 +33,6 @@ pub use event::{Completion, EngineEvent, NO_SUCH_CONNECTION, TOO_MANY_COMMANDS};
 pub use handover::Drained;
 pub use settings::{EngineSettings, EngineSettingsError};
 pub use translator::{
-    Client, Sv1Door, Translator, TranslatorError, TranslatorEvent, TranslatorSettings,
-    TranslatorSettingsError, UpstreamPlace,
+    Client, Sv1Door, TlsCertificate, TlsIdentity, TlsIdentityError, Translator, TranslatorError,
+    TranslatorEvent, TranslatorSettings, TranslatorSettingsError, UpstreamPlace,
 };

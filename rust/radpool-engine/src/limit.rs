@@ -180,7 +180,7 @@ impl Drop for Admission {
 }
 
 /// What counts as one address: an IPv4 address, or the /64 that one IPv6 customer gets.
-fn prefix(address: IpAddr) -> IpAddr {
+pub(crate) fn prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),

@@ -138,8 +138,9 @@ mod _native {
     mod translator {
         #[pymodule_export]
         use crate::translator::{
-            ChannelRefused, Client, Desk, DeviceJoined, DeviceLeft, EventsDropped, Translator,
-            TranslatorSettings, UpstreamEnded, UpstreamReady, Worker,
+            ChannelRefused, Client, Desk, DeviceJoined, DeviceLeft, EventsDropped, TlsCertificate,
+            TlsFailed, TlsIdentity, Translator, TranslatorSettings, UpstreamEnded, UpstreamReady,
+            Worker,
         };
     }
 

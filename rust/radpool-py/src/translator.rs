@@ -8,7 +8,8 @@ use pyo3::{
     types::{PyDict, PyList},
 };
 use radpool_engine::{
-    self as engine, TranslatorError, TranslatorEvent, TranslatorSettings as Settings, UpstreamPlace,
+    self as engine, TlsIdentityError, TranslatorError, TranslatorEvent,
+    TranslatorSettings as Settings, UpstreamPlace,
 };
 use radpool_sv1::{DeviceSettings, Refusal, UpstreamSettings};
 use radpool_units::Exponent;
@@ -70,6 +71,11 @@ record! {
 }
 
 record! {
+    /// There is no encrypted connection with a device that came for one.
+    TlsFailed { address: String, reason: String, }
+}
+
+record! {
     /// Events of devices were dropped, because nobody took them.
     EventsDropped { count: u64, }
 }
@@ -119,7 +125,8 @@ impl TranslatorSettings {
 keepalive_ms, ntime_ahead_s, submits_per_second_max, submits_burst_max, requests_per_second_max, \
 requests_burst_max, malformed_max, names_max, jobs_max, user, nominal_hash_rate, linger_ms, \
 io_threads, connections_max, connections_per_address_max, connects_per_second_per_address_max, \
-connects_burst_per_address_max, line_deadline_ms, write_deadline_ms, seen_shares_max)"
+connects_burst_per_address_max, tls_handshakes_max, tls_handshakes_per_address_max, \
+tls_handshake_deadline_ms, line_deadline_ms, write_deadline_ms, seen_shares_max)"
     )]
     fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let given = match settings {
@@ -155,12 +162,65 @@ connects_burst_per_address_max, line_deadline_ms, write_deadline_ms, seen_shares
             connects_per_second_per_address_max: keys
                 .take("connects_per_second_per_address_max")?,
             connects_burst_per_address_max: keys.take("connects_burst_per_address_max")?,
+            tls_handshakes_max: keys.take("tls_handshakes_max")?,
+            tls_handshakes_per_address_max: keys.take("tls_handshakes_per_address_max")?,
+            tls_handshake_deadline_ms: keys.take("tls_handshake_deadline_ms")?,
             line_deadline_ms: keys.take("line_deadline_ms")?,
             write_deadline_ms: keys.take("write_deadline_ms")?,
             seen_shares_max: keys.take("seen_shares_max")?,
         };
         keys.finish()?;
         Ok(Self(settings))
+    }
+}
+
+/// A certificate that devices are shown, and those that lead from it to one that they know.
+#[pyclass(frozen, module = "radpool_sv2._native.translator")]
+#[derive(Debug)]
+pub struct TlsCertificate(engine::TlsCertificate);
+
+#[pymethods]
+impl TlsCertificate {
+    #[staticmethod]
+    fn from_pem(text: &[u8]) -> PyResult<Self> {
+        engine::TlsCertificate::from_pem(text).map(Self).map_err(identity_error)
+    }
+
+    #[getter]
+    fn names(&self) -> Vec<String> {
+        self.0.names().to_vec()
+    }
+
+    #[getter]
+    fn not_before_unix_s(&self) -> u64 {
+        self.0.validity_unix_s().0
+    }
+
+    #[getter]
+    fn not_after_unix_s(&self) -> u64 {
+        self.0.validity_unix_s().1
+    }
+
+    #[getter]
+    fn sha256(&self) -> [u8; 32] {
+        self.0.sha256()
+    }
+}
+
+/// A certificate with its key.
+#[pyclass(frozen, module = "radpool_sv2._native.translator")]
+#[derive(Debug)]
+pub struct TlsIdentity(engine::TlsIdentity);
+
+#[pymethods]
+impl TlsIdentity {
+    #[new]
+    fn new(certificate: &TlsCertificate, key: &[u8]) -> PyResult<Self> {
+        engine::TlsIdentity::new(&certificate.0, key).map(Self).map_err(identity_error)
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "TlsIdentity(...)"
     }
 }
 
@@ -239,6 +299,22 @@ impl Translator {
         Ok((address.ip().to_string(), address.port()))
     }
 
+    fn listen_tls(
+        &self,
+        py: Python<'_>,
+        host: &str,
+        port: Int<u16>,
+        identity: &TlsIdentity,
+    ) -> PyResult<(String, u16)> {
+        let address = py.detach(|| self.engine.listen_tls(host, port.0, &identity.0));
+        let address = address.map_err(translator_error)?;
+        Ok((address.ip().to_string(), address.port()))
+    }
+
+    fn set_tls_identity(&self, identity: &TlsIdentity) {
+        self.engine.set_tls_identity(&identity.0);
+    }
+
     fn event_fd(&self) -> i32 {
         self.engine.descriptor()
     }
@@ -265,6 +341,7 @@ impl Translator {
         user: String,
         probe_required: bool,
         aggregated: bool,
+        pays: Option<String>,
         carrier: Option<&Carrier>,
         desk: Option<&Desk>,
     ) -> PyResult<u64> {
@@ -308,6 +385,18 @@ impl Translator {
         self.engine.use_upstream(upstream.0, size).map_err(translator_error)
     }
 
+    fn assign_each(&self) {
+        self.engine.assign_each();
+    }
+
+    fn assign(&self, devices: Vec<u64>, upstream: Int<u64>) -> PyResult<()> {
+        self.engine.assign(&devices, upstream.0).map_err(translator_error)
+    }
+
+    fn show(&self, devices: Vec<u64>, text: &str) {
+        self.engine.show(&devices, text);
+    }
+
     fn disconnect(&self, upstream: Int<u64>) -> PyResult<()> {
         self.engine.disconnect(upstream.0).map_err(translator_error)
     }
@@ -347,7 +436,6 @@ impl Translator {
             }
             TranslatorEvent::UpstreamEnded { upstream, ended } => {
                 self.sizes.lock().remove(&upstream);
-        pays: Option<String>,
                 let (reason, lasting) = (ended.to_string(), ended.is_lasting());
                 let elsewhere = match ended {
                     radpool_miner::Ended::SentElsewhere { host, port } => Some((host, port)),
@@ -363,6 +451,9 @@ impl Translator {
             }
             TranslatorEvent::ChannelRefused { device, upstream, code } => {
                 object(py, ChannelRefused { device, upstream, code })
+            }
+            TranslatorEvent::TlsFailed { address, reason } => {
+                object(py, TlsFailed { address: address.to_string(), reason })
             }
             TranslatorEvent::Dropped { count } => object(py, EventsDropped { count }),
         }
@@ -390,18 +481,6 @@ fn client(client: engine::Client) -> Client {
 
 fn worker(worker: radpool_sv1::WorkerFigures) -> Worker {
     let counted = Refusal::ALL.iter().zip(worker.rejected).filter(|(_, count)| *count > 0);
-    fn assign_each(&self) {
-        self.engine.assign_each();
-    }
-
-    fn assign(&self, devices: Vec<u64>, upstream: Int<u64>) -> PyResult<()> {
-        self.engine.assign(&devices, upstream.0).map_err(translator_error)
-    }
-
-    fn show(&self, devices: Vec<u64>, text: &str) {
-        self.engine.show(&devices, text);
-    }
-
     Worker {
         name: worker.name,
         accepted: worker.accepted,
@@ -410,6 +489,10 @@ fn worker(worker: radpool_sv1::WorkerFigures) -> Worker {
         rejected: counted.map(|(refusal, count)| (refusal.code(), count)).collect(),
         last_share_unix_ms: worker.last_share_unix_ms,
     }
+}
+
+fn identity_error(error: TlsIdentityError) -> PyErr {
+    config_error(error)
 }
 
 fn translator_error(error: TranslatorError) -> PyErr {

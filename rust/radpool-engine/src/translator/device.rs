@@ -54,13 +54,21 @@ pub(super) async fn serve(
     address: SocketAddr,
     admission: Admission,
 ) {
-    let is_refused = admission.book_handshake(core.clock.mono_ns()).is_err();
-    if is_refused || prepare(&socket).is_err() {
-        core.counters.refused_connections.fetch_add(1, Ordering::Relaxed);
+    if !is_let_in(&core, &socket, &admission) {
         return;
     }
     converse(core, socket, address).await;
     drop(admission);
+}
+
+/// Whether its address does not connect too often, and the socket can be used.
+pub(super) fn is_let_in(core: &Core, socket: &TcpStream, admission: &Admission) -> bool {
+    let is_refused = admission.book_handshake(core.clock.mono_ns()).is_err();
+    let is_let_in = !is_refused && prepare(socket).is_ok();
+    if !is_let_in {
+        core.counters.refused_connections.fetch_add(1, Ordering::Relaxed);
+    }
+    is_let_in
 }
 
 /// Serves a device over a stream that is ready for its first line.
@@ -102,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             address,
             since_unix_ms: now.unix_ms,
             mailbox: super::core::Mailbox::default(),
+            assigned: 0.into(),
             figures: machine.figures(),
         });
         core.devices.write().insert(id, Arc::clone(&entry));
@@ -110,7 +119,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             core,
             id,
             entry,
-            assigned: 0.into(),
             socket,
             machine,
             reader: LineReader::default(),
@@ -171,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                         self.release_all_but(*source);
                     }
                 }
+                Feed::Message(_) => {}
             }
             self.machine.handle_feed(feed, now, &mut self.out);
         }
@@ -179,7 +188,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         }
     }
 
-                Feed::Message(_) => {}
     fn keep_deadlines(&mut self, now: Now) {
         let late = self
             .line_since_ms
@@ -250,6 +258,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         }
     }
 
+    /// The pool that it is to mine for.
+    fn current(&self) -> Option<Arc<Line>> {
+        self.core.current(&self.entry)
+    }
+
     fn release_all_but(&mut self, source: u64) {
         let device = self.id;
         self.lines.retain(|line| {
@@ -258,11 +271,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             }
             line.id == source
         });
-    /// The pool that it is to mine for.
-    fn current(&self) -> Option<Arc<Line>> {
-        self.core.current(&self.entry)
-    }
-
     }
 
     async fn forward(&mut self, PoolShare { source, share }: PoolShare) {

@@ -24,6 +24,8 @@ pub enum TranslatorEvent {
     DeviceLeft { device: u64, reason: DeviceClose },
     /// A pool opens no channel for a device, or has closed it.
     ChannelRefused { device: u64, upstream: u64, code: String },
+    /// There is no encrypted connection with a device that came for one.
+    TlsFailed { address: SocketAddr, reason: String },
     /// So many events of devices were dropped.
     Dropped { count: u64 },
 }

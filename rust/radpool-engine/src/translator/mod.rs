@@ -7,8 +7,9 @@ mod core;
 mod device;
 mod door;
 mod event;
-mod settings;
 mod identity;
+mod settings;
+mod tls;
 mod upstream;
 
 use std::{
@@ -26,13 +27,22 @@ use parking_lot::Mutex;
 use radpool_mining::{SeenLimits, SeenShares};
 use radpool_sv1::{DeviceFigures, Feed};
 use thiserror::Error;
-use tokio::{net::TcpListener, runtime, sync::mpsc, task::AbortHandle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime,
+    sync::mpsc,
+    task::AbortHandle,
+};
 
-use self::core::{Core, Line, Order};
-use crate::{listener, settings::threads};
+use self::{
+    core::{Core, Line, Order},
+    tls::Tls,
+};
+use crate::{limit::Admission, listener, settings::threads};
 
 pub use door::Sv1Door;
 pub use event::TranslatorEvent;
+pub use identity::{TlsCertificate, TlsIdentity, TlsIdentityError};
 pub use settings::{TranslatorSettings, TranslatorSettingsError};
 pub use upstream::UpstreamPlace;
 
@@ -77,6 +87,7 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Translator {
     core: Arc<Core>,
+    tls: Arc<Tls>,
     runtime: Mutex<Option<runtime::Runtime>>,
     listeners: Mutex<Vec<AbortHandle>>,
     next_line: AtomicU64,
@@ -109,9 +120,11 @@ impl Translator {
             .map_err(system("thread"))?;
         let events = event::Events::new().map_err(system("file descriptor"))?;
         let seen = SeenShares::new(seen_key, limits);
+        let tls = Arc::new(Tls::new(&settings));
         let core = Core::new(settings, seen, events, u32::from_be_bytes(start));
         Ok(Self {
             core: Arc::new(core),
+            tls,
             runtime: Mutex::new(Some(runtime)),
             listeners: Mutex::default(),
             next_line: AtomicU64::new(1),
@@ -123,13 +136,26 @@ impl Translator {
     /// # Errors
     /// `Listen` or `Stopped`.
     pub fn listen(&self, host: &str, port: u16) -> Result<SocketAddr, TranslatorError> {
+        self.listen_with(host, port, device::serve)
+    }
+
+    fn listen_with<F, T>(
+        &self,
+        host: &str,
+        port: u16,
+        serve: F,
+    ) -> Result<SocketAddr, TranslatorError>
+    where
+        F: Fn(Arc<Core>, TcpStream, SocketAddr, Admission) -> T + Send + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
         let runtime = self.runtime.lock();
         let runtime = runtime.as_ref().ok_or(TranslatorError::Stopped)?;
         let _context = runtime.enter();
         let failed = |source| TranslatorError::Listen { host: host.to_owned(), port, source };
         let listener = listener::bind(host, port).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let task = runtime.spawn(accept(Arc::clone(&self.core), listener));
+        let task = runtime.spawn(accept(Arc::clone(&self.core), listener, serve));
         self.listeners.lock().push(task.abort_handle());
         Ok(address)
     }
@@ -155,6 +181,7 @@ impl Translator {
         let (orders, waiting) = mpsc::channel(ORDERS_MAX);
         let line = Arc::new(Line {
             id,
+            user: place.user.clone(),
             orders,
             channels: AtomicUsize::new(0),
             unanswered: AtomicUsize::new(0),
@@ -183,6 +210,28 @@ impl Translator {
         Ok(())
     }
 
+    /// From now on each device mines only for the pool that it is assigned to.
+    pub fn assign_each(&self) {
+        self.core.assigns.store(true, Ordering::Relaxed);
+    }
+
+    /// Assigns devices to a pool that is ready; those that are gone are passed over.
+    ///
+    /// # Errors
+    /// `NoUpstream`.
+    pub fn assign(&self, devices: &[u64], upstream: u64) -> Result<(), TranslatorError> {
+        let line = self.find(upstream)?;
+        self.core.assign(devices, &line);
+        Ok(())
+    }
+
+    /// Shows a text to those of the devices that can show one.
+    pub fn show(&self, devices: &[u64], text: &str) {
+        for device in devices {
+            self.core.feed(*device, Feed::Message(text.to_owned()));
+        }
+    }
+
     /// Leaves a pool in order; `UpstreamEnded` follows.
     ///
     /// # Errors
@@ -193,7 +242,6 @@ impl Translator {
         Ok(())
     }
 
-            user: place.user.clone(),
     fn find(&self, upstream: u64) -> Result<Arc<Line>, TranslatorError> {
         let lines = self.core.lines.read();
         lines.get(&upstream).cloned().ok_or(TranslatorError::NoUpstream(upstream))
@@ -222,28 +270,6 @@ impl Translator {
     #[must_use]
     pub fn clients(&self) -> Vec<Client> {
         let devices = self.core.devices.read();
-    /// From now on each device mines only for the pool that it is assigned to.
-    pub fn assign_each(&self) {
-        self.core.assigns.store(true, Ordering::Relaxed);
-    }
-
-    /// Assigns devices to a pool that is ready; those that are gone are passed over.
-    ///
-    /// # Errors
-    /// `NoUpstream`.
-    pub fn assign(&self, devices: &[u64], upstream: u64) -> Result<(), TranslatorError> {
-        let line = self.find(upstream)?;
-        self.core.assign(devices, &line);
-        Ok(())
-    }
-
-    /// Shows a text to those of the devices that can show one.
-    pub fn show(&self, devices: &[u64], text: &str) {
-        for device in devices {
-            self.core.feed(*device, Feed::Message(text.to_owned()));
-        }
-    }
-
         let mut clients: Vec<Client> = devices
             .iter()
             .map(|(device, entry)| Client {
@@ -284,6 +310,7 @@ impl Translator {
             ("gone_shares_rejected", &counters.gone_rejected),
         ];
         all.extend(totals.map(|(name, counter)| (format!("{name}_total"), read(counter))));
+        all.extend(self.tls.metrics());
         all.push(("pool_work_total".to_owned(), *counters.pool_work.lock()));
         let lines = core.lines.read();
         let sum = |of: fn(&Line) -> &AtomicUsize| {
@@ -340,14 +367,18 @@ impl Drop for Translator {
 }
 
 /// Accepts until the task is cancelled.
-async fn accept(core: Arc<Core>, listener: TcpListener) {
+async fn accept<F, T>(core: Arc<Core>, listener: TcpListener, serve: F)
+where
+    F: Fn(Arc<Core>, TcpStream, SocketAddr, Admission) -> T,
+    T: Future<Output = ()> + Send + 'static,
+{
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 core.counters.accepted.fetch_add(1, Ordering::Relaxed);
                 match core.gate.admit(peer, core.clock.mono_ns()) {
                     Ok(admission) => {
-                        tokio::spawn(device::serve(Arc::clone(&core), socket, peer, admission));
+                        tokio::spawn(serve(Arc::clone(&core), socket, peer, admission));
                     }
                     Err(_) => {
                         core.counters.refused_connections.fetch_add(1, Ordering::Relaxed);

@@ -26,6 +26,12 @@ pub struct TranslatorSettings {
     pub connects_per_second_per_address_max: u32,
     /// New connections of one address at once.
     pub connects_burst_per_address_max: u32,
+    /// TLS handshakes at once, in all; others wait for their turn.
+    pub tls_handshakes_max: usize,
+    /// TLS handshakes of one IPv4 address or IPv6 /64 at once.
+    pub tls_handshakes_per_address_max: usize,
+    /// How long a device may be silent before its handshake, wait for its turn, and shake hands.
+    pub tls_handshake_deadline_ms: u64,
     /// From the first byte of a line to its last.
     pub line_deadline_ms: u64,
     /// How long a device may take no byte while some are waiting for it.
@@ -67,6 +73,9 @@ impl TranslatorSettings {
                 self.connects_per_second_per_address_max.into(),
             ),
             ("connects_burst_per_address_max", self.connects_burst_per_address_max.into()),
+            ("tls_handshakes_max", self.tls_handshakes_max as u64),
+            ("tls_handshakes_per_address_max", self.tls_handshakes_per_address_max as u64),
+            ("tls_handshake_deadline_ms", self.tls_handshake_deadline_ms),
             ("line_deadline_ms", self.line_deadline_ms),
             ("write_deadline_ms", self.write_deadline_ms),
             ("seen_shares_max", self.seen_shares_max as u64),

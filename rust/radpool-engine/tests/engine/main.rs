@@ -5,6 +5,7 @@
 mod harness;
 
 mod block;
+mod encrypted;
 mod extension;
 mod limit;
 mod port;

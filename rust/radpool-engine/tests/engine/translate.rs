@@ -40,6 +40,9 @@ pub(crate) fn translating() -> TranslatorSettings {
         connections_per_address_max: 100,
         connects_per_second_per_address_max: 1_000,
         connects_burst_per_address_max: 1_000,
+        tls_handshakes_max: 16,
+        tls_handshakes_per_address_max: 8,
+        tls_handshake_deadline_ms: 10_000,
         line_deadline_ms: 10_000,
         write_deadline_ms: 10_000,
         seen_shares_max: 100_000,
@@ -50,11 +53,11 @@ pub(crate) fn translating() -> TranslatorSettings {
 pub(crate) struct Rig {
     pub(crate) translator: Translator,
     pub(crate) address: SocketAddr,
-    events: Vec<TranslatorEvent>,
+    pub(crate) events: Vec<TranslatorEvent>,
 }
 
 impl Rig {
-    fn start(settings: TranslatorSettings) -> Self {
+    pub(crate) fn start(settings: TranslatorSettings) -> Self {
         let translator = Translator::start(settings).unwrap();
         let address = translator.listen("127.0.0.1", 0).unwrap();
         Self { translator, address, events: vec![] }
@@ -109,7 +112,7 @@ impl Rig {
     }
 
     #[track_caller]
-    fn until(&mut self, mut holds: impl FnMut(&[TranslatorEvent]) -> bool) {
+    pub(crate) fn until(&mut self, mut holds: impl FnMut(&[TranslatorEvent]) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.events.extend(self.translator.drain().0);
@@ -135,8 +138,8 @@ impl Rig {
 }
 
 /// A device with a socket of its own.
-pub(crate) struct Device {
-    reader: BufReader<TcpStream>,
+pub(crate) struct Device<S: Read + Write = TcpStream> {
+    pub(crate) reader: BufReader<S>,
     job: String,
     ntime: String,
 }
@@ -145,7 +148,13 @@ impl Device {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { reader: BufReader::new(socket), job: String::new(), ntime: String::new() }
+        Self::over(socket)
+    }
+}
+
+impl<S: Read + Write> Device<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { reader: BufReader::new(stream), job: String::new(), ntime: String::new() }
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
