@@ -14,9 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import claims, crowd, declaration, measure, peer, tokens
+from benchmarks import claims, crowd, declaration, measure, peer, tokens, translator
 from benchmarks.peer import PeerLoad
 from benchmarks.process import LOAD, ROOT, BenchmarkError, processors
+from benchmarks.translator import TranslatorLoad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +49,7 @@ class Size:
         declarers: Miners that declare at the same time.
         pushed: Transactions of each of their templates.
         peer: What our pool and SRI's have to bear.
+        translator: What our translator and its peers have to bear.
     """
 
     shares: int
@@ -67,6 +69,7 @@ class Size:
     declarers: int
     pushed: int
     peer: PeerLoad
+    translator: TranslatorLoad
 
 
 SIZES = {
@@ -96,6 +99,17 @@ SIZES = {
             idle=1_000,
             waves=3,
         ),
+        translator=TranslatorLoad(
+            shares=100_000,
+            plans=((50, 16), (1_000, 1)),
+            rounds=3,
+            fanout=(1_000, 5_000, 10_000),
+            tips=9,
+            idle=5_000,
+            steady=5_000,
+            period_ms=3_000,
+            periods=20,
+        ),
     ),
     "smoke": Size(
         shares=20_000,
@@ -122,6 +136,17 @@ SIZES = {
             tips=3,
             idle=100,
             waves=2,
+        ),
+        translator=TranslatorLoad(
+            shares=5_000,
+            plans=((10, 16),),
+            rounds=1,
+            fanout=(100,),
+            tips=2,
+            idle=100,
+            steady=100,
+            period_ms=500,
+            periods=4,
         ),
     ),
 }
@@ -187,6 +212,7 @@ def parts(size: Size) -> dict[str, Callable[[], list[Row]]]:
         "claims": lambda: claims.measure_claims(size.claims, size.rounds),
         "tokens": lambda: tokens.measure_tokens(size.requests, size.nutshell_requests, size.rounds),
         "declaration": lambda: declaration.measure_declaration(size.declared, size.rounds),
+        "translator": lambda: translator.measure_translator(size.translator),
         "crowd": lambda: crowd.measure_crowd(size.declarers, size.pushed, size.tips),
     }
 

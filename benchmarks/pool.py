@@ -2,10 +2,11 @@
 
 Only the template source is synthetic (`benchmarks.source`): it tells of a new tip whenever a line
 comes on stdin, or with `--tdp` templates come from a template provider, as `templates.source =
-"tdp"` has it. Everything that a share or a tip touches in the pool is what `radpool msp` runs, but
-with `--unstored`: then shares are acknowledged without being sealed and stored, which no pool for
-money may do. With `--ecash` the node is a mint too, with `--declarator` miners may declare
-templates. Started by `benchmarks.process`; the lines on stdout are for it.
+"tdp"` has it, or with `--bitcoind` from a node. Everything that a share or a tip touches in the
+pool is what `radpool msp` runs, but with `--unstored`: then shares are acknowledged without being
+sealed and stored, which no pool for money may do. With `--ecash` the node is a mint too, with
+`--declarator` miners may declare templates. Started by `benchmarks.process`; the lines on stdout
+are for it.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ SETTINGS: dict[str, object] = {
     "limits.handshakes_burst_per_address_max": EVERYTHING,
     "limits.submits_per_second_max": EVERYTHING,
     "limits.submits_burst_max": EVERYTHING,
+    "limits.channels_per_connection_max": EVERYTHING,
+    "limits.workers_per_connection_max": EVERYTHING,
+    "limits.requests_per_second_max": EVERYTHING,
+    "limits.requests_burst_max": EVERYTHING,
+    "limits.outbound_bytes_max": 1 << 28,
     "limits.handshake_deadline_ms": 60_000,
     "limits.setup_deadline_ms": 60_000,
 }
@@ -74,6 +80,7 @@ class Options:
         ecash: Whether it is a mint too.
         declarator: Whether miners may declare templates.
         provider: Address and key of the template provider; None for templates made here.
+        node: RPC interface, cookie file and notices of a bitcoind; None for templates made here.
         is_stored: Whether shares are sealed and stored before they are acknowledged.
     """
 
@@ -82,6 +89,7 @@ class Options:
     ecash: bool
     declarator: bool
     provider: tuple[str, str] | None
+    node: tuple[str, str, str] | None
     is_stored: bool
 
     def settings(self) -> dict[str, object]:
@@ -100,6 +108,15 @@ class Options:
                 "templates.source": "tdp",
                 "templates.tdp_address": address,
                 "templates.tdp_authority_key": key,
+            }
+        if self.node is not None:
+            url, cookie, zmq = self.node
+            changed |= {
+                "templates.source": "bitcoind",
+                "templates.network": "regtest",
+                "templates.rpc_urls": [url],
+                "templates.rpc_cookie_files": [cookie],
+                "templates.zmq_urls": [zmq],
             }
         return changed
 
@@ -120,7 +137,7 @@ async def serve(options: Options) -> None:
     clock = PartClock()
     clock.watch()
     source: TemplateSource = SyntheticSource()
-    if options.provider is not None:
+    if options.provider is not None or options.node is not None:
         source = choose_source(config.templates, config.node.data_dir / "templates")
     minting = await open_minting(config, keys, ledger) if options.ecash else None
     factories = find_extensions(config.extensions.enabled)
@@ -192,6 +209,7 @@ def main() -> None:
     parser.add_argument("--ecash", action="store_true")
     parser.add_argument("--declarator", action="store_true")
     parser.add_argument("--tdp", nargs=2, metavar=("HOST:PORT", "KEY"))
+    parser.add_argument("--bitcoind", nargs=3, metavar=("URL", "COOKIE", "ZMQ"))
     parser.add_argument("--unstored", action="store_true")
     given = parser.parse_args()
     options = Options(
@@ -200,6 +218,7 @@ def main() -> None:
         ecash=given.ecash,
         declarator=given.declarator,
         provider=None if given.tdp is None else tuple(given.tdp),
+        node=None if given.bitcoind is None else tuple(given.bitcoind),
         is_stored=not given.unstored,
     )
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

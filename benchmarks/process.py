@@ -102,6 +102,21 @@ def read_usage(pid: int) -> Usage:
     return Usage(engine, trio, commit, pages * os.sysconf("SC_PAGE_SIZE"))
 
 
+@dataclass(frozen=True)
+class NodeAccess:
+    """Is how a bitcoind is reached.
+
+    Args:
+        url: Its RPC interface.
+        cookie: The file with its user and password.
+        zmq: Where it tells of new blocks.
+    """
+
+    url: str
+    cookie: Path
+    zmq: str
+
+
 class UnderTest(Protocol):
     """Is a pool that a generator can be let loose on."""
 
@@ -203,8 +218,10 @@ class Pool:
         io_threads: The engine's threads; 0 for as many as it has processors.
         ecash: Whether it is a mint too.
         everywhere: Whether it may use all processors, the generator's too.
+        beside: Whether it has the generator's processors, as what is measured stands before it.
         provided: Whether its templates come from our template provider, not from within it.
         stored: Whether shares are stored before they are acknowledged.
+        node: The bitcoind that its templates come from; None for templates that cost nothing.
     """
 
     def __init__(
@@ -213,8 +230,10 @@ class Pool:
         *,
         ecash: bool = False,
         everywhere: bool = False,
+        beside: bool = False,
         provided: bool = False,
         stored: bool = True,
+        node: NodeAccess | None = None,
     ) -> None:
         self._provider = Provider() if provided else None
         self._directory = new_directory()
@@ -223,7 +242,10 @@ class Pool:
         options += [] if stored else ["--unstored"]
         if self._provider is not None:
             options += ["--tdp", self._provider.address, self._provider.key]
-        cpus = set.union(*processors()) if everywhere else processors()[0]
+        if node is not None:
+            options += ["--bitcoind", node.url, str(node.cookie), node.zmq]
+        measured, others = processors()
+        cpus = measured | others if everywhere else others if beside else measured
         self._module = Module("benchmarks.pool", "the pool", options, cpus)
 
     def __enter__(self) -> Self:
