@@ -45,6 +45,12 @@ def test_written_file_reads_back():
         (POOL + '[http]\nlisten = "here"\n', "http.listen"),
         (POOL + "[fallback]\nretry_s = 61\n", "fallback.retry_s"),
         ('[[pools]]\naddress = "pool.example:0"\n', "pools"),
+        (POOL + "[wallet]\nper_worker = true\n", "wallet.per_worker"),
+        (
+            POOL + "ecash = true\n[wallet]\nper_worker = true\n[devices]\naggregated = true\n",
+            "wallet.per_worker",
+        ),
+        (POOL + "[wallet]\nworkers_max = 1001\n", "wallet.workers_max"),
     ],
 )
 def test_faults_are_named(text, named):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - read at run time
 
-from radpool_sv2.config.jdc import WalletSection  # noqa: TC001 - read at run time
+from radpool_sv2.config.jdc import WalletSection
 from radpool_sv2.config.limit import MINUTE_MS
 from radpool_sv2.config.setting import (
     REQUIRED,
@@ -63,10 +63,39 @@ class PoolSection:
         why="The pool publishes it. Without it whoever answers is trusted, and whoever sits on the "
         "line can take your work.",
     )
+    user: str = text(
+        "",
+        bytes_max=USER_BYTES_MAX,
+        about="Whom this pool is to pay, where it knows you by another name than devices.user.",
+        why="Empty is devices.user: most people have one name.",
+    )
     ecash: bool = flag(
         False,
         about="Whether shares earn ecash, kept in the wallet of this file, and no account.",
         why="An account needs no wallet; not every pool has a mint.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wallets(WalletSection):
+    """The ecash wallet, for pools with `ecash = true`, or one for each worker."""
+
+    per_worker: bool = flag(
+        False,
+        about="Whether each user name of a device has a wallet of its own, in the directory "
+        "workers of this one. Their words follow from this wallet's, so these are all that is to "
+        "be kept.",
+        why="One wallet is less to look after. With one for each, a device's owner can be given "
+        "what it earned.",
+    )
+    workers_max: int = integer(
+        48,
+        1,
+        1_000,
+        unit="wallets",
+        about="How many workers have a wallet; the others mine for the common one.",
+        why="Each has a connection to the pool, and a pool takes 64 of one address unless its "
+        "operator allows more.",
     )
 
 
@@ -393,7 +422,7 @@ class TranslatorConfig:
     devices: Devices
     pools: tuple[PoolSection, ...]
     fallback: Fallback
-    wallet: WalletSection
+    wallet: Wallets
     limits: DeviceLimits
     http: Http
     log: Log
@@ -402,7 +431,8 @@ class TranslatorConfig:
         """Refuses what no single key can be blamed for.
 
         Raises:
-            ConfigError: There is no pool, or a pause ends before it begins.
+            ConfigError: There is no pool, a pause ends before it begins, or wallets of workers are
+                wanted where workers cannot be told apart, or earn no ecash.
         """
         if not self.pools:
             raise ConfigError("there is no [[pools]] section: a translator needs a pool")
@@ -412,4 +442,21 @@ class TranslatorConfig:
                 key="fallback.retry_s",
                 value=str(self.fallback.retry_s),
                 allowed=f"at most fallback.retry_s_max = {self.fallback.retry_s_max}",
+            )
+        if not self.wallet.per_worker:
+            return
+        if self.devices.aggregated:
+            raise ConfigError(
+                "the devices of one channel have one wallet: with a wallet for each worker each "
+                "needs a channel",
+                key="wallet.per_worker",
+                value="true",
+                allowed="false, or devices.aggregated = false",
+            )
+        if not any(each.ecash for each in self.pools):
+            raise ConfigError(
+                "no pool of the list earns ecash, so workers have nothing to put into wallets",
+                key="wallet.per_worker",
+                value="true",
+                allowed="false, or ecash = true in a [[pools]] section",
             )

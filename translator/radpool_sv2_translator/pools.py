@@ -53,6 +53,7 @@ class Place:
         failure: Why it was given up last.
         elsewhere: Where it asked to be called instead.
         redirections: How often it has, since it last worked.
+        user: Whom it is to pay, where it is not whom all pools are.
         side: Who knows the extension that carries the shares, if one does.
         desk: Over which the side is served.
         broken: Whether the side has found the pool out.
@@ -65,6 +66,7 @@ class Place:
     failure: str = ""
     elsewhere: tuple[str, int] = ("", 0)
     redirections: int = 0
+    user: str = ""
     side: MinerSide | None = None
     desk: Desk | None = None
     broken: bool = False
@@ -85,6 +87,7 @@ class Pools:
         user: Whom pools are to pay; empty for whom the devices name.
         aggregated: Whether all devices share one channel.
         note: Takes what people want to know.
+        follow: Takes the pool in use each time that another one is, or none.
     """
 
     def __init__(  # noqa: PLR0913 - settings, each with a name at the call
@@ -96,12 +99,14 @@ class Pools:
         note: Callable[[str], None],
         *,
         aggregated: bool,
+        follow: Callable[[Place | None], None] | None = None,
     ) -> None:
         self._engine = engine
         self.places = places
         self._user = user
         self._aggregated = aggregated
         self._note = note
+        self._follow = follow or _ignore
         self._ladder = Ladder(len(places), *pauses_s)
         self._stirred = trio.Event()
         self._has_worked = False
@@ -171,6 +176,7 @@ class Pools:
                 case Drop(rung):
                     self._drop(self.places[rung])
                 case Use(None):
+                    self._follow(None)
                     if self._has_worked:
                         self._note("no pool works: devices are disconnected soon")
                 case Use(int(rung)):
@@ -183,13 +189,17 @@ class Pools:
             host=host or place.address.host,
             port=port or place.address.port,
             authority=place.authority,
-            user=self._user or ANONYMOUS,
+            user=self._user_at(place) or ANONYMOUS,
             # Without a channel of its own name nothing can be shared, or carried.
-            probe_required=bool(self._user) or self._aggregated or place.side is not None,
+            probe_required=bool(self._user_at(place)) or self._aggregated or place.side is not None,
             aggregated=self._aggregated or place.side is not None,
+            pays=place.user or None,
             carrier=None if place.side is None else place.side.carrier,
             desk=place.desk,
         )
+
+    def _user_at(self, place: Place) -> str:
+        return place.user or self._user
 
     def _use(self, place: Place) -> None:
         place.failure, self._has_worked = "", True
@@ -199,6 +209,7 @@ class Pools:
             self._engine.use_upstream(place.upstream)
         except LocalProtocolError:
             return  # the same
+        self._follow(place)
         self._note(f"mining for {place.name}")
         log.info("mining for a pool", pool=place.name)
 
@@ -217,12 +228,22 @@ class Pools:
 
     async def _run_side(self, rung: int, side: MinerSide, desk: Desk) -> None:
         """Lets the extension's side serve; what it finds wrong ends all trust in the pool."""
-        place = self.places[rung]
         try:
             await side.run(desk)
         except RadpoolError as error:
-            log.error("a pool broke what its extension promises", pool=place.name)  # noqa: TRY400
-            place.failure, place.broken = str(error), True
-            self._note(f"{place.name} is not mined for any more: {error}")
-            self._ladder.handle(Failed(rung, for_good=True), trio.current_time())
-            self._climb()
+            self.distrust(self.places[rung], error)
+
+    def distrust(self, place: Place, error: RadpoolError) -> None:
+        """Mines no more for a pool that broke what its extension promises."""
+        if place.broken:
+            return
+        log.error("a pool broke what its extension promises", pool=place.name, reason=str(error))
+        place.failure, place.broken = str(error), True
+        self._note(f"{place.name} is not mined for any more: {error}")
+        rung = self.places.index(place)
+        self._ladder.handle(Failed(rung, for_good=True), trio.current_time())
+        self._climb()
+
+
+def _ignore(_place: Place | None) -> None:
+    """Is who follows nothing."""

@@ -23,13 +23,20 @@ from radpool_sv2.units import EXPONENT_MAX
 from radpool_sv2.web.server import serve_application
 from radpool_sv2_translator.api import application
 from radpool_sv2_translator.certificate import Keeper
-from radpool_sv2_translator.pools import Place, Pools
+from radpool_sv2_translator.pools import ANONYMOUS, Place, Pools
 from radpool_sv2_translator.rate import Estimate, Meter
+from radpool_sv2_translator.wallets import WorkerWallets, words_in
+from radpool_sv2_translator.workers import Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
     from radpool_sv2.miner.side import MinerSide
     from radpool_sv2_translator.config import TranslatorConfig
 
+    Lead: TypeAlias = Callable[[native.Translator | None], None]
     Event: TypeAlias = (
         native.UpstreamReady
         | native.UpstreamEnded
@@ -67,6 +74,8 @@ class TranslatorRole:
 
     Args:
         config: The configuration.
+        lead: Leads devices here that call at a pool's port, or to nobody; there is no port of our
+            own then.
 
     Attributes:
         address: Where devices connect, once it serves.
@@ -77,8 +86,9 @@ class TranslatorRole:
         finished: Is set once nothing is left to be told.
     """
 
-    def __init__(self, config: TranslatorConfig) -> None:
+    def __init__(self, config: TranslatorConfig, *, lead: Lead | None = None) -> None:
         self._config = config
+        self._lead = lead
         self.address: Endpoint | None = None
         self.tls: Endpoint | None = None
         self.keeper: Keeper | None = None
@@ -91,12 +101,14 @@ class TranslatorRole:
         self._metrics: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
         places = [
-            Place(each.address, _authority(each.authority_public_key)) for each in config.pools
+            Place(each.address, _authority(each.authority_public_key), user=each.user)
+            for each in config.pools
         ]
         self._engine: native.Translator | None = None
         self._stopping = False
         self._places = places
         self.pools: Pools | None = None
+        self.workers: Workers | None = None
         self.finished = trio.Event()
 
     async def run(
@@ -111,21 +123,27 @@ class TranslatorRole:
         async with AsyncExitStack() as stack:
             for section, place in zip(self._config.pools, self._places, strict=True):
                 if section.ecash:
-                    place.side = await stack.enter_async_context(find_side(ECASH)(self._options()))
+                    place.side = await stack.enter_async_context(
+                        self._open_side(self._config.wallet.dir)
+                    )
                     place.desk = native.Desk()
-            await self._run(stop, task_status)
+            await self._run(stop, stack, task_status)
 
-    def _options(self) -> SideOptions:
+    def _open_side(self, directory: Path) -> AbstractAsyncContextManager[MinerSide]:
+        """Opens the extension's side over the wallet of a directory."""
         wallet = self._config.wallet
-        return SideOptions(
-            directory=wallet.dir,
+        options = SideOptions(
+            directory=directory,
             policy=None if wallet.policy == "any" else wallet.policy,
             sign_mode=wallet.sign_mode,
             unsigned_max=wallet.unsigned_max,
             mint_url=wallet.mint_url or None,
         )
+        return find_side(ECASH)(options)
 
-    async def _run(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(
+        self, stop: trio.Event, stack: AsyncExitStack, task_status: trio.TaskStatus[None]
+    ) -> None:
         config = self._config
         if config.devices.tls_listen:
             self.keeper = Keeper(config.devices, self.note)
@@ -137,13 +155,18 @@ class TranslatorRole:
             config.devices.user,
             self.note,
             aggregated=config.devices.aggregated,
+            follow=self._follow,
         )
+        if config.wallet.per_worker:
+            engine.assign_each()
+            self.workers = self._make_workers(engine, self.pools, stack)
         self.started_unix_ms = time.time_ns() // 1_000_000
         try:
             async with trio.open_nursery() as nursery:
                 await self._serve_figures(nursery)
-                listen = self.address or config.devices.listen
-                self.address = Endpoint(*engine.listen(listen.host, listen.port))
+                if self.workers is not None:
+                    await nursery.start(self.workers.run)
+                self._let_devices_in(engine)
                 if self.keeper is not None:
                     self.tls = self._listen_tls(engine, self.keeper)
                     nursery.start_soon(self.keeper.watch, engine)
@@ -154,9 +177,11 @@ class TranslatorRole:
                 await stop.wait()
                 # Sides serve on until the last answers are in.
                 self._stopping = True
+                self._let_nobody_in()
                 await trio.to_thread.run_sync(engine.stop, STOP_MS_MAX)
                 nursery.cancel_scope.cancel()
         finally:
+            self._let_nobody_in()
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(engine.stop, STOP_MS_MAX)
                 await self._finish_sides()
@@ -164,6 +189,38 @@ class TranslatorRole:
             self._engine = None
             if stop.is_set():
                 self.finished.set()
+
+    def _make_workers(
+        self, engine: native.Translator, pools: Pools, stack: AsyncExitStack
+    ) -> Workers:
+        config = self._config
+        directory = config.wallet.dir
+        wallets = WorkerWallets(directory, lambda: words_in(directory), config.wallet.workers_max)
+        return Workers(
+            engine,
+            wallets,
+            self._open_side,
+            stack,
+            pauses_s=(float(config.fallback.retry_s), float(config.fallback.retry_s_max)),
+            user=config.devices.user or ANONYMOUS,
+            note=self.note,
+            distrust=pools.distrust,
+        )
+
+    def _follow(self, place: Place | None) -> None:
+        if self.workers is not None:
+            self.workers.follow(place)
+
+    def _let_devices_in(self, engine: native.Translator) -> None:
+        if self._lead is not None:
+            self._lead(engine)
+            return
+        listen = self.address or self._config.devices.listen
+        self.address = Endpoint(*engine.listen(listen.host, listen.port))
+
+    def _let_nobody_in(self) -> None:
+        if self._lead is not None:
+            self._lead(None)
 
     def _listen_tls(self, engine: native.Translator, keeper: Keeper) -> Endpoint:
         listen = Endpoint.parse(self._config.devices.tls_listen)
@@ -174,13 +231,16 @@ class TranslatorRole:
         async with trio.open_nursery() as nursery:
             for place in self._places:
                 if place.side is not None and place.desk is not None and not place.broken:
-                    nursery.start_soon(self._finish_side, place, place.side, place.desk)
+                    nursery.start_soon(self._finish_side, place.name, place.side, place.desk)
+            for place, user, side, desk in self.workers_services():
+                if not place.broken:
+                    nursery.start_soon(self._finish_side, f"{user}, {place.name}", side, desk)
 
-    async def _finish_side(self, place: Place, side: MinerSide, desk: native.Desk) -> None:
+    async def _finish_side(self, name: str, side: MinerSide, desk: native.Desk) -> None:
         try:
             await side.finish(desk)
         except RadpoolError as error:
-            self.note(f"{place.name} broke what its extension promises: {error}")
+            self.note(f"{name} broke what its extension promises: {error}")
 
     async def _serve_figures(self, nursery: trio.Nursery) -> None:
         configured = self._config.http.listen
@@ -221,14 +281,15 @@ class TranslatorRole:
         assert self.pools is not None, "it is made before anything can happen"
         match event:
             case native.UpstreamReady():
-                self.pools.ready(event)
+                if not self._is_of_worker(event):
+                    self.pools.ready(event)
             case native.UpstreamEnded():
-                self.pools.ended(event)
+                if not self._is_of_worker(event):
+                    self.pools.ended(event)
             case native.DeviceJoined():
-                self._users[event.device] = event.user
-                self.note(f"{event.user} mines from {event.address}")
+                self._join(event)
             case native.DeviceLeft():
-                user = self._users.pop(event.device, "a device")
+                user = self._forget(event.device)
                 self.note(f"{user} left: {event.reason}")
             case native.ChannelRefused():
                 user = self._users.get(event.device, "a device")
@@ -240,6 +301,25 @@ class TranslatorRole:
             case native.EventsDropped():
                 log.warning("news of devices were dropped", count=event.count)
 
+    def _is_of_worker(self, event: native.UpstreamReady | native.UpstreamEnded) -> bool:
+        """Lets the worker whose connection it is about take it in; says whether there is one."""
+        if self.workers is None:
+            return False
+        if isinstance(event, native.UpstreamReady):
+            return self.workers.ready(event.upstream)
+        return self.workers.ended(event)
+
+    def _join(self, event: native.DeviceJoined) -> None:
+        self._users[event.device] = event.user
+        self.note(f"{event.user} mines from {event.address}")
+        if self.workers is not None:
+            self.workers.joined(event.device, event.user)
+
+    def _forget(self, device: int) -> str:
+        if self.workers is not None:
+            self.workers.left(device)
+        return self._users.pop(device, "a device")
+
     async def _look(self) -> None:
         while True:
             self._measure()
@@ -250,6 +330,8 @@ class TranslatorRole:
         if self._engine is None:
             return
         self._clients = self._engine.clients()
+        for device in self._users.keys() - {each.device for each in self._clients}:
+            self._forget(device)  # the news of it were dropped, or are under way
         self._metrics, self._refusals = self._engine.metrics(), self._engine.refusals()
         now_s = trio.current_time()
         meters = {}
@@ -273,7 +355,13 @@ class TranslatorRole:
         for place in self._places:
             if place.side is not None:
                 notes += place.side.events()
+        for _place, user, side, _desk in self.workers_services():
+            notes += [(unix_ms, f"{user}: {text}") for unix_ms, text in side.events()]
         return sorted(notes)
+
+    def workers_services(self) -> list[tuple[Place, str, MinerSide, native.Desk]]:
+        """Returns what serves the wallets of workers: pool, worker, side and desk."""
+        return [] if self.workers is None else list(self.workers.services())
 
     def wallet(self) -> tuple[str, dict[str, object]] | None:
         """Returns what the wallet's extension tells, under its word; None without a wallet."""

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.wallet.child import child_words
 from radpool_sv2.wallet.file import FILE_NAME, make_file, sync_directory
-from radpool_sv2.wallet.purse import unix_ms
+from radpool_sv2.wallet.purse import Purse, unix_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["WORKERS", "WorkerWallet", "WorkerWallets"]
+__all__ = ["WORKERS", "WorkerWallet", "WorkerWallets", "words_in"]
 
 WORKERS: Final = "workers"
 """Where they are within the directory of the common wallet."""
@@ -162,6 +162,15 @@ class WorkerWallets:
             match = ENTRY.fullmatch(entry.name)
             if match is not None and entry.is_dir():
                 yield WorkerWallet(int(match[1]), match[2] or "", match[3] or "", entry)
+
+
+def words_in(directory: Path) -> str:
+    """Returns the words of the wallet of a directory."""
+    purse = Purse(directory)
+    try:
+        return purse.words()
+    finally:
+        purse.close()
 
 
 def digest_of(user: str) -> str:
