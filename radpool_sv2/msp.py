@@ -21,6 +21,7 @@ from radpool_sv2.pool.role import Pool
 from radpool_sv2.residence import Serving, reside, tell_serving
 from radpool_sv2.sources import choose_source
 from radpool_sv2.supervision import Role, RunRole, stop_on_signal, supervise
+from radpool_sv2.sv1 import Sv1Pool, open_sv1
 from radpool_sv2.templates.source import ChainEvent, TemplateUpdate
 from radpool_sv2.web import serve_http
 from radpool_sv2.web.window import Window
@@ -88,10 +89,18 @@ async def run_msp(
                 mint = None if minting is None else minting.mint
                 declarator = open_declaring(config, keys, source, pool, mint, listen=beside)
                 roles.append(Role("declarator", declarator.run))
+            sv1 = None
+            if config.sv1.on_same_port:
+                sv1 = open_sv1(Sv1Pool(config, pool.served_at, pool.lead_sv1))
             desks = () if minting is None else (minting.desk,)
-            window = Window(pool, config.mining.shares_per_minute, desks, declarator, register)
+            window = Window(
+                pool, config.mining.shares_per_minute, desks, declarator, register, sv1=sv1
+            )
             web = _Web(config, window, minting, http_listen or config.http.listen)
             roles.append(Role("http", web.run))
+            if sv1 is not None:
+                # Its wallet takes in what came last by HTTP, so it leaves first.
+                roles.append(Role("sv1", sv1.run))
 
             def tell() -> None:
                 assert pool.address is not None

@@ -442,11 +442,8 @@ class Engine:
     def set_sv1(self, translator: Translator | None, /) -> None:
         """Has a translator serve the Stratum V1 devices that call at the engine's port, or nobody.
 
-        Those that were taken in before stay where they are. While nobody serves them they are
-        turned away, which `Sv1TurnedAway` tells of.
-
-        Raises:
-            LocalProtocolError: If the translator has stopped.
+        Those that were taken in before stay where they are. While nobody serves them, or the
+        translator has stopped, they are turned away, which `Sv1TurnedAway` tells of.
         """
 
     def event_fd(self) -> int:

@@ -25,6 +25,7 @@ from radpool_sv2.config.setting import (
     path,
     text,
 )
+from radpool_sv2.config.sv1 import Sv1Section  # noqa: TC001 - as above
 from radpool_sv2.config.template import Templates, check_templates
 from radpool_sv2.config.weight import WeightSection  # noqa: TC001 - as above
 from radpool_sv2.errors import ConfigError
@@ -339,6 +340,7 @@ class MspConfig:
     http: Http
     extensions: Extensions
     ecash: EcashSection
+    sv1: Sv1Section
 
     def __post_init__(self) -> None:
         """Checks what concerns several keys.
@@ -349,6 +351,7 @@ class MspConfig:
         """
         check_templates(self.templates)
         self._check_declarator()
+        self._check_sv1()
         if not self.ecash.enabled:
             return
         if self.ecash.unit_exponent > self.mining.exponent_min:
@@ -364,6 +367,15 @@ class MspConfig:
                 key="ecash.fixed_price_msat",
                 value="0",
                 allowed="at least 1, or ecash.policies without fixed",
+            )
+
+    def _check_sv1(self) -> None:
+        if self.sv1.on_same_port and self.sv1.ecash and not self.ecash.enabled:
+            raise ConfigError(
+                "devices can earn ecash only where there is a mint",
+                key="sv1.ecash",
+                value="true",
+                allowed="false while ecash.enabled is false",
             )
 
     def _check_declarator(self) -> None:

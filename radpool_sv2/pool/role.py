@@ -39,6 +39,7 @@ from radpool_sv2._native.engine import (
     PrefixesLow,
     RepeatedShare,
     SetUp,
+    Sv1TurnedAway,
 )
 from radpool_sv2.config import Endpoint
 from radpool_sv2.errors import RemoteProtocolError, StoreError
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from radpool_sv2._native.keys import ServerIdentity
+    from radpool_sv2._native.translator import Translator
     from radpool_sv2.config import MspConfig
     from radpool_sv2.keyfile import KeyRing
     from radpool_sv2.ledger import Account, Ledger
@@ -153,6 +155,7 @@ class Pool:
         self.changed: set[Callable[[], None]] = set()
         self.started_unix_ms = 0
         self._engine: Engine | None = None
+        self._sv1: Translator | None = None
         self._blocks: list[BlockFound] = []
         self._accounts: dict[str, Account] = {}
         self._openings = OpeningBudget(config.ledger.new_accounts_per_minute_max, time.monotonic())
@@ -177,6 +180,17 @@ class Pool:
             self._engine.set_identity(identity)
         for bearer in self.bearers:
             bearer.set_identity(identity)
+
+    def served_at(self) -> Endpoint:
+        """Returns where miners connect; must be asked once it has served."""
+        assert self.address is not None
+        return self.address
+
+    def lead_sv1(self, translator: Translator | None) -> None:
+        """Leads devices that speak Stratum V1 to a translator, whichever engine runs; or away."""
+        self._sv1 = translator
+        if self._engine is not None:
+            self._engine.set_sv1(translator)
 
     def metrics(self) -> dict[str, int]:
         """Returns the engine's counters and gauges; none while it does not run."""
@@ -264,6 +278,7 @@ class Pool:
         )
         self._relay = ExtensionDesk(engine, self._extensions)
         self._engine = engine
+        engine.set_sv1(self._sv1)
         self._publish(engine, activate=False)
         if self.custom is not None:
             self.custom.started()
@@ -309,6 +324,8 @@ class Pool:
             self._relay.frame(event)
         elif isinstance(event, RepeatedShare):
             self._relay.repeated(event)
+        elif isinstance(event, Sv1TurnedAway):
+            self._warn_of_sv1(event)
         elif isinstance(event, EngineFailed):
             self._engine_trouble, self._engine_trouble_s = event.message, time.monotonic()
             log.error("a part of the engine cannot work", reason=event.message)
@@ -332,6 +349,16 @@ class Pool:
         elif isinstance(event, Disconnected):
             self._extensions.disconnected(event.connection)
             log.info("miner left", connection=event.connection, reason=event.reason)
+
+    def _warn_of_sv1(self, event: Sv1TurnedAway) -> None:
+        if self._config.sv1.on_same_port:
+            text = "an SV1 device was turned away: the role that serves such devices is down"
+        else:
+            text = (
+                "an SV1 device called at the SV2 port and was turned away; to serve such devices "
+                "set sv1.on_same_port = true, or run `radpool translator` for them"
+            )
+        log.warning(text, address=event.address, turned_away=event.total)
 
     async def _decide(self, engine: Engine, event: ChannelRequested) -> None:
         """Opens or refuses a channel: whoever names an account that can be read may mine."""

@@ -133,6 +133,10 @@ class Api:
                 self._rows(self._pool.declarers),
                 "miners with templates of their own, and how good these are (offset, limit)",
             ),
+            "/api/v1/sv1/clients": (
+                self._rows(self._pool.sv1_clients),
+                "devices that speak Stratum V1 (offset, limit)",
+            ),
             "/api/v1/registrations": (
                 self._rows(self._pool.registrations),
                 "which miner keys own which commitments, signed by both sides (offset, limit)",
@@ -187,11 +191,17 @@ class Api:
         )
 
     async def _global(self, _request: Request) -> Response:
+        sv1 = self._pool.sv1_figures()
         return JSONResponse(
             {
                 "server": None,
                 "sv2_clients": _clients_summary(self._pool.clients()),
-                "sv1_clients": None,
+                "sv1_clients": None
+                if sv1 is None
+                else {
+                    "total_clients": sv1.devices,
+                    "total_hashrate": sv1.hash_rate,
+                },
                 "uptime_secs": (self._now_unix_ms() - self._pool.started_unix_ms) // 1000,
                 "blocks_found": self._pool.blocks_found(),
             }

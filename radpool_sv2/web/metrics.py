@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from radpool_sv2.web.view import ChannelView, ClientView, PoolView
+from radpool_sv2.web.view import ChannelView, ClientView, PoolView, Sv1Figures
 
 MINT = {
     "claims": "Claims of shares that have a token.",
@@ -41,6 +41,7 @@ class Snapshot:
     engine: Mapping[str, int]
     mint: Mapping[str, Any]
     declarator: Mapping[str, int]
+    sv1: Sv1Figures | None
 
     @classmethod
     def of(cls, pool: PoolView, now_unix_ms: int, mint: Mapping[str, Any]) -> "Snapshot":
@@ -52,6 +53,7 @@ class Snapshot:
             pool.engine_metrics(),
             mint,
             pool.declarator_metrics(),
+            pool.sv1_figures(),
         )
 
 
@@ -80,6 +82,8 @@ class SnapshotCollector(Collector):
         for name, value in sorted(seen.declarator.items()):
             yield _declarator_metric(name, value)
         yield from _mint_metrics(seen.mint)
+        if seen.sv1 is not None:
+            yield from _sv1_metrics(seen.sv1)
 
 
 def _mint_metrics(figures: Mapping[str, Any]) -> Iterable[Metric]:
@@ -110,6 +114,16 @@ def _declarator_metric(name: str, value: int) -> Metric:
         plain = name.removesuffix("_total")
         return CounterMetricFamily(f"radpool_{plain}", f"Job declaration: {words}.", value)
     return GaugeMetricFamily(f"radpool_{name}", f"Job declaration: {words}.", value)
+
+
+def _sv1_metrics(figures: Sv1Figures) -> Iterable[Metric]:
+    """Yields what a translator of its own shows under the same names."""
+    yield GaugeMetricFamily("sv1_clients_total", "Devices that are connected.", figures.devices)
+    yield GaugeMetricFamily("sv1_hashrate_total", "Their hash rate, H/s.", figures.hash_rate)
+    for name, value in sorted(figures.metrics.items()):
+        plain = name.removesuffix("_total")
+        family = GaugeMetricFamily if plain == name else CounterMetricFamily
+        yield family(f"radpool_translator_{plain}", f"SV1 devices: {plain}.", value)
 
 
 def _channel_sums(clients: Iterable[ClientView]) -> Iterable[Metric]:

@@ -58,6 +58,21 @@ class LedgerView(Protocol):
         """Returns how many accounts there are, and `limit` of them from `offset`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sv1Figures:
+    """What the devices do that speak Stratum V1.
+
+    Attributes:
+        devices: how many are connected.
+        hash_rate: H/s of all of them.
+        metrics: counters, whose names end in `_total`, and gauges of their translator.
+    """
+
+    devices: int
+    hash_rate: float
+    metrics: Mapping[str, int]
+
+
 class PoolView(Protocol):
     """A running pool, seen from outside."""
 
@@ -80,6 +95,12 @@ class PoolView(Protocol):
 
     def declarator_metrics(self) -> Mapping[str, int]:
         """Returns the job declarator's counters and gauges by name; none without one."""
+
+    def sv1_figures(self) -> Sv1Figures | None:
+        """Returns what devices do that speak Stratum V1; None where nobody serves them."""
+
+    async def sv1_clients(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many of them there are, and some of them, JSON-ready."""
 
     async def declarers(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
         """Returns how many miners declare templates, and some of them, JSON-ready."""

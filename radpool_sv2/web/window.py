@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from radpool_sv2.web.view import ChannelView, ClientView
+from radpool_sv2.web.view import ChannelView, ClientView, Sv1Figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from radpool_sv2.pool.roster import Channel, Client
     from radpool_sv2.web.view import LedgerView
 
-__all__ = ["DeclaratorView", "RegisterView", "Troubled", "Window"]
+__all__ = ["DeclaratorView", "RegisterView", "Sv1View", "Troubled", "Window"]
 
 
 class Troubled(Protocol):
@@ -44,16 +44,31 @@ class RegisterView(Protocol):
         """Returns how many registrations there are, and some of them, JSON-ready."""
 
 
+class Sv1View(Troubled, Protocol):
+    """Is what serves devices that speak Stratum V1, seen from outside."""
+
+    def metrics(self) -> Mapping[str, int]:
+        """Returns counters and gauges by name."""
+
+    def hash_rate(self) -> float:
+        """Returns the hash rate of all devices, H/s."""
+
+    def page(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many devices there are, and some of them, JSON-ready."""
+
+
 class Window:
     """Is the `PoolView` of a pool."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a node that it shows
         self,
         pool: Pool,
         shares_per_minute: int,
         beside: Sequence[Troubled] = (),
         declarator: DeclaratorView | None = None,
         register: RegisterView | None = None,
+        *,
+        sv1: Sv1View | None = None,
     ) -> None:
         """Takes what is shown.
 
@@ -63,12 +78,14 @@ class Window:
             beside: What else the node cannot do without.
             declarator: The job declarator, if there is one.
             register: The register of owners, if there is one.
+            sv1: Who serves devices that speak Stratum V1, if anybody does.
         """
+        self._sv1 = sv1
         self._register = register
         self._declarator = declarator
         self._pool = pool
         self._shares_per_minute = shares_per_minute
-        self._beside = tuple(beside)
+        self._beside = (*beside, *(() if sv1 is None else (sv1,)))
 
     @property
     def started_unix_ms(self) -> int:
@@ -103,6 +120,17 @@ class Window:
     def declarator_metrics(self) -> Mapping[str, int]:
         """Returns the job declarator's counters and gauges by name; none without one."""
         return {} if self._declarator is None else self._declarator.metrics()
+
+    def sv1_figures(self) -> Sv1Figures | None:
+        """Returns what devices do that speak Stratum V1; None where nobody serves them."""
+        if self._sv1 is None:
+            return None
+        devices, _ = self._sv1.page(0, 0)
+        return Sv1Figures(devices, self._sv1.hash_rate(), self._sv1.metrics())
+
+    async def sv1_clients(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Returns how many of them there are, and some of them, JSON-ready."""
+        return (0, []) if self._sv1 is None else self._sv1.page(offset, limit)
 
     async def declarers(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
         """Returns how many miners declare templates, and some of them, JSON-ready."""

@@ -12,6 +12,7 @@ import trio
 
 from radpool_sv2.web import ChannelView, ClientView, serve_http
 from radpool_sv2.web.page import LIMIT_MAX
+from radpool_sv2.web.view import Sv1Figures
 
 NOW_MS = 1_700_000_000_000
 
@@ -59,6 +60,7 @@ class Pool:
     trouble: list[str] = field(default_factory=list)
     ledger: Books = field(default_factory=Books)
     started_unix_ms: int = NOW_MS - 90_000
+    sv1: Sv1Figures | None = None
 
     def clients(self):
         return self.connected
@@ -71,6 +73,12 @@ class Pool:
 
     def declarator_metrics(self):
         return {"declarer_connections": 3, "declarer_jobs_total": 5}
+
+    def sv1_figures(self):
+        return self.sv1
+
+    async def sv1_clients(self, offset, limit):
+        return 2, [{"client_id": 1}, {"client_id": 2}][offset : offset + limit]
 
     async def declarers(self, offset, limit):
         return 1, [{"account": "alice", "accepted": 2}]
@@ -129,6 +137,23 @@ async def test_global_sums_all_connections():
         "standard_channels": 1,
         "total_hashrate": 3e6,
     }
+
+
+async def test_devices_of_the_older_version_are_counted_where_they_are_served():
+    async with served(Pool()) as http:
+        assert (await http.get("/api/v1/global")).json()["sv1_clients"] is None
+        assert "sv1_clients_total" not in (await http.get("/metrics")).text
+    figures = Sv1Figures(2, 5e12, {"devices": 2, "lines_read_total": 7})
+    async with served(Pool(sv1=figures)) as http:
+        told = (await http.get("/api/v1/global")).json()
+        assert told["sv1_clients"] == {"total_clients": 2, "total_hashrate": 5e12}
+        page = (await http.get("/api/v1/sv1/clients?offset=1")).json()
+        assert (page["total"], page["items"]) == (2, [{"client_id": 2}])
+        metrics = (await http.get("/metrics")).text.splitlines()
+    assert "sv1_clients_total 2.0" in metrics
+    assert "sv1_hashrate_total 5e+012" in metrics or "sv1_hashrate_total 5e+12" in metrics
+    assert "radpool_translator_devices 2.0" in metrics
+    assert "radpool_translator_lines_read_total 7.0" in metrics
 
 
 async def test_client_and_its_channels_have_sris_fields():

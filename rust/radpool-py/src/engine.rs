@@ -76,9 +76,8 @@ impl Engine {
     }
 
     #[pyo3(signature = (translator, /))]
-    fn set_sv1(&self, translator: Option<&Translator>) -> PyResult<()> {
-        self.0.set_sv1(translator.map(Translator::door).transpose()?);
-        Ok(())
+    fn set_sv1(&self, translator: Option<&Translator>) {
+        self.0.set_sv1(translator.and_then(Translator::door));
     }
 
     fn event_fd(&self) -> i32 {

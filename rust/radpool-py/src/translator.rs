@@ -419,9 +419,9 @@ impl Translator {
 }
 
 impl Translator {
-    /// The way in for devices that an engine accepts.
-    pub(crate) fn door(&self) -> PyResult<engine::Sv1Door> {
-        self.engine.door().map_err(translator_error)
+    /// The way in for devices that an engine accepts; `None` once it has stopped.
+    pub(crate) fn door(&self) -> Option<engine::Sv1Door> {
+        self.engine.door().ok()
     }
 
     fn to_python<'py>(
