@@ -15,13 +15,10 @@ PARTS = ("shares", "storm", "peer", "claims", "tokens", "declaration", "crowd")
 SECONDS_MAX = 300
 
 
-@pytest.mark.timeout(SECONDS_MAX + 30)
-def test_smoke_size_answers_every_question(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "CDK_MINTD"}
-    # What a machine without the peer gets to read: what is missing, and our own figures.
-    environment["SRI_POOL"] = str(tmp_path / "pool_sv2")
+def answers(parts, environment):
+    """Runs parts at smoke size; returns the figures by question."""
     command = [sys.executable, "-m", "benchmarks", "--size", "smoke"]
-    for part in PARTS:
+    for part in parts:
         command += ["--only", part]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
@@ -30,7 +27,17 @@ def test_smoke_size_answers_every_question(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((ROOT / "build" / "benchmarks-smoke.json").read_text())["rows"]
     figures = {row["question"]: row["figure"] for row in rows}
+    assert len(figures) == len(rows), "each question is asked once"
     assert all(figures.values())
+    return figures
+
+
+@pytest.mark.timeout(SECONDS_MAX + 30)
+def test_smoke_size_answers_every_question(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "CDK_MINTD"}
+    # What a machine without the peer gets to read: what is missing, and our own figures.
+    environment["SRI_POOL"] = str(tmp_path / "pool_sv2")
+    figures = answers(PARTS, environment)
     assert figures["SRI's pool, run beside ours"] == "NOT MEASURED"
     beside = [figure for question, figure in figures.items() if question.startswith("beside SRI:")]
     assert len(beside) == 5
@@ -53,3 +60,24 @@ def test_smoke_size_answers_every_question(tmp_path):
         "new tip to the last of 200 miners while 10 declarers push",
     ):
         assert any(question.startswith(words) for question in figures), (words, list(figures))
+
+
+@pytest.mark.timeout(SECONDS_MAX + 30)
+def test_smoke_size_answers_for_the_translator(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "CKPOOL"}
+    environment["SRI_TRANSLATOR"] = str(tmp_path / "translator_sv2")
+    figures = answers(["translator"], environment)
+    for peer in ("SRI", "ckpool"):
+        assert figures[f"{peer}, run beside ours"] == "NOT MEASURED"
+        assert any(question.startswith(f"{peer}, quoted: CPU per") for question in figures)
+        beside = {
+            question: figure
+            for question, figure in figures.items()
+            if question.startswith(f"beside {peer}:")
+        }
+        assert all(figure.endswith(f"; {peer} not measured") for figure in beside.values())
+        for words in ("CPU per accepted submit, 10 connections x 16", "new previous hash, from"):
+            assert any(question.startswith(f"beside {peer}: {words}") for question in beside)
+    steady = next(figure for question, figure in figures.items() if "devices submit" in question)
+    assert steady.startswith("400 of 400 accepted, 0 disconnected;")
+    assert any(question.startswith("memory per idle device") for question in figures)
