@@ -8,6 +8,7 @@ import time
 
 from .process import ROOT
 from .sv1 import DIFFICULTY_ONE, double_hash
+from .tls import HOST
 
 DEVICES = json.loads((ROOT / "tests" / "devices" / "devices.json").read_text())["devices"]
 
@@ -19,11 +20,13 @@ class HangsUp(Exception):
 class Device:
     """Says what the firmware says, and takes what it takes."""
 
-    def __init__(self, firmware, address, user):
+    def __init__(self, firmware, address, user, tls=None):
         self._firmware = firmware
         self._user = user
         host, port = address.rsplit(":", 1)
         self._socket = socket.create_connection((host, int(port)), timeout=30)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname=HOST)
         self._buffer = b""
         self._greeted = 0
         self._extranonce1, self._extranonce2_len, self._extranonce2 = b"", 0, 0

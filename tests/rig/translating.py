@@ -36,7 +36,7 @@ class Translating:
         self._config.write_text(text)
         self._directory = directory
         self.process = None
-        self.sv1 = self.http = ""
+        self.sv1 = self.tls = self.http = ""
 
     def __enter__(self):
         command = [RADPOOL, "translator", "--config", self._config, "--json"]
@@ -47,7 +47,7 @@ class Translating:
         except BaseException:
             self.process.__exit__()
             raise
-        self.sv1, self.http = told["sv1"], told["http"]
+        self.sv1, self.tls, self.http = told["sv1"], told["sv1_tls"], told["http"]
         return self
 
     def __exit__(self, *_):
