@@ -30,6 +30,8 @@ from radpool_sv2.network import NETWORKS, script_from_address
 from radpool_sv2.node.report import report_core, report_node
 from radpool_sv2.residence import is_running
 from radpool_sv2.sources import node_settings, trusted_uids
+from radpool_sv2.sv1 import PACKAGE, is_installed
+from radpool_sv2.wallet.file import FILE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,6 +101,7 @@ def examine(file: Path) -> Iterator[Finding]:
     yield from _keys(config)
     yield from _payout(config)
     yield from _mint(config)
+    yield from _sv1(config)
     yield from _descriptors(config)
     yield from _ports(config)
     yield from _disk(config)
@@ -235,6 +238,29 @@ def _mint(config: MspConfig) -> Iterator[Finding]:
             "ecash.fixed_reserve_msat is 0: the policy fixed takes no work before blocks have paid "
             "for it",
         )
+
+
+def _sv1(config: MspConfig) -> Iterator[Finding]:
+    """Checks what devices that speak Stratum V1 need, where they are served."""
+    section, limits, subject = config.sv1, config.limits, "SV1 devices"
+    if not section.on_same_port:
+        return
+    if not is_installed():
+        yield _bad(subject, f"sv1.on_same_port needs the package {PACKAGE}: install it")
+        return
+    if section.ecash and not (section.wallet_dir / FILE_NAME).exists():
+        yield _bad(
+            subject,
+            f"there is no wallet in {section.wallet_dir}: `radpool wallet create` makes one",
+        )
+        return
+    paced = 60 * limits.submits_per_second_max // config.mining.shares_per_minute
+    devices = min(limits.channels_per_connection_max - 1, paced)
+    yield _good(
+        subject,
+        f"served at {config.mining.listen}, {devices} at a time: they are one connection to "
+        "limits.channels_per_connection_max and limits.submits_per_second_max",
+    )
 
 
 def _descriptors(config: MspConfig) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from radpool_sv2._native.translator import Translator
     from radpool_sv2.config import Endpoint, MspConfig
 
-__all__ = ["Sv1Pool", "Sv1Role", "is_installed", "open_sv1"]
+__all__ = ["GROUP", "PACKAGE", "Sv1Pool", "Sv1Role", "is_installed", "open_sv1"]
 
 GROUP: Final = "radpool_sv2.sv1"
 PACKAGE: Final = "radpool-sv2-translator"
