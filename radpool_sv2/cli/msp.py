@@ -67,7 +67,8 @@ def _tell(settings: MspConfig, serving: Serving) -> None:
         address = Endpoint("127.0.0.1", address.port)
     console = Console(soft_wrap=True, highlight=False)
     console.print("[bold]Serving.[/] Ctrl-C ends it; nothing acknowledged is lost.")
-    console.print(f"  miners connect to    {serving.sv2}  (Stratum V2)")
+    versions = "Stratum V2, and V1 for older devices" if settings.sv1.on_same_port else "Stratum V2"
+    console.print(f"  miners connect to    {serving.sv2}  ({versions})")
     if serving.declarator:
         console.print(f"  miners declare at    {serving.declarator}  (job declaration)")
     console.print(f"  authority key        {serving.authority_public_key}")

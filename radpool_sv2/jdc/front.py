@@ -286,6 +286,12 @@ class Front:
                 self._ease(event.connection, event.channel, event.exponent)
             case native.PrefixesLow():
                 self._lease(engine)
+            case native.Sv1TurnedAway():
+                log.warning(
+                    "an SV1 device called, which needs `radpool translator` before this port",
+                    address=event.address,
+                    turned_away=event.total,
+                )
             case native.EngineFailed():
                 log.error("a part of the engine cannot work", reason=event.message)
             case _:
