@@ -71,7 +71,7 @@ def create(
         new = not (dir / FILE_NAME).exists()
         if not new and mint is None:
             raise ConfigError("there is a wallet already, and it is not overwritten", file=dir)
-        pinned = _key(mint_key)
+        pinned = read_key(mint_key)
         wallet = await (Wallet.create(dir) if new else Wallet.open(dir))
         try:
             known = []
@@ -111,7 +111,7 @@ def restore(
         words_file: A file with the words.
         json_output: Print one JSON object instead of words.
     """
-    words = _read_words(words_file)
+    words = read_words(words_file)
 
     async def run() -> None:
         with _patience("asking the mint for its keysets", quiet=json_output) as tell:
@@ -119,7 +119,7 @@ def restore(
                 dir,
                 words,
                 mint,
-                pinned=_key(mint_key),
+                pinned=read_key(mint_key),
                 progress=lambda done, total: tell(f"keyset {done} of {total}"),
             )
         try:
@@ -411,7 +411,7 @@ async def _keyset(wallet: Wallet, start: str | None) -> bytes | None:
     return bytes.fromhex(found[0])
 
 
-def _key(text: str | None) -> bytes | None:
+def read_key(text: str | None) -> bytes | None:
     """Reads the key of a mint."""
     if text is None:
         return None
@@ -424,7 +424,7 @@ def _key(text: str | None) -> bytes | None:
     return raw
 
 
-def _read_words(file: Path | None) -> str:
+def read_words(file: Path | None) -> str:
     """Reads words from a file, from a person, or from standard input."""
     if file is not None:
         try:

@@ -16,12 +16,14 @@ class Sv1Miner:
         accepted: How many shares were accepted.
         refused: The errors of those that were not.
         lost: Why the connection ended, if it did.
+        rests: Whether it does not mine for now.
     """
 
     def __init__(self, address, user):
         self.accepted = 0
         self.refused = []
         self.lost = ""
+        self.rests = False
         self._user = user
         host, port = address.rsplit(":", 1)
         self._socket = socket.create_connection((host, int(port)), timeout=60)
@@ -54,7 +56,7 @@ class Sv1Miner:
             self._socket.settimeout(0.001)
             while not self._ends.is_set():
                 self._listen()
-                if self._job is None:
+                if self._job is None or self.rests:
                     self._ends.wait(0.01)
                 else:
                     self._mine()

@@ -1,6 +1,7 @@
 """Devices that speak Stratum V1 mine through the translator, with real processes."""
 
 import json
+import re
 import signal
 import socket
 
@@ -256,6 +257,29 @@ def test_first_start_makes_a_wallet_and_shows_its_words_once(tmp_path):
                 assert process.wait(15) == 0, process.tail()
     assert [len(words.split()) for words in shown[0]] == [12]
     assert shown[1] == []
+
+
+@pytest.mark.timeout(180)
+def test_first_start_needs_nothing_but_the_pool(tmp_path):
+    """Who names nobody to be paid gets a wallet, the line to type in, and tokens for shares."""
+    node = Node(tmp_path / "msp", POOL | NO_BLOCKS)
+    with node.running() as running:
+        command = ["env", "-C", tmp_path, RADPOOL, "translator", "--pool", running.sv2]
+        command += ["--authority-key", running.authority_key, "--listen", "127.0.0.1:0"]
+        with Process(command, tmp_path, "translator") as process:
+            until(lambda: "Type into your miners" in process.stdout.read_text(), process.tail, 60)
+            said = process.stdout.read_text()
+            assert len(re.findall(r"(?m)^    (?:[a-z]+ ){11}[a-z]+$", said)) == 1, said
+            assert "--listen 0.0.0.0:" in said
+            address = said.split("stratum+tcp://")[1].split()[0]
+            with Sv1Miner(address, "anything") as miner:
+                until(mined([miner], 5), process.tail, PATIENCE_S)
+                assert miner.lost == ""
+            process.signal(signal.SIGTERM)
+            assert process.wait(40) == 0, process.tail()
+        assert running.leave(signal.SIGTERM, 10) == 0
+    balance = json.loads(radpool("wallet", "balance", "--dir", tmp_path / "wallet", "--json"))
+    assert sum(epoch["tokens"] for epoch in balance["epochs"]) == Book(node.database).check() > 0
 
 
 @pytest.mark.timeout(120)

@@ -29,9 +29,11 @@ from radpool_sv2.log import configure_logging
 from radpool_sv2.wallet import Wallet
 from radpool_sv2.wallet.file import FILE_NAME
 from radpool_sv2_translator.config import TranslatorConfig
-from radpool_sv2_translator.installation import CONFIG_NAME
+from radpool_sv2_translator.first_run import choose_wallet
+from radpool_sv2_translator.installation import CONFIG_NAME, pool_line
 from radpool_sv2_translator.role import run_translator
-from radpool_sv2_translator.view import figures, rows
+from radpool_sv2_translator.view import busiest, figures, rows
+from radpool_sv2_translator.wallet_cli import restore, wallets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from radpool_sv2_translator.role import TranslatorRole
 
 app = App(name="translator", help="Brings Stratum V1 devices to pools that speak Stratum V2.")
+app.command(wallets)
+app.command(restore)
 
 LOOK_EVERY_S = 0.25
 JSON_EVERY_S = 1.0
@@ -46,6 +50,9 @@ LAST_WORDS_S = 1.0
 FINISH_S = 25.0
 """A mint may take 20 seconds to answer for what shares left over."""
 NOTES_SHOWN = 8
+DEVICES_SHOWN = 6
+COLUMN_MAX = 28
+HERE = ("127.0.0.1", "::1", "localhost")
 
 
 def _endpoint(_type: object, tokens: list[cyclopts.Token]) -> Endpoint:
@@ -77,10 +84,10 @@ def translator(  # noqa: PLR0913 - one argument for each option
         dir: The directory that `radpool init translator` has made; its translator.toml is the file.
         pool: The pool, HOST:PORT, where there is no configuration file.
         authority_key: The pool's authority public key. Without it whoever answers is trusted.
-        user: Whom the pool is to pay; the names of the devices' workers follow behind a dot. By
-            default the devices' own user names are passed on.
+        user: Whom the pool is to pay; the names of the devices' workers follow behind a dot.
         wallet: Earn ecash, kept in the wallet in this directory; it is made if there is none, and
-            its words are shown once.
+            its words are shown once. Without --user and --wallet the pool is asked: if it has
+            ecash, the directory is ./wallet, else the devices' own user names are passed on.
         listen: HOST:PORT for devices; port 0 takes any free one.
         http_listen: HOST:PORT for /api/v1/sv1/clients and /metrics; by default they are not served.
         json: Print a line of JSON each second instead of the live view.
@@ -89,6 +96,8 @@ def translator(  # noqa: PLR0913 - one argument for each option
         if config is not None:
             raise ConfigError("give either --dir or --config")
         config = dir / CONFIG_NAME
+    if pool is not None and not (config or user or wallet):
+        wallet = trio.run(choose_wallet, pool, authority_key)
     settings = _settings(config, pool, {"authority_public_key": authority_key}, user, wallet)
     if any(each.ecash for each in settings.pools):
         trio.run(_provide_wallet, settings.wallet.dir, json)
@@ -166,9 +175,7 @@ async def _print(line: Mapping[str, object]) -> None:
 
 async def _show_live(role: TranslatorRole, stop: trio.Event) -> None:
     console = Console(highlight=False)
-    title = Text(f"Devices connect to stratum+tcp://{role.address}", style="bold")
-    if role.tls is not None:
-        title.append(f" or stratum+ssl://{role.tls}")
+    title = _title(role)
     last: list[str] = []
     live = Live(console=console, refresh_per_second=4, transient=True)
     if not console.is_terminal:
@@ -178,7 +185,8 @@ async def _show_live(role: TranslatorRole, stop: trio.Event) -> None:
             lines = [f"{_clock(unix_ms)}  {text}" for unix_ms, text in role.take_notes()]
             if console.is_terminal:
                 last = (last + lines)[-NOTES_SHOWN:]
-                live.update(Group(title, _table(role), Text("\n".join(last), style="dim")))
+                notes = Text("\n".join(last), style="dim")
+                live.update(Group(title, _table(role), _devices(role), notes))
             else:
                 for line in lines:
                     console.print(Text(line), soft_wrap=True)
@@ -195,6 +203,36 @@ def _table(role: TranslatorRole) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in rows(role):
         table.add_row(Text(name, style="dim"), Text(value))
+    return table
+
+
+def _title(role: TranslatorRole) -> Text:
+    """Says what is to be typed into miners."""
+    assert role.address is not None, "it is shown once it serves"
+    title = Text(f"Type into your miners: {pool_line(role.address)}", style="bold")
+    if role.tls is not None:
+        title.append(f"\nor, encrypted: {pool_line(role.tls, 'stratum+ssl')}")
+    if role.address.host in HERE:
+        port = role.address.port
+        title.append(
+            f"\nOnly this machine can connect: --listen 0.0.0.0:{port} lets in your own network",
+            style="not bold",
+        )
+    return title
+
+
+def _devices(role: TranslatorRole) -> Table:
+    """Shows the devices that bring most."""
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    columns = ("device", "hash rate", "accepted", "refused", "difficulty", "firmware")
+    for column in columns:
+        table.add_column(column, max_width=COLUMN_MAX, no_wrap=True, overflow="ellipsis")
+    shown, more = busiest(role, DEVICES_SHOWN)
+    for row in shown:
+        table.add_row(*map(Text, row))
+    if more:
+        table.add_row(Text(f"and {more} more", style="dim"))
+    table.show_header = bool(shown)
     return table
 
 

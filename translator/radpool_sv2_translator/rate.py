@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["Estimate", "Meter"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Estimate", "Meter", "together"]
 
 WINDOW_S: Final = 600.0
 """Over how long a rate is taken: a hundred shares of a device at the usual rate."""
@@ -71,6 +74,20 @@ class Meter:
         each = work / shares / seconds
         low, high = interval(shares)
         return Estimate(work / seconds, low * each, high * each)
+
+
+def together(estimates: Iterable[Estimate]) -> Estimate | None:
+    """Returns the sum of rates that were estimated apart; None of none.
+
+    Their errors are independent, so squares of them add up.
+    """
+    found = list(estimates)
+    if not found:
+        return None
+    rate = sum(each.rate for each in found)
+    below = math.hypot(*(each.rate - each.low for each in found))
+    above = math.hypot(*(each.high - each.rate for each in found))
+    return Estimate(rate, max(rate - below, 0.0), rate + above)
 
 
 def interval(count: int) -> tuple[float, float]:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from radpool_sv2.cli.miner import scale
+from radpool_sv2_translator.rate import together
 
 if TYPE_CHECKING:
-    from radpool_sv2._native.translator import Client, Worker
+    from radpool_sv2._native import translator as native
+    from radpool_sv2._native.translator import Client
+    from radpool_sv2_translator.rate import Estimate
     from radpool_sv2_translator.role import TranslatorRole
+    from radpool_sv2_translator.workers import Worker
 
-__all__ = ["client_figures", "difficulty", "figures", "rows"]
+__all__ = [
+    "WorkerFigures",
+    "busiest",
+    "by_worker",
+    "client_figures",
+    "difficulty",
+    "figures",
+    "rejected_by_reason",
+    "rows",
+    "wallet_figures",
+]
+
+GONE_REJECTED: Final = "gone_shares_rejected_as_"
+"""How counters of refused shares of devices that are gone begin."""
 
 
 def difficulty(exponent: int | None) -> float | None:
@@ -105,7 +124,7 @@ def client_figures(translator: TranslatorRole, client: Client) -> dict[str, obje
     }
 
 
-def _worker(translator: TranslatorRole, client: Client, worker: Worker) -> dict[str, object]:
+def _worker(translator: TranslatorRole, client: Client, worker: native.Worker) -> dict[str, object]:
     estimate = translator.estimate(client.device, worker.name)
     return {
         "name": worker.name,
@@ -118,6 +137,91 @@ def _worker(translator: TranslatorRole, client: Client, worker: Worker) -> dict[
         "hash_rate_low": None if estimate is None else round(estimate.low),
         "hash_rate_high": None if estimate is None else round(estimate.high),
     }
+
+
+def rejected_by_reason(translator: TranslatorRole) -> dict[str, int]:
+    """Returns how many shares were refused here, by the reason, since the start."""
+    reasons = Counter[str]()
+    for name, count in translator.metrics().items():
+        if name.startswith(GONE_REJECTED):
+            reason = name.removeprefix(GONE_REJECTED).removesuffix("_total")
+            reasons[reason.replace("_", "-")] += count
+    for client in translator.clients():
+        for worker in client.workers:
+            reasons.update(worker.rejected)
+    return {reason: count for reason, count in reasons.items() if count}
+
+
+@dataclass(slots=True)
+class WorkerFigures:
+    """Is what a worker has brought, over all of its devices that are connected."""
+
+    name: str
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    rate: Estimate | None = None
+
+
+def by_worker(translator: TranslatorRole, count_max: int) -> list[WorkerFigures]:
+    """Returns the figures of workers, those with the most shares first."""
+    workers: dict[str, WorkerFigures] = {}
+    meters: dict[str, list[Estimate]] = {}
+    for client in translator.clients():
+        for each in client.workers:
+            told = workers.setdefault(each.name, WorkerFigures(each.name))
+            told.accepted += each.accepted
+            told.rejected.update(each.rejected)
+            estimate = translator.estimate(client.device, each.name)
+            if estimate is not None:
+                meters.setdefault(each.name, []).append(estimate)
+    most = heapq.nlargest(count_max, workers.values(), key=lambda each: each.accepted)
+    for told in most:
+        told.rate = together(meters.get(told.name, []))
+    return most
+
+
+def wallet_figures(worker: Worker) -> dict[str, object]:
+    """Returns what is known of a worker's wallet."""
+    state = "mining" if worker.works else "waiting"
+    if worker.is_common:
+        state = "common"
+    return {
+        "worker": worker.user,
+        "state": "refused" if worker.refused else state,
+        "problem": worker.refused or worker.failure or None,
+        "devices": len(worker.devices),
+        "number": None if worker.wallet is None else worker.wallet.number,
+        "directory": None if worker.wallet is None else str(worker.wallet.directory),
+        "pools": {name: each.side.figures() for name, each in worker.services.items()},
+    }
+
+
+def busiest(translator: TranslatorRole, count: int) -> tuple[list[tuple[str, ...]], int]:
+    """Returns the devices that hash most, for people, and how many more there are.
+
+    Args:
+        translator: Whose.
+        count: How many at most.
+    """
+
+    def rate(client: Client) -> float:
+        found = (translator.estimate(client.device, each.name) for each in client.workers)
+        return sum(each.rate for each in found if each is not None)
+
+    clients = [(rate(client), client) for client in translator.clients()]
+    first = heapq.nlargest(count, clients, key=lambda pair: (pair[0], -pair[1].device))
+    shown: list[tuple[str, ...]] = [
+        (
+            client.workers[0].name if client.workers else client.address,
+            f"{scale(round(hashes))}H/s",
+            str(sum(worker.accepted for worker in client.workers)),
+            str(sum(sum(worker.rejected.values()) for worker in client.workers)),
+            "none yet" if (asked := difficulty(client.exponent)) is None else f"{asked:g}",
+            client.agent,
+        )
+        for hashes, client in first
+    ]
+    return shown, len(clients) - len(shown)
 
 
 def rows(translator: TranslatorRole) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["WORKERS", "WorkerWallet", "WorkerWallets", "words_in"]
+__all__ = ["WORKERS", "WorkerWallet", "WorkerWallets", "remove_unused", "words_in"]
 
 WORKERS: Final = "workers"
 """Where they are within the directory of the common wallet."""
@@ -171,6 +171,16 @@ def words_in(directory: Path) -> str:
         return purse.words()
     finally:
         purse.close()
+
+
+def remove_unused(directory: Path) -> None:
+    """Removes a wallet that was made only to look whether the mint knows it, and does not.
+
+    Nothing is lost: all that it could ever have follows from words.
+    """
+    for file in directory.glob(f"{FILE_NAME}*"):
+        file.unlink()
+    directory.rmdir()
 
 
 def digest_of(user: str) -> str:

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use radpool_miner::assignment::Share;
 use radpool_mining::SeenShares;
 use radpool_sv1::{
-    DeviceClose, DeviceFigures, DeviceSettings, EXTRANONCE1_LEN, EXTRANONCE2_LEN, Feed,
+    DeviceClose, DeviceFigures, DeviceSettings, EXTRANONCE1_LEN, EXTRANONCE2_LEN, Feed, Refusal,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -112,6 +112,8 @@ pub(super) struct Counters {
     /// What devices that are gone have brought.
     pub(super) gone_accepted: AtomicU64,
     pub(super) gone_rejected: AtomicU64,
+    /// The latter by the place of their reason in [`Refusal::ALL`].
+    pub(super) gone_reasons: [AtomicU64; Refusal::ALL.len()],
 }
 
 /// One per translator, behind an `Arc`.

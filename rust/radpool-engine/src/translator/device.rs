@@ -392,6 +392,12 @@ impl<S> Drop for Task<S> {
             figures.workers.iter().map(|worker| worker.rejected.iter().sum::<u64>()).sum();
         self.core.counters.gone_accepted.fetch_add(accepted, Ordering::Relaxed);
         self.core.counters.gone_rejected.fetch_add(rejected, Ordering::Relaxed);
+        for worker in &figures.workers {
+            let totals = self.core.counters.gone_reasons.iter();
+            totals.zip(worker.rejected).for_each(|(total, count)| {
+                total.fetch_add(count, Ordering::Relaxed);
+            });
+        }
         if self.user.is_some() {
             let device = self.id;
             self.core.events.push_device(TranslatorEvent::DeviceLeft { device, reason });

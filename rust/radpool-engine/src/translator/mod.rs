@@ -25,7 +25,7 @@ use std::{
 
 use parking_lot::Mutex;
 use radpool_mining::{SeenLimits, SeenShares};
-use radpool_sv1::{DeviceFigures, Feed};
+use radpool_sv1::{DeviceFigures, Feed, Refusal};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -311,6 +311,10 @@ impl Translator {
         ];
         all.extend(totals.map(|(name, counter)| (format!("{name}_total"), read(counter))));
         all.extend(self.tls.metrics());
+        for (refusal, total) in Refusal::ALL.iter().zip(&counters.gone_reasons) {
+            let reason = refusal.code().replace('-', "_");
+            all.push((format!("gone_shares_rejected_as_{reason}_total"), read(total)));
+        }
         all.push(("pool_work_total".to_owned(), *counters.pool_work.lock()));
         let lines = core.lines.read();
         let sum = |of: fn(&Line) -> &AtomicUsize| {
