@@ -17,7 +17,7 @@
 //! and whatever else it says is told as it came.
 //!
 //! A channel whose member left stays open for `linger_ms`, and the next member of the same user takes it over with the job it has: firmware that
-//! looks in, leaves and comes back costs no channel. A member whose channel is refused or closed is
+//! looks in, leaves and comes back costs no channel. One channel is always kept. A member whose channel is refused or closed is
 //! told, and nobody else is.
 //!
 //! Of the bytes of extranonce 12 are asked for, and where the pool refuses that, 8.
@@ -499,7 +499,11 @@ impl Upstream {
         }
         let is_old = |open: &Open| self.is_idle(open) && now_ms >= open.idle_until_ms;
         let old = self.channels.iter().filter(|(_, open)| is_old(open));
-        let old: Vec<u32> = old.map(|(id, _)| *id).collect();
+        let mut old: Vec<u32> = old.map(|(id, _)| *id).collect();
+        if old.len() == self.channels.len() && self.opening.is_empty() {
+            // Pools close a connection that has had no channel for some minutes.
+            old.pop();
+        }
         for channel_id in old {
             if let Some(open) = self.channels.remove(&channel_id) {
                 self.unanswered -= open.channel.submissions.len();

@@ -214,11 +214,16 @@ fn lingering_channels_are_taken_over_by_the_next_of_their_name() {
     rig.open(200, "us");
     rig.open(201, "them");
     assert_eq!(rig.sent(), [OPEN, OPEN]);
+    rig.grant(2, 2, 12);
     rig.machine.release(110, rig.now_ms);
     rig.pass(59_999);
     assert!(rig.sent().is_empty());
     rig.pass(1);
-    assert_eq!((rig.sent(), rig.machine.channels()), (vec![CLOSE], 0));
+    assert_eq!((rig.sent(), rig.machine.channels()), (vec![CLOSE], 1));
+    // Without any channel the pool would close the connection.
+    rig.machine.release(200, rig.now_ms);
+    (0..10).for_each(|_| rig.pass(60_000));
+    assert_eq!((rig.sent(), rig.machine.channels()), (vec![], 1));
 }
 
 #[test]
