@@ -125,7 +125,11 @@ def _solution(event: BlockFound) -> Solution:
 
 
 class BlockDesk:
-    """Sees blocks through. `found` and `tip_changed` take what happens; `run` does the rest."""
+    """Sees blocks through. `found` and `tip_changed` take what happens; `run` does the rest.
+
+    Attributes:
+        height: That of the last block that it recorded; 0 before the first.
+    """
 
     def __init__(
         self,
@@ -136,6 +140,7 @@ class BlockDesk:
         changed: Callable[[], None],
     ) -> None:
         """Takes what the desk joins; `changed` is called when the ledger knows more of a block."""
+        self.height = 0
         self._ledger = ledger
         self._source = source
         self._solution_log = solution_log
@@ -232,13 +237,14 @@ class BlockDesk:
 
     async def _record(self, solution: Solution, account: int) -> None:
         coinbase = Transaction.from_bytes(solution.coinbase_tx)
+        height = coinbase_height(coinbase)
         while True:
             try:
                 # The pool's address may have changed since the share's template was published.
                 own = {self._ledger.script, *await self._ledger.scripts()}
                 await self._ledger.record_block(
                     hash=solution.hash,
-                    height=coinbase_height(coinbase),
+                    height=height,
                     value_sats=sum(
                         output.value_sats for output in coinbase.outputs if output.script in own
                     ),
@@ -251,6 +257,7 @@ class BlockDesk:
                 )
                 await trio.sleep(RETRY_SECONDS)
             else:
+                self.height = height
                 self._changed()
                 return
 

@@ -150,6 +150,7 @@ class Pool:
         self.roster = Roster()
         self.address: Endpoint | None = None
         self.work: TemplateUpdate | None = None
+        self._work_epoch = 0
         self.tip: ChainEvent | None = None
         self.tip_height = 0
         self.changed: set[Callable[[], None]] = set()
@@ -232,8 +233,21 @@ class Pool:
                 self._desk.tip_changed()
 
     def _tell_changed(self) -> None:
+        self._keep_epoch()
         for listener in tuple(self.changed):
             listener()
+
+    def _keep_epoch(self) -> None:
+        """Gives the work out again when a block has closed the epoch that it was published for.
+
+        A node may tell of a block of ours as the new tip before the ledger has recorded it. Work on
+        the tip before stays as it is: that on the block is on its way.
+        """
+        if self._engine is None or self.work is None or self.work.tip is None:
+            return
+        is_behind = self.work.template.height > self._desk.height
+        if is_behind and self._work_epoch != self.ledger.current_epoch:
+            self._publish(self._engine, activate=False)
 
     async def run(self, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
         """Serves miners until `stop` is set, then leaves in order.
@@ -300,10 +314,11 @@ class Pool:
         if tip is not None:
             price = self.weighing.price(tip, template.height, template.value_sats)
             native_tip = to_native_tip(tip, price)
-        if activate and native_tip is not None:
+        epoch = self.ledger.current_epoch
+        if activate and native_tip is not None and epoch == self._work_epoch:
             engine.activate_template(native_tip)
             return
-        epoch = self.ledger.current_epoch
+        self._work_epoch = epoch
         engine.publish_template(to_native_template(template, epoch, self._script), native_tip)
         log.debug("template published", template=template.id, height=template.height, epoch=epoch)
 

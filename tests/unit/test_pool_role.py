@@ -31,6 +31,7 @@ from radpool_sv2.templates.source import (
     TipChanged,
 )
 
+BLOCK_ZEROS = 8
 WITNESS_COMMITMENT = bytes(8) + b"\x26\x6a\x24\xaa\x21\xa9\xed" + b"\x07" * 32
 LOCAL = Endpoint("127.0.0.1", 0)
 SETTINGS = {
@@ -156,6 +157,65 @@ async def test_shares_are_acknowledged_and_in_the_books(tmp_path):
         [row] = await scene.ledger.sums([1])
         assert (row.count, row.work) == (1, 1 << 6)
         assert scene.pool.problems() == []
+        await session.client.aclose()
+
+
+@pytest.mark.parametrize("tip_first", [True, False])
+async def test_work_behind_a_block_counts_in_the_epoch_behind_it(tmp_path, monkeypatch, tip_first):
+    """A node may tell of the tip that a block of ours is before the ledger has the block."""
+    block = int.from_bytes(work.ladder_target(BLOCK_ZEROS), "little")
+    async with running(tmp_path) as scene:
+        may_record, record = trio.Event(), scene.ledger.record_block
+
+        async def record_later(**fields):
+            await may_record.wait()
+            return await record(**fields)
+
+        async def is_on(number):
+            while channel.prev_hash != update(number).tip.prev_hash:
+                await session.receive()
+
+        monkeypatch.setattr(scene.ledger, "record_block", record_later)
+        session = await scene.session()
+        channel = await session.open(user="alice,z=4")
+        await scene.updates.send(update(2, BLOCK_ZEROS))
+        await is_on(2)
+        await session.accepted(session.mine(channel, block_target=block))
+        await scene.until(lambda: scene.source.submitted)
+        if tip_first:
+            await scene.updates.send(update(3))
+            await is_on(3)
+        job = channel.active
+        may_record.set()
+        await scene.until(lambda: scene.ledger.current_epoch == 2)
+        if tip_first:
+            while channel.active == job:
+                await session.receive()
+        else:
+            await session.settle()
+            assert channel.active == job, "the tip that goes gets no further job"
+            await scene.updates.send(update(3))
+            await is_on(3)
+        await session.accepted(session.mine(channel))
+        assert [row.count for row in await scene.ledger.sums([1])] == [1]
+        assert [row.count for row in await scene.ledger.sums([2])] == [1]
+        await session.client.aclose()
+
+
+async def test_a_template_that_waited_over_a_block_is_of_the_epoch_behind_it(tmp_path):
+    async with running(tmp_path) as scene:
+        session = await scene.session()
+        channel = await session.open(user="alice,z=4")
+        later = update(3)
+        await scene.updates.send(TemplateUpdate(later.template, None))
+        await session.settle()
+        await scene.ledger.record_block(hash=b"\x05" * 32, height=102, value_sats=1, finder=1)
+        await scene.updates.send(later)
+        while channel.prev_hash != later.tip.prev_hash:
+            await session.receive()
+        await session.accepted(session.mine(channel))
+        assert await scene.ledger.sums([1]) == []
+        assert [row.count for row in await scene.ledger.sums([2])] == [1]
         await session.client.aclose()
 
 
