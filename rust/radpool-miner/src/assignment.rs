@@ -1,8 +1,10 @@
 //! What is mined: one job of one channel with the tip, target and extranonce that go with it.
 
-use std::sync::Arc;
+use std::{fmt, mem, sync::Arc};
 
 use radpool_units::{Hash256, Target, merkle_root_from_path, sha256d};
+use radpool_wire::message::NewExtendedMiningJob;
+use sha2::{Digest, Sha256};
 
 use crate::header::Header;
 
@@ -29,7 +31,86 @@ pub enum JobSource {
     /// The pool computed it.
     Root([u8; 32]),
     /// The client computes it from the coinbase around the extranonce.
-    Coinbase { prefix: Vec<u8>, suffix: Vec<u8>, path: Vec<[u8; 32]> },
+    Coinbase(Arc<Coinbase>),
+}
+
+/// The coinbase around the extranonce, and the path from it to the merkle root.
+#[derive(Clone)]
+pub struct Coinbase {
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
+    path: Vec<[u8; 32]>,
+    /// The hash of the prefix, to go on from.
+    begun: Sha256,
+}
+
+impl Coinbase {
+    /// Hashes the prefix, so that no share has to.
+    #[must_use]
+    pub fn new(prefix: Vec<u8>, suffix: Vec<u8>, path: Vec<[u8; 32]>) -> Self {
+        let begun = Sha256::new_with_prefix(&prefix);
+        Self { prefix, suffix, path, begun }
+    }
+
+    /// That of a job, which loses it.
+    #[must_use]
+    pub fn take(job: &mut NewExtendedMiningJob) -> Self {
+        let (prefix, suffix) = (&mut job.coinbase_tx_prefix, &mut job.coinbase_tx_suffix);
+        Self::new(mem::take(prefix), mem::take(suffix), mem::take(&mut job.merkle_path))
+    }
+
+    /// Whether it is that of a job.
+    #[must_use]
+    pub fn is_of(&self, job: &NewExtendedMiningJob) -> bool {
+        self.prefix == job.coinbase_tx_prefix
+            && self.suffix == job.coinbase_tx_suffix
+            && self.path == job.merkle_path
+    }
+
+    /// What stands before the extranonce.
+    #[must_use]
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// What stands behind the extranonce.
+    #[must_use]
+    pub fn suffix(&self) -> &[u8] {
+        &self.suffix
+    }
+
+    /// The hashes beside the way up to the root.
+    #[must_use]
+    pub fn path(&self) -> &[[u8; 32]] {
+        &self.path
+    }
+
+    /// Computes the merkle root with both parts of the extranonce in the coinbase.
+    #[must_use]
+    pub fn merkle_root(&self, extranonce_prefix: &[u8], extranonce: &[u8]) -> Hash256 {
+        let mut inner = self.begun.clone();
+        inner.update(extranonce_prefix);
+        inner.update(extranonce);
+        inner.update(&self.suffix);
+        let txid = Hash256(Sha256::digest(inner.finalize()).into());
+        merkle_root_from_path(txid, &self.path)
+    }
+}
+
+impl PartialEq for Coinbase {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.prefix, &self.suffix, &self.path) == (&other.prefix, &other.suffix, &other.path)
+    }
+}
+
+impl Eq for Coinbase {}
+
+impl fmt::Debug for Coinbase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { prefix, suffix, path, begun: _ } = self;
+        let mut shown = formatter.debug_struct("Coinbase");
+        shown.field("prefix", prefix).field("suffix", suffix).field("path", path).finish()
+    }
 }
 
 /// A job that can be mined now.
@@ -59,14 +140,8 @@ impl Assignment {
     pub fn merkle_root(&self, extranonce: &[u8]) -> Hash256 {
         match &self.source {
             JobSource::Root(root) => Hash256(*root),
-            JobSource::Coinbase { prefix, suffix, path } => {
-                let mut coinbase =
-                    Vec::with_capacity(prefix.len() + EXTRANONCE_LEN_MAX + suffix.len());
-                coinbase.extend_from_slice(prefix);
-                coinbase.extend_from_slice(&self.extranonce_prefix);
-                coinbase.extend_from_slice(extranonce);
-                coinbase.extend_from_slice(suffix);
-                merkle_root_from_path(sha256d(&coinbase), path)
+            JobSource::Coinbase(coinbase) => {
+                coinbase.merkle_root(&self.extranonce_prefix, extranonce)
             }
         }
     }
@@ -207,11 +282,11 @@ mod tests {
             target: Target::MAX,
             extranonce_prefix: vec![9, 9, 9, 9],
             rollable,
-            source: JobSource::Coinbase {
-                prefix: vec![1; 40],
-                suffix: vec![2; 60],
-                path: vec![[5; 32], [6; 32]],
-            },
+            source: JobSource::Coinbase(Arc::new(Coinbase::new(
+                vec![1; 40],
+                vec![2; 60],
+                vec![[5; 32], [6; 32]],
+            ))),
         })
     }
 

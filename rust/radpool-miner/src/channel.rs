@@ -10,7 +10,7 @@ use radpool_units::Target;
 use radpool_wire::message::{NewExtendedMiningJob, NewMiningJob, SetNewPrevHash};
 
 use crate::{
-    assignment::{Assignment, ChannelKind, JobSource},
+    assignment::{Assignment, ChannelKind, Coinbase, JobSource},
     submission::Submissions,
 };
 
@@ -102,14 +102,16 @@ impl Channel {
         self.add(job.job_id, job.min_ntime, job.version, !fixed_version, source);
     }
 
-    /// Takes in a job whose coinbase the client completes.
-    pub fn handle_extended_job(&mut self, job: NewExtendedMiningJob, fixed_version: bool) {
+    /// Takes in a job whose coinbase the client completes; `coinbase` is the job's, and may be shared
+    /// with other channels.
+    pub fn handle_extended_job(
+        &mut self,
+        job: &NewExtendedMiningJob,
+        coinbase: Arc<Coinbase>,
+        fixed_version: bool,
+    ) {
         let rolling = job.version_rolling_allowed && !fixed_version;
-        let source = JobSource::Coinbase {
-            prefix: job.coinbase_tx_prefix,
-            suffix: job.coinbase_tx_suffix,
-            path: job.merkle_path,
-        };
+        let source = JobSource::Coinbase(coinbase);
         self.add(job.job_id, job.min_ntime, job.version, rolling, source);
     }
 

@@ -31,7 +31,7 @@ use radpool_wire::{
 };
 
 use crate::{
-    assignment::{Assignment, ChannelKind, EXTRANONCE_LEN_MAX, Share},
+    assignment::{Assignment, ChannelKind, Coinbase, EXTRANONCE_LEN_MAX, Share},
     channel::Channel,
     courier::Carries,
     ended::Ended,
@@ -476,8 +476,9 @@ impl Client {
             Message::NewMiningJob(job) if channel.is_addressed(job.channel_id) => {
                 channel.handle_job(&job, fixed_version);
             }
-            Message::NewExtendedMiningJob(job) if channel.is_addressed(job.channel_id) => {
-                channel.handle_extended_job(job, fixed_version);
+            Message::NewExtendedMiningJob(mut job) if channel.is_addressed(job.channel_id) => {
+                let coinbase = Coinbase::take(&mut job).into();
+                channel.handle_extended_job(&job, coinbase, fixed_version);
             }
             Message::SetNewPrevHash(tip) if channel.is_addressed(tip.channel_id) => {
                 new_tip = true;

@@ -22,7 +22,7 @@ use radpool_units::{Exponent, Target};
 use serde_json::{Value, json};
 
 use crate::{
-    assignment::{Assignment, EXTRANONCE_LEN_MAX, JobSource, Share},
+    assignment::{Assignment, Coinbase, EXTRANONCE_LEN_MAX, JobSource, Share},
     client::{Event, Outbox, printable},
     ended::Ended,
 };
@@ -303,11 +303,8 @@ fn read_job(params: &Value, number: u32, client: &Sv1Client) -> Option<(String, 
     prev_hash.chunks_exact_mut(4).for_each(<[u8]>::reverse);
     let branch = params.get(4)?.as_array()?.iter();
     let path = branch.map(|hash| hex::decode(hash.as_str()?).ok()?.try_into().ok());
-    let source = JobSource::Coinbase {
-        prefix: bytes(2)?,
-        suffix: bytes(3)?,
-        path: path.collect::<Option<Vec<[u8; 32]>>>()?,
-    };
+    let path = path.collect::<Option<Vec<[u8; 32]>>>()?;
+    let source = JobSource::Coinbase(Coinbase::new(bytes(2)?, bytes(3)?, path).into());
     let assignment = Assignment {
         channel_id: CHANNEL,
         job_id: number,

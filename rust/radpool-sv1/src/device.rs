@@ -205,10 +205,8 @@ impl Device {
                 }
             }
             Feed::Lost { source } => {
-                self.jobs
-                    .iter_mut()
-                    .filter(|job| job.source == source)
-                    .for_each(|job| job.stale = true);
+                let lost = self.jobs.iter_mut().filter(|job| job.source == source);
+                lost.for_each(|job| job.end(source));
                 if self.work.as_ref().is_some_and(|work| work.source == source) {
                     self.work = None;
                     self.idle_since_ms = now.mono_ms;
@@ -351,7 +349,7 @@ impl Device {
         }
         let ntime = self.next_ntime(&work, now);
         if clean {
-            self.jobs.iter_mut().for_each(|job| job.stale = true);
+            self.jobs.iter_mut().for_each(|job| job.end(work.source));
         }
         while self.jobs.len() >= self.settings.jobs_max {
             self.jobs.pop_front();
@@ -359,7 +357,7 @@ impl Device {
         let job = DeviceJob {
             number: self.next_job,
             source: work.source,
-            assignment: Arc::clone(assignment),
+            assignment: Some(Arc::clone(assignment)),
             exponent,
             stale: false,
             sent_ms: now.mono_ms,
@@ -400,8 +398,10 @@ impl Device {
         let elapsed_s = now.mono_ms.saturating_sub(work.since_ms) / 1000;
         let elapsed_s = u32::try_from(elapsed_s).unwrap_or(u32::MAX);
         let ntime = work.assignment.min_ntime.saturating_add(elapsed_s);
-        let again =
-            self.jobs.iter().rev().find(|job| Arc::ptr_eq(&job.assignment, &work.assignment));
+        let is_of = |job: &&DeviceJob| {
+            job.assignment.as_ref().is_some_and(|sent| Arc::ptr_eq(sent, &work.assignment))
+        };
+        let again = self.jobs.iter().rev().find(is_of);
         again.map_or(ntime, |job| ntime.max(job.ntime.saturating_add(1)))
     }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use radpool_miner::{assignment::Assignment, header::Header};
+use radpool_miner::{
+    assignment::{Assignment, JobSource},
+    header::Header,
+};
 use radpool_units::{Exponent, Hash256, sha256d};
 
 use crate::request::write_hex;
@@ -20,7 +23,8 @@ pub(crate) struct DeviceJob {
     pub(crate) number: u32,
     /// Which upstream it is of.
     pub(crate) source: u64,
-    pub(crate) assignment: Arc<Assignment>,
+    /// `None` once nobody needs it: most of the jobs that a device may still name are stale.
+    pub(crate) assignment: Option<Arc<Assignment>>,
     /// What the device was asked for.
     pub(crate) exponent: Exponent,
     /// Whether its shares are of no use any more.
@@ -28,6 +32,17 @@ pub(crate) struct DeviceJob {
     pub(crate) sent_ms: u64,
     /// The time that it was sent with.
     pub(crate) ntime: u32,
+}
+
+impl DeviceJob {
+    /// Has its shares be of no use any more, because a job of `source` begins anew. Of another source
+    /// it may be sent again, and has to be known then.
+    pub(crate) fn end(&mut self, source: u64) {
+        self.stale = true;
+        if self.source == source {
+            self.assignment = None;
+        }
+    }
 }
 
 /// What a device rolled.
@@ -60,12 +75,15 @@ pub(crate) fn header_hash(assignment: &Assignment, rolled: &Rolled) -> Hash256 {
 
 /// Writes mining.notify. The pool's prefix and the padding are part of the coinbase's first half.
 pub(crate) fn write_notify(job: &DeviceJob, padding: usize, clean: bool, out: &mut Vec<u8>) {
-    let assignment = &*job.assignment;
-    let radpool_miner::assignment::JobSource::Coinbase { prefix, suffix, path } =
-        &assignment.source
-    else {
+    let Some(assignment) = &job.assignment else { return };
+    let JobSource::Coinbase(coinbase) = &assignment.source else {
         return; // only standard channels have such jobs, and none is ever opened
     };
+    let (prefix, suffix, path) = (coinbase.prefix(), coinbase.suffix(), coinbase.path());
+    let extranonce_prefix = &assignment.extranonce_prefix;
+    // 200 bytes are more than all numbers, quotes and brackets.
+    let bytes = 32 + prefix.len() + extranonce_prefix.len() + padding + suffix.len();
+    out.reserve_exact(2 * bytes + 67 * path.len() + 200);
     out.extend_from_slice(b"{\"id\":null,\"method\":\"mining.notify\",\"params\":[\"");
     out.extend_from_slice(format!("{:x}", job.number).as_bytes());
     out.extend_from_slice(b"\",\"");
@@ -74,7 +92,7 @@ pub(crate) fn write_notify(job: &DeviceJob, padding: usize, clean: bool, out: &m
     }
     out.extend_from_slice(b"\",\"");
     write_hex(prefix, out);
-    write_hex(&assignment.extranonce_prefix, out);
+    write_hex(extranonce_prefix, out);
     write_hex(&[0; 32][..padding], out);
     out.extend_from_slice(b"\",\"");
     write_hex(suffix, out);

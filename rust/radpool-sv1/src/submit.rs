@@ -13,8 +13,9 @@
 //!
 //! Two spellings of one share have one header, so that at most one of them counts.
 
+use radpool_miner::assignment::Assignment;
 use radpool_mining::{Seen, bucket::Grant};
-use radpool_units::Now;
+use radpool_units::{Exponent, Now};
 
 use crate::{
     Device, DeviceClose, DeviceOutbox,
@@ -35,9 +36,10 @@ const VERSION_BITS: usize = 5;
 /// A share that counts.
 struct Good {
     worker: usize,
-    job: DeviceJob,
-    rolled: Rolled,
-    forward: bool,
+    /// What its job asked for.
+    exponent: Exponent,
+    /// For the pool, if it meets its target.
+    share: Option<PoolShare>,
 }
 
 impl Device {
@@ -49,7 +51,7 @@ impl Device {
             Grant::Exhausted => return self.close(DeviceClose::SubmitRate, out),
         }
         match self.judge(request, now) {
-            Ok(good) => self.accept(request, &good, now, out),
+            Ok(good) => self.accept(request, good, now, out),
             Err(refusal) => self.reject(request, refusal, out),
         }
     }
@@ -65,28 +67,27 @@ impl Device {
         }
         let job = parameters.word(JOB).ok_or(Refusal::BadParameters)?;
         let job = self.find_job(&job).ok_or(Refusal::JobNotFound)?;
-        if job.stale {
-            return Err(Refusal::Stale);
-        }
-        let rolled = self.read_rolled(&parameters, job, now)?;
-        let hash = header_hash(&job.assignment, &rolled);
-        let forward = job.assignment.target.is_met_by(&hash);
+        let assignment = job.assignment.as_ref().filter(|_| !job.stale).ok_or(Refusal::Stale)?;
+        let rolled = self.read_rolled(&parameters, job, assignment, now)?;
+        let hash = header_hash(assignment, &rolled);
+        let forward = assignment.target.is_met_by(&hash);
         if !forward && !job.exponent.is_met_by(&hash) {
             return Err(Refusal::LowDifficulty);
         }
-        if self.seen.insert(&job.assignment.prev_hash, &hash) == Seen::Before {
+        if self.seen.insert(&assignment.prev_hash, &hash) == Seen::Before {
             return Err(Refusal::Duplicate);
         }
-        Ok(Good { worker, job: job.clone(), rolled, forward })
+        let share = forward.then(|| PoolShare::new(job.source, assignment, &rolled));
+        Ok(Good { worker, exponent: job.exponent, share })
     }
 
     fn read_rolled(
         &self,
         parameters: &Parameters<'_>,
         job: &DeviceJob,
+        assignment: &Assignment,
         now: Now,
     ) -> Result<Rolled, Refusal> {
-        let assignment = &*job.assignment;
         let digits = parameters.text(EXTRANONCE2).ok_or(Refusal::BadParameters)?;
         let ntime = parameters.bits(NTIME).ok_or(Refusal::BadParameters)?;
         let nonce = parameters.bits(NONCE).ok_or(Refusal::BadParameters)?;
@@ -101,7 +102,7 @@ impl Device {
         head.copy_from_slice(&self.extranonce1);
         read_hex(&digits, tail).ok_or(Refusal::BadExtranonce)?;
         self.check_ntime(ntime, job, now)?;
-        let version = self.roll_version(bits, job)?;
+        let version = self.roll_version(bits, assignment)?;
         Ok(Rolled { version, ntime, nonce, extranonce })
     }
 
@@ -112,10 +113,10 @@ impl Device {
         if (job.ntime..=latest).contains(&ntime) { Ok(()) } else { Err(Refusal::BadTime) }
     }
 
-    fn roll_version(&self, bits: Option<u32>, job: &DeviceJob) -> Result<u32, Refusal> {
-        let version = job.assignment.version;
+    fn roll_version(&self, bits: Option<u32>, assignment: &Assignment) -> Result<u32, Refusal> {
+        let version = assignment.version;
         let Some(bits) = bits else { return Ok(version) };
-        let mask = self.mask.filter(|_| job.assignment.version_rolling).unwrap_or(0);
+        let mask = self.mask.filter(|_| assignment.version_rolling).unwrap_or(0);
         // Some firmware repeats the job's own bits when it has rolled none.
         if bits & !mask != 0 && bits != version {
             return Err(Refusal::BadVersion);
@@ -123,20 +124,18 @@ impl Device {
         Ok(version & !mask | bits & mask)
     }
 
-    fn accept(&mut self, request: &Request<'_>, good: &Good, now: Now, out: &mut DeviceOutbox) {
-        let Good { worker, job, rolled, forward } = good;
+    fn accept(&mut self, request: &Request<'_>, good: Good, now: Now, out: &mut DeviceOutbox) {
+        let Good { worker, exponent, share } = good;
         write_result(request.id, "true", &mut out.lines);
-        if *forward {
-            out.shares.push(PoolShare::new(job.source, &job.assignment, rolled));
-        }
         let mut figures = self.figures.lock();
-        let counted = &mut figures.workers[*worker];
+        let counted = &mut figures.workers[worker];
         counted.accepted += 1;
-        counted.forwarded += u64::from(*forward);
-        counted.work += job.exponent.work().0;
+        counted.forwarded += u64::from(share.is_some());
+        counted.work += exponent.work().0;
         counted.last_share_unix_ms = now.unix_ms;
         drop(figures);
-        if self.told == Some(job.exponent)
+        out.shares.extend(share);
+        if self.told == Some(exponent)
             && let Some(step) = self.vardiff.on_share(now.mono_ms, self.settings.shares_per_minute)
         {
             self.pace(step, now, out);

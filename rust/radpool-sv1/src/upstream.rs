@@ -37,7 +37,7 @@ use std::{
 
 use radpool_miner::{
     Carries, ClientExtension, Ended, Said,
-    assignment::{Assignment, ChannelKind, EXTRANONCE_LEN_MAX, Share},
+    assignment::{Assignment, ChannelKind, Coinbase, EXTRANONCE_LEN_MAX, Share},
     channel::Channel,
     client::printable,
 };
@@ -46,9 +46,9 @@ use radpool_wire::{
     DecodeError,
     frame::FrameHeader,
     message::{
-        CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
-        Protocol, RequestExtensions, SetupConnection, SubmitSharesError, SubmitSharesExtended,
-        SubmitSharesSuccess, UpdateChannel,
+        CloseChannel, Message, NewExtendedMiningJob, OpenExtendedMiningChannel,
+        OpenExtendedMiningChannelSuccess, Protocol, RequestExtensions, SetupConnection,
+        SubmitSharesError, SubmitSharesExtended, SubmitSharesSuccess, UpdateChannel,
     },
     tlv::{Tlv, WORKER_IDENTITY_EXTENSION, WORKER_IDENTITY_FIELD, WORKER_IDENTITY_LEN_MAX},
 };
@@ -232,6 +232,8 @@ pub struct Upstream {
     probe: Option<u32>,
     opening: BTreeMap<u32, Opening>,
     channels: BTreeMap<u32, Open>,
+    /// That of the last job.
+    coinbase: Option<Arc<Coinbase>>,
     members: HashMap<u64, u32>,
     heard_ms: u64,
     longest_wait_ms: Option<u64>,
@@ -275,6 +277,7 @@ impl Upstream {
             probe: None,
             opening: BTreeMap::new(),
             channels: BTreeMap::new(),
+            coinbase: None,
             members: HashMap::new(),
             heard_ms: now_ms,
             longest_wait_ms: None,
@@ -642,9 +645,10 @@ impl Upstream {
             Message::OpenMiningChannelError(error) => {
                 self.handle_refused(error.request_id, &error.error_code, now_ms, out);
             }
-            Message::NewExtendedMiningJob(job) => {
+            Message::NewExtendedMiningJob(mut job) => {
+                let coinbase = self.share_coinbase(&mut job);
                 self.each(job.channel_id, false, now_ms, out, |channel| {
-                    channel.handle_extended_job(job.clone(), fixed_version);
+                    channel.handle_extended_job(&job, Arc::clone(&coinbase), fixed_version);
                     Ok(())
                 });
             }
@@ -679,6 +683,15 @@ impl Upstream {
             Message::SubmitSharesError(error) => self.handle_rejected(&error, out),
             Message::CloseChannel(close) => self.handle_closed(&close, out),
             _ => {}
+        }
+    }
+
+    /// The coinbase of a job: that of the last one where it is the same, for a pool sends it to
+    /// thousands of channels one by one.
+    fn share_coinbase(&mut self, job: &mut NewExtendedMiningJob) -> Arc<Coinbase> {
+        match &self.coinbase {
+            Some(last) if last.is_of(job) => Arc::clone(last),
+            _ => Arc::clone(self.coinbase.insert(Coinbase::take(job).into())),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Work as it comes and goes: jobs, difficulties, tips, pools and silence.
 
-use radpool_sv1::{DeviceClose, DeviceEvent};
+use std::sync::Arc;
 
-use crate::harness::{Notified, Rig, job, meets, pool_hash, zeros};
+use radpool_sv1::{DeviceClose, DeviceEvent, Feed};
+
+use crate::harness::{Notified, Rig, START_MS, job, meets, pool_hash, zeros};
 
 #[test]
 fn shares_go_up_with_the_bytes_that_the_pool_wants() {
@@ -236,4 +238,17 @@ impl Rig {
     fn mine_is_good(&mut self) -> bool {
         self.submit("\"1\"", r#""0000000000000000","6553f100","00000001""#).contains("true")
     }
+}
+
+#[test]
+fn jobs_of_an_earlier_tip_hold_nothing_but_their_numbers() {
+    let mut rig = Rig::mining(0);
+    let assignment = Arc::new(job(2, 0, 1));
+    let feed = |assignment| Feed::Work { source: 1, assignment, new_tip: true, since_ms: START_MS };
+    rig.device.handle_feed(feed(Arc::clone(&assignment)), rig.now, &mut rig.out);
+    let line = rig.lines().pop().unwrap();
+    assert_eq!(Arc::strong_count(&assignment), 3, "the device's work and its job");
+    rig.device.handle_feed(feed(Arc::new(job(3, 0, 2))), rig.now, &mut rig.out);
+    assert_eq!(Arc::strong_count(&assignment), 1);
+    assert!(rig.mine(&line, 0, 0).contains("[21,\"Stale share\""));
 }

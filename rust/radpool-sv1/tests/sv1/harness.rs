@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use radpool_miner::assignment::{Assignment, JobSource};
+use radpool_miner::assignment::{Assignment, Coinbase, JobSource};
 use radpool_mining::{SeenLimits, SeenShares};
 use radpool_sv1::{
     Device, DeviceClose, DeviceEvent, DeviceOutbox, DeviceSettings, Feed, PoolShare,
@@ -54,11 +54,11 @@ pub(crate) fn job(id: u32, z: u32, tip: u8) -> Assignment {
         target: zeros(z).target(),
         extranonce_prefix: vec![0xaa, 0xbb, 0xcc, 0xdd],
         rollable: 12,
-        source: JobSource::Coinbase {
-            prefix: vec![0x01, 0x02, id as u8],
-            suffix: vec![0x03, 0x04],
-            path: vec![[0x11; 32], [0x22; 32]],
-        },
+        source: JobSource::Coinbase(Arc::new(Coinbase::new(
+            vec![0x01, 0x02, id as u8],
+            vec![0x03, 0x04],
+            vec![[0x11; 32], [0x22; 32]],
+        ))),
     }
 }
 
