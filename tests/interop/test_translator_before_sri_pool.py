@@ -30,9 +30,10 @@ def pool(provider, directory, port):
     return sri.Role("pool_sv2", directory, settings, port)
 
 
+@pytest.mark.pair("`radpool translator`, template provider on the embedded chain", "pool_sv2")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("aggregated", [False, True])
-def test_sv1_miners_find_blocks_for_sri_s_pool(tmp_path, aggregated):
+def test_sv1_miners_find_blocks_for_sri_s_pool(tmp_path, aggregated, record_property):
     settings = {"templates.block_zeros": 18, "templates.payments_per_minute": 60}
     provider = ProviderNode(tmp_path / "tp", settings)
     (port,) = free_ports(1)
@@ -64,3 +65,5 @@ def test_sv1_miners_find_blocks_for_sri_s_pool(tmp_path, aggregated):
             assert figures["pool_accepted"] >= least, figures
             # Only tips that a share has crossed on its way.
             assert figures["pool_rejected"] <= figures["pool_accepted"] / 4
+            blocks = len(provider.said("a block was accepted"))
+            record_property("mined", f"{blocks} blocks")
