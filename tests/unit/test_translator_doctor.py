@@ -5,6 +5,7 @@ import socket
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from jdc_rig.server import Server
 from radpool_sv2_translator import doctor
@@ -200,19 +201,78 @@ def device(**changes):
         # Eight seconds a share: 80 s are ten of them.
         ({"worker": {"last_share_unix_ms": NOW_MS - 80_000}}, ""),
         ({"worker": {"last_share_unix_ms": NOW_MS - 81_000}}, "has it stopped"),
-        ({"worker": {"last_share_unix_ms": None, "hash_rate": None}}, "difficulty 8"),
+        # Nothing yet: a device of 1 TH/s would have sent one each 0.034 s.
         (
             {
-                "connected_since_unix_ms": NOW_MS - 599_000,
+                "connected_since_unix_ms": NOW_MS - 61_000,
+                "worker": {"last_share_unix_ms": None, "hash_rate": None},
+            },
+            "difficulty 8",
+        ),
+        (
+            {
+                "connected_since_unix_ms": NOW_MS - 60_000,
                 "worker": {"last_share_unix_ms": None, "hash_rate": None},
             },
             "",
         ),
+        # A share each 600 s and a little more, for what it hashes and for what it is said to.
+        ({"difficulty": 600.0}, ""),
+        ({"difficulty": 601.0}, "rig hashes 0.00429497 TH/s: at difficulty 601"),
+        (
+            {"difficulty": 262_144.0, "worker": {"last_share_unix_ms": None, "hash_rate": None}},
+            "is said to hash (devices.nominal_hash_rate_mh) 1 TH/s",
+        ),
     ],
 )
-def test_silent_devices(changes, said):
-    told = doctor._silence(device(**changes), NOW_MS)
+def test_odd_devices(changes, said):
+    told = doctor._oddity(device(**changes), NOW_MS, 10**12)
     assert (said in told) if said else (told == "")
+
+
+class Clients:
+    """Stands for a translator's page of devices."""
+
+    def __init__(self, total, odd):
+        self.asked = []
+        self._items = [
+            device(client_id=number, jobs=0 if number < odd else 1) for number in range(total)
+        ]
+
+    def answer(self, request):
+        offset = int(request.url.params["offset"])
+        self.asked.append(offset)
+        items = self._items[offset : offset + 200]
+        return httpx.Response(200, json={"total": len(self._items), "items": items})
+
+
+@pytest.mark.parametrize(
+    ("total", "odd", "pages", "found"),
+    [(0, 0, 1, 1), (200, 0, 1, 1), (201, 0, 2, 1), (4_999, 30, 25, 21), (401, 20, 3, 20)],
+)
+def test_all_devices_are_looked_at(monkeypatch, total, odd, pages, found):
+    clients = Clients(total, odd)
+    transport, plain = httpx.MockTransport(clients.answer), httpx.Client
+    monkeypatch.setattr(doctor.httpx, "Client", lambda **keys: plain(transport=transport, **keys))
+    monkeypatch.setattr(doctor.time, "time_ns", lambda: NOW_MS * 10**6)
+    values = {"http.listen": "127.0.0.1:1", "devices.nominal_hash_rate_mh": 10**6}
+    config = read({"pools[1].address": "a:1"} | values)
+    findings = list(doctor._devices(config))
+    assert (len(clients.asked), len(findings)) == (pages, found)
+    if odd > 20:
+        assert f"and {odd - 20} more of {total}" in findings[-1].text
+    assert {each.verdict for each in findings} == {Verdict.WARNING if odd else Verdict.GOOD}
+
+
+def test_figures_that_are_no_figures_are_no_translator(monkeypatch):
+    plain = httpx.Client
+    for body in ({}, {"total": "x", "items": 3}, [], {"total": 1, "items": [{}]}):
+        transport = httpx.MockTransport(lambda _, body=body: httpx.Response(200, json=body))
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                doctor.httpx, "Client", lambda t=transport, **keys: plain(transport=t, **keys)
+            )
+            assert doctor._running("127.0.0.1:1") is None
 
 
 def test_port_that_is_taken_is_the_translator_or_not():

@@ -66,6 +66,12 @@ SHARE_S_MAX: Final = 600
 SHARES_MISSED: Final = 10
 """A device that works misses so many shares in a row once in 22,000 times."""
 
+QUIET_S_MIN: Final = 60
+"""What is shorter is no silence."""
+
+DEVICES_MAX: Final = 100_000
+ODD_SHOWN: Final = 20
+
 HTTP_S_MAX: Final = 5.0
 TERAHASH: Final = 10**12
 
@@ -330,13 +336,17 @@ def _devices(config: TranslatorConfig) -> Iterator[Finding]:
         if config.devices.tls_listen:
             yield _tls_port(Endpoint.parse(config.devices.tls_listen))
         return
-    if not told["total"]:
+    if not told:
         yield _good("devices", "the translator runs; no device is connected")
+        return
     now_ms = time.time_ns() // 1_000_000
-    silent = [text for each in told["items"] if (text := _silence(each, now_ms))]
-    yield from (_warning("devices", text) for text in silent)
-    if told["total"] and not silent:
-        yield _good("devices", f"{len(told['items'])} of {told['total']} looked at: all have work")
+    nominal = config.devices.nominal_hash_rate_mh * 10**6
+    odd = [text for each in told if (text := _oddity(each, now_ms, nominal))]
+    yield from (_warning("devices", text) for text in odd[:ODD_SHOWN])
+    if len(odd) > ODD_SHOWN:
+        yield _warning("devices", f"and {len(odd) - ODD_SHOWN} more of {len(told)} are like these")
+    if not odd:
+        yield _good("devices", f"all {len(told)} have work, and send shares as fast as they hash")
 
 
 def _tls_port(listen: Endpoint) -> Finding:
@@ -346,19 +356,34 @@ def _tls_port(listen: Endpoint) -> Finding:
     return finding
 
 
-def _running(address: str) -> dict[str, Any] | None:
+def _running(address: str) -> list[dict[str, Any]] | None:
+    """Returns all devices of a translator that runs; None where none does."""
     if not address:
         return None
+    devices: dict[int, dict[str, Any]] = {}
+    offset, total = 0, 1
     try:
-        answer = httpx.get(f"http://{address}/api/v1/sv1/clients", timeout=HTTP_S_MAX)
-        told: dict[str, Any] = answer.raise_for_status().json()
-    except (httpx.HTTPError, ValueError):
+        with httpx.Client(base_url=f"http://{address}", timeout=HTTP_S_MAX) as web:
+            # Devices come and go meanwhile: each counts once, and what is beyond the end is none.
+            while offset < min(total, DEVICES_MAX):
+                answer = web.get("/api/v1/sv1/clients", params={"offset": offset})
+                page = answer.raise_for_status().json()
+                total, items = page["total"], page["items"]
+                devices |= {each["client_id"]: each for each in items}
+                if not items:
+                    break
+                offset += len(items)
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return None
-    return told if {"total", "items"} <= told.keys() else None
+    return list(devices.values())
 
 
-def _silence(device: dict[str, Any], now_ms: int) -> str:
-    """Says what is wrong with a device; nothing when all is well."""
+def _oddity(device: dict[str, Any], now_ms: int, nominal: int) -> str:
+    """Says what is wrong with a device; nothing when all is well.
+
+    Its difficulty is judged by the hash rate that its own shares tell, and before it has sent any by
+    the nominal one: what a device says that it is does not tell how fast it is.
+    """
     workers = device["workers"]
     name = ", ".join(each["name"] for each in workers) or "a device without a name"
     since_ms = max(
@@ -367,13 +392,21 @@ def _silence(device: dict[str, Any], now_ms: int) -> str:
     quiet_s = (now_ms - since_ms) / 1_000
     if not device["jobs"]:
         return f"{name} has had no job for {quiet_s:.0f} s: does the pool refuse it? See the log"
-    rate = sum(each["hash_rate"] or 0 for each in workers)
-    work = (device["difficulty"] or 0) * (1 << 32)
-    if rate and quiet_s > max(60, SHARES_MISSED * work / rate):
-        return f"{name} has sent no share for {quiet_s:.0f} s: has it stopped?"
-    if not rate and quiet_s > SHARE_S_MAX:
+    measured = sum(each["hash_rate"] or 0 for each in workers)
+    asked = device["difficulty"] or 0
+    share_s = asked * (1 << 32) / (measured or nominal)
+    how = "hashes" if measured else "is said to hash (devices.nominal_hash_rate_mh)"
+    if share_s > SHARE_S_MAX:
         return (
-            f"{name} has sent no share for {quiet_s:.0f} s at difficulty {device['difficulty']:g}: "
-            "that is too high for it, or it does not hash. `d=1` in its password has it begin low"
+            f"{name} {how} {(measured or nominal) / TERAHASH:g} TH/s: at difficulty {asked:g} that "
+            f"is a share each {share_s:,.0f} s, and it looks dead. The pool's difficulty is too "
+            "high for it: set devices.aggregated, or choose a pool for small devices"
         )
-    return ""
+    if quiet_s <= max(QUIET_S_MIN, SHARES_MISSED * share_s):
+        return ""
+    if measured:
+        return f"{name} has sent no share for {quiet_s:.0f} s: has it stopped?"
+    return (
+        f"{name} has sent no share for {quiet_s:.0f} s at difficulty {asked:g}: "
+        "that is too high for it, or it does not hash. `d=1` in its password has it begin low"
+    )
