@@ -135,6 +135,23 @@ async def test_good_pool(nursery):
     assert [each.user_identity for each in script.asked] == ["alice"]
 
 
+async def test_pool_that_knows_its_miners_by_another_name(nursery):
+    script = Pool()
+    await examined(nursery, script, **{"devices.user": "alice", "pools[1].user": "bob"})
+    assert [each.user_identity for each in script.asked] == ["bob"]
+
+
+def test_wallets_of_workers_are_counted(tmp_path):
+    values = {"pools[1].address": "a:1", "pools[1].ecash": True, "wallet.per_worker": True}
+    config = read(values | {"wallet.dir": str(tmp_path), "wallet.workers_max": 2})
+    (tmp_path / "wallet.sqlite").touch()
+    for made, verdict in enumerate((Verdict.GOOD, Verdict.GOOD, Verdict.WARNING)):
+        found = doctor._wallet(config)
+        assert found.verdict is verdict
+        assert f"{made} of at most 2" in found.text
+        (tmp_path / "workers" / f"000{made + 1}").mkdir(parents=True)
+
+
 async def test_pool_of_another_key(nursery):
     other = AuthoritySecretKey.generate().public_key().to_text()
     verdicts, said = await examined(nursery, Pool(), key=other)

@@ -39,6 +39,7 @@ from radpool_sv2.wire.stream import Sv2Stream
 from radpool_sv2_translator.certificate import load_identity
 from radpool_sv2_translator.config import TranslatorConfig
 from radpool_sv2_translator.pools import ANONYMOUS
+from radpool_sv2_translator.wallets import WorkerWallets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,6 +117,8 @@ def _wallet(config: TranslatorConfig) -> Finding:
         return _bad("wallet", str(error))
     directory = config.wallet.dir
     if (directory / FILE_NAME).exists():
+        if config.wallet.per_worker:
+            return _workers(config)
         return _good("wallet", f"{directory} has one")
     return _good(
         "wallet", f"is made in {directory} when the translator starts, and shows its words"
@@ -170,6 +173,23 @@ async def _shown(listen: Endpoint) -> bytes | None:
         except (OSError, trio.BrokenResourceError):
             return None
     return None
+
+
+def _workers(config: TranslatorConfig) -> Finding:
+    """Says how many wallets of workers there are, and whether there is room for more."""
+    directory, count_max = config.wallet.dir, config.wallet.workers_max
+    try:
+        count = len(WorkerWallets(directory, str, count_max).all())
+    except ConfigError as error:
+        return _bad("wallet", str(error))
+    text = f"{directory} has one, and {count} of at most {count_max} of workers"
+    if count < count_max:
+        return _good("wallet", text)
+    return _warning(
+        "wallet",
+        f"{text}: new workers mine for the common one. Raise wallet.workers_max, as far as the "
+        "pool takes so many connections of one address",
+    )
 
 
 @dataclass(slots=True)
@@ -237,8 +257,8 @@ async def _ask(stream: Sv2Stream, pool: PoolSection, config: TranslatorConfig) -
     extensions: tuple[int, ...] = ()
     if pool.ecash:
         extensions = await request_extensions(stream, [ECASH_EXTENSION])
-    offer = await _open(stream, config, EXTRANONCE_WANTED) or await _open(
-        stream, config, EXTRANONCE_LEAST
+    offer = await _open(stream, pool, config, EXTRANONCE_WANTED) or await _open(
+        stream, pool, config, EXTRANONCE_LEAST
     )
     if offer is None:
         raise RemoteProtocolError(f"grants no channel with {EXTRANONCE_LEAST} bytes of extranonce")
@@ -259,11 +279,13 @@ async def _ask(stream: Sv2Stream, pool: PoolSection, config: TranslatorConfig) -
     return offer
 
 
-async def _open(stream: Sv2Stream, config: TranslatorConfig, size: int) -> _Offer | None:
+async def _open(
+    stream: Sv2Stream, pool: PoolSection, config: TranslatorConfig, size: int
+) -> _Offer | None:
     """Opens a channel; None when the pool has not so many bytes of extranonce to give."""
     request = OpenExtendedMiningChannel(
         request_id=size,
-        user_identity=config.devices.user or ANONYMOUS,
+        user_identity=pool.user or config.devices.user or ANONYMOUS,
         nominal_hash_rate=config.devices.nominal_hash_rate_mh * 1e6,
         max_target=b"\xff" * 32,
         min_extranonce_size=size,
@@ -381,8 +403,8 @@ def _running(address: str) -> list[dict[str, Any]] | None:
 def _oddity(device: dict[str, Any], now_ms: int, nominal: int) -> str:
     """Says what is wrong with a device; nothing when all is well.
 
-    Its difficulty is judged by the hash rate that its own shares tell, and before it has sent any by
-    the nominal one: what a device says that it is does not tell how fast it is.
+    Its difficulty is judged by the hash rate that its own shares tell, and before it has sent
+    any by the nominal one: what a device says that it is does not tell how fast it is.
     """
     workers = device["workers"]
     name = ", ".join(each["name"] for each in workers) or "a device without a name"
