@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rig import sri
 from rig.bitcoind import CORE_DIRECTORY, DIRECTORY
-from rig.process import RADPOOL
+from rig.process import RADPOOL, ROOT
 
 PROGRAMS = {
     "radpool": RADPOOL,
@@ -23,6 +23,7 @@ PROGRAMS = {
     "jd_client_sv2": sri.DIRECTORY / "jd_client_sv2",
     "translator_sv2": sri.DIRECTORY / "translator_sv2",
     "mining_device": sri.DIRECTORY / "mining_device",
+    "stratum-client": ROOT / "tests" / "rig" / "stratum_client.js",
 }
 PAIRS = pytest.StashKey()
 HEAD = """# With foreign software
