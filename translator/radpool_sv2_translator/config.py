@@ -273,7 +273,7 @@ class DeviceLimits:
         100_000,
         unit="handshakes",
         about="TLS handshakes at once; further ones wait for their turn.",
-        why="Each holds some 20 KiB; that many are done within half a second.",
+        why="Each costs up to a millisecond of a processor: that many are done in a moment.",
     )
     tls_handshakes_per_address_max: int = integer(
         64,

@@ -122,6 +122,7 @@ impl TlsIdentity {
         let certified =
             CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => TlsIdentityError::OtherKey,
+                rustls::Error::General(text) => TlsIdentityError::Key(text),
                 error => TlsIdentityError::Key(error.to_string()),
             })?;
         let mut config = ServerConfig::builder_with_provider(provider)

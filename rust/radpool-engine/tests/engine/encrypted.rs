@@ -4,7 +4,7 @@
 //! ec_paramgen_curve:P-256 -nodes -days 36500`.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
@@ -38,11 +38,11 @@ fn identity((certificate, key): (&str, &str)) -> TlsIdentity {
 }
 
 /// Shakes hands as a device that trusts only this certificate.
-fn shake_hands(
-    address: SocketAddr,
+fn shake_hands<S: Read + Write>(
+    mut socket: S,
     trusted: &str,
     version: &'static SupportedProtocolVersion,
-) -> Result<Encrypted, std::io::Error> {
+) -> io::Result<StreamOwned<ClientConnection, S>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -52,16 +52,40 @@ fn shake_hands(
         .with_no_client_auth();
     let name = ServerName::try_from("translator.test").unwrap();
     let mut session = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     while session.is_handshaking() {
         session.complete_io(&mut socket)?;
     }
     Ok(StreamOwned::new(session, socket))
 }
 
+fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Sends each byte by itself.
+struct Crumbs(TcpStream);
+
+impl Read for Crumbs {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let length = bytes.len().min(1);
+        self.0.read(&mut bytes[..length])
+    }
+}
+
+impl Write for Crumbs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(&bytes[..bytes.len().min(1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 fn device(address: SocketAddr, trusted: &str) -> Device<Encrypted> {
-    Device::over(shake_hands(address, trusted, &TLS13).unwrap())
+    Device::over(shake_hands(connect(address), trusted, &TLS13).unwrap())
 }
 
 #[track_caller]
@@ -79,8 +103,7 @@ fn begin(address: SocketAddr) -> TcpStream {
         .with_no_client_auth();
     let name = ServerName::try_from("translator.test").unwrap();
     let mut session = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut socket = connect(address);
     session.write_tls(&mut socket).unwrap();
     socket
 }
@@ -90,7 +113,7 @@ fn read_out(socket: &mut TcpStream) {
     let mut rest = Vec::new();
     let ended = socket.read_to_end(&mut rest);
     let kind = ended.err().map(|error| error.kind());
-    assert!(kind.is_none_or(|kind| kind == std::io::ErrorKind::ConnectionReset), "{kind:?}");
+    assert!(kind.is_none_or(|kind| kind == io::ErrorKind::ConnectionReset), "{kind:?}");
 }
 
 impl Rig {
@@ -117,7 +140,8 @@ fn devices_mine_over_both_versions_as_they_do_without() {
     rig.mine_for(&mut pool, false);
     let mut shares = 0;
     for version in [&TLS12, &TLS13] {
-        let mut device = Device::over(shake_hands(address, FIRST.0, version).unwrap());
+        let encrypted = shake_hands(connect(address), FIRST.0, version).unwrap();
+        let mut device = Device::over(encrypted);
         device.greet("a");
         pool.until(|_| rig.metric("upstream_channels") == 2);
         device.hear_until(",true]}");
@@ -133,6 +157,38 @@ fn devices_mine_over_both_versions_as_they_do_without() {
         rig.until_metric("closed_peer_closed_total", u128::from(shares / 5));
     }
     assert_eq!(rig.metric("tls_handshakes_total"), 2);
+}
+
+#[test]
+fn bytes_may_come_one_by_one() {
+    let (_rig, address) = Rig::encrypted(translating());
+    for version in [&TLS12, &TLS13] {
+        let socket = connect(address);
+        socket.set_nodelay(true).unwrap();
+        let mut device = Device::over(shake_hands(Crumbs(socket), FIRST.0, version).unwrap());
+        pong(&mut device);
+        pong(&mut device);
+    }
+}
+
+#[test]
+fn a_device_that_does_not_read_is_closed() {
+    let mut strict = translating();
+    (strict.write_deadline_ms, strict.device.requests_per_second) = (300, 1_000_000);
+    strict.device.requests_burst = 1_000_000;
+    let (mut rig, address) = Rig::encrypted(strict);
+    let mut honest = device(address, FIRST.0);
+    let mut deaf = device(address, FIRST.0);
+    let deadline = Instant::now() + PATIENCE;
+    let lines = "{\"id\":1,\"method\":\"mining.ping\"}\n".repeat(1_000);
+    deaf.reader.get_mut().sock.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+    while rig.metric("closed_slow_reader_total") == 0 {
+        // It may not take them any more, or be closed by now.
+        let _ = deaf.reader.get_mut().write_all(lines.as_bytes());
+        assert!(Instant::now() < deadline, "{:?}", rig.translator.metrics());
+    }
+    pong(&mut honest);
+    rig.until_metric("devices", 1);
 }
 
 #[test]
@@ -156,8 +212,7 @@ fn whoever_shakes_no_hands_is_closed_and_counted_and_nobody_else() {
     let mut honest = device(address, FIRST.0);
     pong(&mut honest);
 
-    let mut plain = TcpStream::connect(address).unwrap();
-    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut plain = connect(address);
     plain.write_all(b"{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}\n").unwrap();
     read_out(&mut plain);
     rig.until_metric("tls_failed_plain_total", 1);
@@ -168,13 +223,15 @@ fn whoever_shakes_no_hands_is_closed_and_counted_and_nobody_else() {
     drop(TcpStream::connect(address).unwrap());
     rig.until_metric("tls_failed_closed_total", 1);
 
-    let mut garbage = TcpStream::connect(address).unwrap();
-    garbage.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut garbage = connect(address);
     garbage.write_all(&[22, 9, 9, 255, 255, 1, 2, 3]).unwrap();
     read_out(&mut garbage);
     rig.until_metric("tls_failed_protocol_total", 1);
 
-    assert!(shake_hands(address, SECOND.0, &TLS13).is_err(), "it trusts another certificate");
+    assert!(
+        shake_hands(connect(address), SECOND.0, &TLS13).is_err(),
+        "it trusts another certificate"
+    );
     rig.until_metric("tls_failed_refused_total", 1);
 
     rig.until_metric("tls_handshaking", 0);
@@ -265,7 +322,7 @@ fn another_certificate_is_shown_to_whoever_comes_next() {
     pong(&mut before);
     rig.translator.set_tls_identity(&identity(SECOND));
     pong(&mut device(address, SECOND.0));
-    assert!(shake_hands(address, FIRST.0, &TLS13).is_err());
+    assert!(shake_hands(connect(address), FIRST.0, &TLS13).is_err());
     pong(&mut before);
     rig.until_metric("tls_handshakes_total", 2);
 }
