@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from radpool_sv2._native.translator import Client
     from radpool_sv2_translator.rate import Estimate
     from radpool_sv2_translator.role import TranslatorRole
-    from radpool_sv2_translator.workers import Worker
+    from radpool_sv2_translator.workers import Worker, Workers
 
 __all__ = [
     "WorkerFigures",
@@ -73,7 +73,21 @@ def figures(translator: TranslatorRole) -> dict[str, object]:
         ],
         "tls": _tls(translator),
     }
+    if translator.workers is not None:
+        told["workers"] = _workers(translator.workers)
     return told if wallet is None else told | {wallet[0]: wallet[1]}
+
+
+def _workers(workers: Workers) -> dict[str, int]:
+    """Returns how wallets of workers fare, in sums."""
+    figures = [side.figures() for _, _, side, _ in workers.services()]
+    return {
+        "wallets": sum(each.wallet is not None for each in workers),
+        "mining": sum(each.works for each in workers),
+        "common": sum(each.is_common for each in workers),
+        "refused": sum(bool(each.refused) for each in workers),
+        "tokens": sum(tokens for each in figures if isinstance(tokens := each.get("tokens"), int)),
+    }
 
 
 def _tls(translator: TranslatorRole) -> dict[str, object] | None:
@@ -240,4 +254,17 @@ def rows(translator: TranslatorRole) -> list[tuple[str, str]]:
         ("shares", f"{told['accepted']} accepted, {refused or 'none refused'}"),
         ("at the pool", at_pool),
         *translator.wallet_rows(),
+        *_worker_rows(translator),
     ]
+
+
+def _worker_rows(translator: TranslatorRole) -> list[tuple[str, str]]:
+    if translator.workers is None:
+        return []
+    told = _workers(translator.workers)
+    text = f"{told['wallets']} wallets, {told['tokens']} tokens"
+    if told["common"]:
+        text += f"; {told['common']} mine for the common one"
+    if told["refused"]:
+        text += f"; {told['refused']} refused, see the log"
+    return [("workers", text)]

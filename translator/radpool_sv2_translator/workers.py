@@ -83,6 +83,7 @@ class Worker:
         devices: The devices that gave it.
         wallet: Its wallet; None before it is opened, and for who mines for the common one.
         is_common: Whether it mines for the common wallet, because all others were taken.
+        searches: Whether its wallet is still looked for.
         refused: Why it is not mined for, if it is not.
         failure: Why its last connection ended.
         links: Its connections, the newest last.
@@ -93,6 +94,7 @@ class Worker:
     devices: set[int] = field(default_factory=set)
     wallet: WorkerWallet | None = None
     is_common: bool = False
+    searches: bool = True
     refused: str = ""
     failure: str = ""
     links: list[_Link] = field(default_factory=list)
@@ -178,12 +180,7 @@ class Workers:
         if worker is None:
             return
         worker.devices.discard(device)
-        if worker.devices or worker.services:
-            return
-        if worker.is_common or worker.refused:
-            # Its name is forgotten; when it comes again there may be a wallet, or the disk is well.
-            del self._workers[worker.user]
-            worker.stirred.set()
+        self._forget(worker)
 
     def follow(self, place: Place | None) -> None:
         """Takes in which pool is in use."""
@@ -246,8 +243,24 @@ class Workers:
 
     # One worker
 
+    def _forget(self, worker: Worker) -> None:
+        """Keeps nothing of a name without devices, unless its wallet is open.
+
+        When it comes again there may be a wallet for it, or the disk is well.
+        """
+        is_known = self._workers.get(worker.user) is worker
+        is_idle = not (worker.devices or worker.services or worker.searches)
+        if is_known and is_idle and (worker.wallet is None or worker.refused):
+            del self._workers[worker.user]
+            worker.stirred.set()
+
     async def _serve(self, worker: Worker) -> None:
-        if not await self._find_wallet(worker):
+        async with self._opening:
+            if worker.devices:
+                await self._find_wallet(worker)
+        worker.searches = False
+        self._forget(worker)
+        if worker.refused:
             return
         while self._workers.get(worker.user) is worker:
             worker.stirred = trio.Event()
@@ -259,15 +272,13 @@ class Workers:
             with trio.move_on_at(due_s):
                 await worker.stirred.wait()
 
-    async def _find_wallet(self, worker: Worker) -> bool:
-        """Opens its wallet; False when it is refused."""
+    async def _find_wallet(self, worker: Worker) -> None:
+        """Finds its wallet, or makes it."""
         try:
-            worker.wallet = await trio.to_thread.run_sync(
-                self._wallets.find, worker.user, limiter=self._opening
-            )
+            worker.wallet = await trio.to_thread.run_sync(self._wallets.find, worker.user)
         except (RadpoolError, OSError) as error:
             self._refuse(worker, error)
-            return False
+            return
         if worker.wallet is None:
             worker.is_common = True
             if not self._has_overflowed:
@@ -278,7 +289,6 @@ class Workers:
                     worker=worker.user,
                 )
                 self._note(f"all wallets are taken: {worker.user} mines for the common one")
-        return True
 
     async def _step(self, worker: Worker) -> float:
         """Does what is to be done for a worker now; returns when to look again."""
@@ -300,6 +310,10 @@ class Workers:
             return float("inf")
         if trio.current_time() < worker.due_s:
             return worker.due_s
+        if worker.wallet is None:
+            # It had left before its wallet was looked for, and has come again.
+            await self._find_wallet(worker)
+            return trio.current_time()
         service = await self._service(worker, place)
         if self._place is place and not place.broken:
             self._connect(worker, place, service)
