@@ -262,6 +262,7 @@ mod tests {
         mailbox.push(work(1, 2, true));
         mailbox.push(work(1, 3, false));
         mailbox.push(Feed::Lost { source: 1 });
+        mailbox.push(Feed::Message("a text".into()));
         mailbox.push(work(2, 4, false));
         let told: Vec<_> = mailbox
             .take()
@@ -271,9 +272,10 @@ mod tests {
                     (source, assignment.job_id, new_tip)
                 }
                 Feed::Lost { source } => (source, 0, false),
+                Feed::Message(text) => (0, text.len() as u32, false),
             })
             .collect();
-        assert_eq!(told, [(1, 3, true), (1, 0, false), (2, 4, false)]);
+        assert_eq!(told, [(1, 3, true), (1, 0, false), (0, 6, false), (2, 4, false)]);
         (0..1000).for_each(|source| mailbox.push(Feed::Lost { source }));
         assert_eq!(mailbox.take().len(), FEEDS_MAX);
     }
