@@ -1,0 +1,73 @@
+//! What becomes of shares.
+
+use std::collections::BTreeMap;
+
+use radpool_miner::client::printable;
+use radpool_wire::message::{SubmitSharesError, SubmitSharesSuccess};
+
+use super::{Told, Upstream, UpstreamOutbox};
+
+impl Upstream {
+    pub(super) fn handle_accepted(
+        &mut self,
+        success: &SubmitSharesSuccess,
+        now_ms: u64,
+        out: &mut UpstreamOutbox,
+    ) {
+        let Some(open) = self.channels.get_mut(&success.channel_id) else { return };
+        let (count, hashes) = (success.new_submits_accepted_count, success.new_shares_sum);
+        let mut longest_us = 0;
+        let before = open.channel.submissions.len();
+        // A sum of the pool's own is shown as it is: it is the pool's word on what it owes.
+        let _ = open.channel.submissions.accept(
+            success.last_sequence_number,
+            count,
+            hashes,
+            now_ms * 1000,
+            |wait_us| longest_us = longest_us.max(wait_us),
+        );
+        self.unanswered -= before - open.channel.submissions.len();
+        self.longest_wait_ms = self.longest_wait_ms.max(Some(longest_us / 1000));
+        let mut counts = BTreeMap::<u64, u32>::new();
+        for _ in 0..count {
+            let Some((_, member)) = open.senders.pop_front() else { break };
+            *counts.entry(member).or_default() += 1;
+        }
+        for (member, part) in counts {
+            // Shares that are answered together were nearly always asked for at one target.
+            let hashes = u128::from(hashes) * u128::from(part) / u128::from(count);
+            let hashes = u64::try_from(hashes).unwrap_or(u64::MAX);
+            out.told.push(Told::Accepted { member, count: part, hashes });
+        }
+    }
+
+    /// Takes in the answer to one share that the pool had before.
+    pub(super) fn handle_settled(
+        &mut self,
+        success: &SubmitSharesSuccess,
+        now_ms: u64,
+        out: &mut UpstreamOutbox,
+    ) {
+        let Some(open) = self.channels.get_mut(&success.channel_id) else { return };
+        let sequence = success.last_sequence_number;
+        let settled = open.channel.submissions.settle(sequence, now_ms * 1000);
+        self.unanswered -= usize::from(settled.is_some());
+        if let (Some((_, hashes)), Some(member)) = (settled, open.take_sender(sequence)) {
+            out.told.push(Told::Accepted { member, count: 1, hashes });
+        }
+    }
+
+    pub(super) fn handle_rejected(&mut self, error: &SubmitSharesError, out: &mut UpstreamOutbox) {
+        let Some(open) = self.channels.get_mut(&error.channel_id) else { return };
+        let sequence = error.sequence_number;
+        // A refusal of what does not wait is the pool's confusion.
+        if open.channel.submissions.reject(sequence).is_err() {
+            return;
+        }
+        self.unanswered -= 1;
+        if let Some(member) = open.take_sender(sequence) {
+            let code = printable(&error.error_code);
+            out.told.push(Told::Rejected { member, sequence, code });
+        }
+    }
+}

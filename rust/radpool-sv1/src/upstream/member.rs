@@ -1,0 +1,159 @@
+//! What devices want: a channel, another pace, a share sent.
+
+use std::sync::Arc;
+
+use radpool_miner::assignment::Share;
+use radpool_units::Target;
+use radpool_wire::message::{Message, SubmitSharesExtended, UpdateChannel};
+
+use super::{Phase, Told, Upstream, UpstreamOutbox, channel::Open, name::name_tlv};
+
+/// The pool is told of another sum of hash rates at most this often,
+const RATE_PAUSE_MS: u64 = 1_000;
+/// and when it has changed by a tenth.
+const RATE_STEP: f32 = 10.0;
+
+impl Upstream {
+    /// Gives a device a channel: one that lingers under its name, or a new one. A device that has
+    /// one, or has asked, gets no other.
+    pub fn open(
+        &mut self,
+        member: u64,
+        user: &str,
+        rate: f32,
+        now_ms: u64,
+        out: &mut UpstreamOutbox,
+    ) {
+        let has_asked = self.opening.values().any(|opening| opening.member == Some(member));
+        if self.phase == Phase::Over || has_asked || self.members.contains_key(&member) {
+            return;
+        }
+        let aggregated = self.settings.aggregated;
+        let is_free = |open: &Open| aggregated || open.members.is_empty() && open.user == user;
+        let free = self.channels.iter_mut().find(|(_, open)| is_free(open));
+        if let Some((id, open)) = free {
+            open.members.push(member);
+            self.members.insert(member, *id);
+            if let Some(assignment) = open.channel.active() {
+                out.told.push(Told::Work {
+                    member,
+                    assignment: Arc::clone(assignment),
+                    new_tip: true,
+                    since_ms: open.since_ms,
+                });
+            }
+            if let Some(names) = &mut self.names {
+                names.insert(member, name_tlv(user));
+            }
+            return self.note_rate(member, Some(rate), now_ms);
+        }
+        if aggregated {
+            let code = "no-channel".into();
+            return out.told.push(Told::Refused { member, code });
+        }
+        if self.channels.len() + self.opening.len() >= self.settings.channels_max {
+            let code = "channel-capacity-exhausted".into();
+            return out.told.push(Told::Refused { member, code });
+        }
+        self.request(Some(member), user, rate, now_ms, out);
+    }
+
+    /// Lets a device go: its channel lingers for the next of its name.
+    pub fn release(&mut self, member: u64, now_ms: u64) {
+        for opening in self.opening.values_mut().filter(|opening| opening.member == Some(member)) {
+            opening.member = None;
+        }
+        if let Some(id) = self.members.remove(&member)
+            && let Some(open) = self.channels.get_mut(&id)
+        {
+            open.members.retain(|other| *other != member);
+            open.idle_until_ms = now_ms + self.settings.linger_ms;
+        }
+        if let Some(names) = &mut self.names {
+            names.remove(&member);
+        }
+        self.note_rate(member, None, now_ms);
+    }
+
+    /// Tells the pool how fast a device is.
+    pub fn update(&mut self, member: u64, rate: f32, now_ms: u64, out: &mut UpstreamOutbox) {
+        if self.settings.aggregated {
+            return self.note_rate(member, Some(rate), now_ms);
+        }
+        if let Some(&channel_id) = self.members.get(&member) {
+            let maximum_target = Target::MAX.to_le_bytes();
+            let update = UpdateChannel { channel_id, nominal_hash_rate: rate, maximum_target };
+            out.send(&Message::UpdateChannel(update));
+        }
+    }
+
+    /// Takes in how fast a device of the one channel is, or that it has left.
+    pub(super) fn note_rate(&mut self, member: u64, rate: Option<f32>, now_ms: u64) {
+        if !self.settings.aggregated {
+            return;
+        }
+        match rate {
+            Some(rate) => self.rates.insert(member, rate),
+            None => self.rates.remove(&member),
+        };
+        self.rate_due_ms.get_or_insert(now_ms + RATE_PAUSE_MS);
+    }
+
+    pub(super) fn tell_rate(&mut self, out: &mut UpstreamOutbox) {
+        self.rate_due_ms = None;
+        let rate: f32 = self.rates.values().sum();
+        let step = (rate - self.rate_told).abs() * RATE_STEP;
+        if step <= self.rate_told {
+            return;
+        }
+        self.rate_told = rate;
+        let maximum_target = Target::MAX.to_le_bytes();
+        for channel_id in self.channels.keys().copied() {
+            let update = UpdateChannel { channel_id, nominal_hash_rate: rate, maximum_target };
+            out.send(&Message::UpdateChannel(update));
+        }
+    }
+
+    /// Sends a share of a device; false when its channel is gone.
+    pub fn submit(
+        &mut self,
+        share: &Share,
+        member: u64,
+        now_ms: u64,
+        out: &mut UpstreamOutbox,
+    ) -> bool {
+        self.send_share(share, member, &[], now_ms * 1000, out).is_some()
+    }
+
+    pub(super) fn send_share(
+        &mut self,
+        share: &Share,
+        member: u64,
+        attachment: &[u8],
+        now_us: u64,
+        out: &mut UpstreamOutbox,
+    ) -> Option<u32> {
+        let job = &share.assignment;
+        let open = self.channels.get_mut(&job.channel_id)?;
+        let exponent = job.target.exponent_at_most().filter(|z| z.target() == job.target);
+        let sequence_number = open.channel.submissions.send(now_us, exponent);
+        open.senders.push_back((sequence_number, member));
+        self.unanswered += 1;
+        let start = out.frames.len();
+        let name = self.names.as_ref().and_then(|names| names.get(&member));
+        out.send(&Message::SubmitSharesExtended(SubmitSharesExtended {
+            channel_id: job.channel_id,
+            sequence_number,
+            job_id: job.job_id,
+            nonce: share.nonce,
+            ntime: share.ntime,
+            version: share.version,
+            extranonce: &share.extranonce[..job.rollable],
+            tail: name.map_or(&[], Vec::as_slice),
+        }));
+        if let Some(carrier) = &self.settings.carrier {
+            carrier.rename(&mut out.frames, start, carrier.share.request, true, attachment);
+        }
+        Some(sequence_number)
+    }
+}
