@@ -150,7 +150,9 @@ async def test_shares_by_value_leave_nothing_behind(tmp_path, wallet):
         async with trio.open_nursery() as nursery:
             serve = partial(
                 serve_http,
-                SimpleNamespace(ledger=pool.ledger, declarers=None, registrations=None),
+                SimpleNamespace(
+                    ledger=pool.ledger, declarers=None, registrations=None, sv1_clients=None
+                ),
                 "127.0.0.1",
                 0,
                 mint=pool.mint,

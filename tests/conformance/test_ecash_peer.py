@@ -335,7 +335,9 @@ async def test_a_full_keyset_takes_no_claim(tmp_path):
 @asynccontextmanager
 async def asking(pool):
     """Serves the mint over HTTP to a client."""
-    books = SimpleNamespace(ledger=pool.ledger, declarers=None, registrations=None)
+    books = SimpleNamespace(
+        ledger=pool.ledger, declarers=None, registrations=None, sv1_clients=None
+    )
     serve = partial(
         serve_http, books, "127.0.0.1", 0, mint=pool.mint, requests_max=64, request_deadline_s=10
     )

@@ -35,6 +35,7 @@ POOL = SimpleNamespace(
     ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None),
     declarers=None,
     registrations=None,
+    sv1_clients=None,
 )
 """The mint's side of the API does not look at the pool."""
 

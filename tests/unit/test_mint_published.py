@@ -49,6 +49,7 @@ POOL = SimpleNamespace(
     ledger=SimpleNamespace(epochs=None, blocks=None, accounts=None),
     declarers=None,
     registrations=None,
+    sv1_clients=None,
 )
 
 
