@@ -32,8 +32,8 @@ class Device:
         self._extranonce1, self._extranonce2_len, self._extranonce2 = b"", 0, 0
         self._submitted = 1_000
         self.job = None
-        self.target = None
-        self.jobs = self.tips = 0
+        self.target = self._next_target = None
+        self.jobs = self.tips = self.difficulties = 0
         self.answers = {}
 
     def __enter__(self):
@@ -71,13 +71,16 @@ class Device:
                 raise HangsUp(f"a difficulty of {difficulty}")
             if math.log2(difficulty) % 1:
                 raise HangsUp(f"{difficulty} is no power of two")
-            self.target = int(DIFFICULTY_ONE / difficulty)
+            self._next_target = int(DIFFICULTY_ONE / difficulty)
         elif method == "mining.notify":
-            if self._greeted < len(self._firmware["greeting"]) or self.target is None:
+            if self._greeted < len(self._firmware["greeting"]) or self._next_target is None:
                 raise HangsUp("a job before the answers and the difficulty")
             if len(message["params"]) != 9 or message["id"] is not None:
                 raise HangsUp(f"a job that is none: {message}")
             self.job = message["params"]
+            # A difficulty is that of the jobs behind it.
+            self.difficulties += self._next_target != self.target
+            self.target = self._next_target
             self.jobs += 1
             self.tips += self.job[8]
             if self._firmware["restarts_extranonce2"]:

@@ -1,10 +1,13 @@
 """Each kind of device mines through the translator, as its firmware does, from pool to pool."""
 
+import contextlib
+
 import pytest
 from rig.declarer import Relay
 from rig.device import DEVICES, Device
 from rig.node import UNLIMITED, Node
 from rig.translating import Translating
+from rig.wait import until
 
 pytestmark = pytest.mark.slow
 
@@ -65,3 +68,42 @@ def test_device_mines_over_jobs_tips_and_a_lost_pool(pools, tmp_path, firmware):
             translating.mining_for(way.address)
             mine(device)
             assert device.tips >= 3, "another pool is a clean job"
+
+
+@pytest.mark.timeout(240)
+def test_devices_survive_changed_difficulties_and_a_restart_of_the_pool(tmp_path):
+    # Each begins with shares that are far too rare, so that its difficulty falls.
+    ladder = {"mining.exponent_min": 8, "mining.exponent_max": 14}
+    node = Node(tmp_path / "msp", POOL | ladder | {"mining.shares_per_minute": 6_000})
+    keys = {"devices.shares_per_minute": 6_000, "devices.silence_ms": 600_000}
+    with contextlib.ExitStack() as stack:
+        way = stack.enter_context(Relay("127.0.0.1:1"))
+
+        def serve():
+            running = node.launch()
+            stack.enter_context(running.process)
+            running.serve()
+            way.mend(running.sv2)
+            return running
+
+        running = serve()
+        pools = [(way.address, running.authority_key)]
+        translating = stack.enter_context(Translating(tmp_path / "translator", pools, keys))
+        translating.mining_for(way.address)
+        devices = []
+        for firmware in DEVICES:
+            device = Device(firmware, translating.sv1, f"{firmware['name']}.rig")
+            devices.append(stack.enter_context(device))
+            device.greet()
+        for device in devices:
+            mine(device)
+            until(lambda device=device: mine(device, 1) or device.difficulties > 1, "a difficulty")
+        running.process.kill()
+        until(running.is_gone, "the end of the pool's children")
+        translating.mining_for(None)
+        tips = [device.tips for device in devices]
+        serve()
+        translating.mining_for(way.address)
+        for device in devices:
+            mine(device)
+        assert all(device.tips > seen for device, seen in zip(devices, tips, strict=True))
