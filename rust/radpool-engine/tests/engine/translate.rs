@@ -54,19 +54,26 @@ pub(crate) struct Rig {
     pub(crate) translator: Translator,
     pub(crate) address: SocketAddr,
     pub(crate) events: Vec<TranslatorEvent>,
+    /// On each connection to a pool.
+    channels_max: usize,
 }
 
 impl Rig {
     pub(crate) fn start(settings: TranslatorSettings) -> Self {
         let translator = Translator::start(settings).unwrap();
         let address = translator.listen("127.0.0.1", 0).unwrap();
-        Self { translator, address, events: vec![] }
+        Self { translator, address, events: vec![], channels_max: 100 }
     }
 
     /// One to which devices come by another port.
     pub(crate) fn without_port(settings: TranslatorSettings) -> Self {
         let translator = Translator::start(settings).unwrap();
-        Self { translator, address: SocketAddr::from(([127, 0, 0, 1], 0)), events: vec![] }
+        Self {
+            translator,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            events: vec![],
+            channels_max: 100,
+        }
     }
 
     /// Connects to a pool and mines for it.
@@ -88,7 +95,7 @@ impl Rig {
             probe_required: true,
             nominal_hash_rate: 1e12,
             linger_ms: 60_000,
-            channels_max: 100,
+            channels_max: self.channels_max,
             aggregated,
             carrier: None,
         };
@@ -397,4 +404,26 @@ fn each_pool_may_know_its_miners_by_another_name_and_refusals_are_shown() {
     assert!(knows.hear_until("client.show_message").contains("the wallet is full"));
     plain.say(r#"{"id":9,"method":"mining.ping"}"#);
     assert!(plain.hear().contains("pong"), "nothing came before");
+}
+
+#[test]
+fn a_refused_device_is_shown_why_and_nobody_else_is() {
+    let mut pool = Pool::start(settings());
+    let mut rig = Rig::start(translating());
+    rig.channels_max = 2;
+    rig.mine_for(&mut pool, false);
+    let mut first = Device::connect(rig.address);
+    first.greet("first");
+    pool.until(|_| rig.metric("upstream_channels") == 2);
+    first.hear_until(",true]}");
+    let mut refused = Device::connect(rig.address);
+    refused.say(r#"{"id":1,"method":"mining.subscribe","params":["bitaxe/BM1370/v2.14.0"]}"#);
+    refused.say(r#"{"id":2,"method":"mining.authorize","params":["second","x"]}"#);
+    let shown = refused.hear_until("client.show_message");
+    assert!(shown.contains("The pool refuses: channel-capacity-exhausted"), "{shown}");
+    rig.until(|events| {
+        events.iter().any(|event| matches!(event, TranslatorEvent::ChannelRefused { .. }))
+    });
+    first.submit("first", 20);
+    assert!(first.hear().contains("\"id\":20,\"result\":true"));
 }
