@@ -61,6 +61,15 @@ def radpool(monkeypatch, *arguments):
     return 0
 
 
+def test_wallet_for_each_worker_is_asked_for_in_a_word(monkeypatch, capsys, tmp_path):
+    options = ["--pool", "pool.example:3333", "--per-worker", "--user", "us"]
+    assert radpool(monkeypatch, "init", "translator", "--dir", tmp_path / "new", *options) == 0
+    config = load(TranslatorConfig, tmp_path / "new" / CONFIG_NAME)
+    assert (config.wallet.per_worker, config.wallet.workers_max) == (True, 48)
+    assert config.pools[0].ecash
+    assert "shows its words once" in capsys.readouterr().out
+
+
 def test_commands(monkeypatch, capsys, tmp_path):
     where = tmp_path / "new"
     key = AuthoritySecretKey.generate().public_key().to_text()

@@ -66,6 +66,7 @@ def translator(  # noqa: PLR0913 - one argument for each option
     authority_key: str = "",
     user: str = "",
     ecash: Annotated[bool, Parameter(negative=())] = False,
+    per_worker: Annotated[bool, Parameter(negative=())] = False,
     listen: str = "127.0.0.1:3333",
     tls_listen: str = "",
 ) -> None:
@@ -77,6 +78,7 @@ def translator(  # noqa: PLR0913 - one argument for each option
         authority_key: The pool's authority public key. Without it whoever answers is trusted.
         user: Whom the pool is to pay. By default the devices' own user names are passed on.
         ecash: Earn ecash; the wallet is made beside the file when the translator starts.
+        per_worker: Earn ecash in a wallet for each user name of a device.
         listen: HOST:PORT for devices: an address of your own network, never of the internet.
         tls_listen: HOST:PORT for devices that speak TLS, which needs a certificate beside the file.
     """
@@ -85,7 +87,8 @@ def translator(  # noqa: PLR0913 - one argument for each option
     values = {
         "pools[1].address": pool,
         "pools[1].authority_public_key": authority_key,
-        "pools[1].ecash": ecash,
+        "pools[1].ecash": ecash or per_worker,
+        "wallet.per_worker": per_worker,
         "devices.user": user,
         "devices.listen": listen,
         "devices.tls_listen": tls_listen,
@@ -95,7 +98,7 @@ def translator(  # noqa: PLR0913 - one argument for each option
     where = escape(str(dir))
     console.print(f"[bold]A translator in {where}[/]\n")
     console.print("  translator.toml  the configuration; every key is explained in it")
-    if ecash:
+    if ecash or per_worker:
         console.print("  wallet           made when it first starts, which shows its words once")
     if not authority_key:
         console.print("\n[bold]Nothing names the pool's key:[/] whoever answers is trusted.")
