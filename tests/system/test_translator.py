@@ -92,7 +92,10 @@ def test_devices_earn_and_find_blocks(tmp_path, aggregated):
                     told(miners, translating),
                     PATIENCE_S,
                 )
-                assert "sv1_clients_total 2.0" in translating.get("/metrics").text
+                metrics = translating.get("/metrics").text
+                assert "sv1_clients_total 2.0" in metrics
+                assert 'radpool_translator_worker_shares_accepted_total{worker="one.a"}' in metrics
+                assert "sv2_server_shares_accepted_total" in metrics
                 assert (one.lost, two.lost, refusals(miners)) == ("", "", [])
             translating.process.signal(signal.SIGTERM)
             assert translating.process.wait(15) == 0, translating.process.tail()
