@@ -58,7 +58,7 @@ async def test_wallet_that_is_there_is_used_without_asking(here):
 
 
 async def test_pool_that_cannot_be_asked_is_named():
-    with pytest.raises(ConfigError, match="cannot ask the pool.*--wallet DIR"):
+    with pytest.raises(ConfigError, match=r"cannot ask the pool.*--wallet DIR"):
         await choose_wallet(Endpoint("127.0.0.1", 1), "")
     with pytest.raises(ConfigError):
         await choose_wallet(Endpoint("127.0.0.1", 1), "no key")
