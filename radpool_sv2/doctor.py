@@ -254,12 +254,10 @@ def _sv1(config: MspConfig) -> Iterator[Finding]:
             f"there is no wallet in {section.wallet_dir}: `radpool wallet create` makes one",
         )
         return
-    paced = 60 * limits.submits_per_second_max // config.mining.shares_per_minute
-    devices = min(limits.channels_per_connection_max - 1, paced)
     yield _good(
         subject,
-        f"served at {config.mining.listen}, {devices} at a time: they are one connection to "
-        "limits.channels_per_connection_max and limits.submits_per_second_max",
+        f"served at {config.mining.listen}, {limits.connections_per_address_max} of an address: "
+        "limits.connections_per_address_max",
     )
 
 

@@ -13,8 +13,8 @@ from radpool_sv2.config.setting import choice, flag, integer, path
 class Sv1Section:
     """Devices that speak Stratum V1 instead of V2, by the package radpool-sv2-translator.
 
-    All of them together are one connection of this pool, with the channels and shares that
-    limits.channels_per_connection_max and limits.submits_per_second_max allow to one.
+    What limits says of connections and handshakes holds for them, too. Each has a channel of its
+    own with this pool.
     """
 
     on_same_port: bool = flag(

@@ -60,6 +60,11 @@ impl Core {
         stopping.then(|| self.stop_deadline_ms.load(Ordering::Relaxed))
     }
 
+    /// Whether a client is the translator that serves SV1 devices at this engine's port.
+    pub(crate) fn is_own_translator(&self, address: SocketAddr) -> bool {
+        self.sv1.read().as_ref().is_some_and(|door| door.has_called_from(address))
+    }
+
     /// Counts an SV1 device that nobody serves, and tells the owner now and then.
     pub(crate) fn count_sv1_turned_away(&self, address: SocketAddr) {
         let total = self.counters.sv1_turned_away.fetch_add(1, Ordering::Relaxed) + 1;

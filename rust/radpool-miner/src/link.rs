@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -57,6 +58,12 @@ impl Link {
                 "{host}:{port} did not answer the handshake within 10 s: is it a Stratum V2 port?"
             ))),
         }
+    }
+
+    /// This end's address; `None` when the connection is gone already.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.stream.local_addr().ok()
     }
 
     async fn connect_unbounded(

@@ -74,6 +74,8 @@ pub struct Connection {
     next_id: u32,
     pub(crate) next_job: u32,
     pub(crate) next_request: u32,
+    /// Whether its channels, requests and shares are bounded elsewhere.
+    pub(crate) is_trusted: bool,
     submits: Bucket,
     requests: Bucket,
     repeats: Bucket,
@@ -108,6 +110,7 @@ impl Connection {
             next_id: 1,
             next_job: 1,
             next_request: 1,
+            is_trusted: false,
             submits: Bucket::full(limits.submits_burst, now.mono_ms),
             requests: Bucket::full(limits.requests_burst, now.mono_ms),
             repeats: Bucket::full(limits.requests_burst, now.mono_ms),
@@ -123,6 +126,18 @@ impl Connection {
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.id
+    }
+
+    /// Bounds neither channels nor rates of this client, because whoever drives it bounds them: the
+    /// pool's own translator, behind which each device has bounds of its own.
+    pub fn trust(&mut self) {
+        self.is_trusted = true;
+    }
+
+    /// Whether neither is bounded.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        self.is_trusted
     }
 
     /// How many channels are open.
@@ -290,7 +305,7 @@ impl Connection {
     pub(crate) fn request_is_granted(&mut self, now: Now, out: &mut Outbox) -> bool {
         let limits = &self.shared.settings.limits;
         let (rate, burst) = (limits.requests_per_second, limits.requests_burst);
-        let granted = self.requests.take(rate, burst, now.mono_ms) == Grant::Yes;
+        let granted = self.is_trusted || self.requests.take(rate, burst, now.mono_ms) == Grant::Yes;
         if !granted {
             self.close(CloseReason::RequestRate, now, out);
         }
@@ -307,7 +322,12 @@ impl Connection {
     /// Takes a token for a share.
     pub(crate) fn take_submit(&mut self, now: Now) -> Grant {
         let limits = &self.shared.settings.limits;
-        self.submits.take(limits.submits_per_second, limits.submits_burst, now.mono_ms)
+        match self.is_trusted {
+            true => Grant::Yes,
+            false => {
+                self.submits.take(limits.submits_per_second, limits.submits_burst, now.mono_ms)
+            }
+        }
     }
 
     /// Ends the connection once what is in the outbox has been sent.

@@ -135,8 +135,8 @@ impl Connection {
         let Some(rollable) = self.shared.settings.rollable(open.min_extranonce_size) else {
             return Err(error_code::MIN_EXTRANONCE_SIZE_TOO_LARGE);
         };
-        if self.channels.len() + self.pending.len() >= self.shared.settings.limits.channels as usize
-        {
+        let channels = self.channels.len() + self.pending.len();
+        if channels >= self.shared.settings.limits.channels as usize && !self.is_trusted {
             return Err(error_code::CHANNEL_CAPACITY_EXHAUSTED);
         }
         Ok((bounds, rollable))

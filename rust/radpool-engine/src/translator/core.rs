@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -40,6 +40,8 @@ pub(super) struct Line {
     /// Whom this pool is to pay, where it is not whom the settings name.
     pub(super) user: Option<String>,
     pub(super) orders: mpsc::Sender<Order>,
+    /// This end of the connection, once there is one.
+    pub(super) called_from: OnceLock<SocketAddr>,
     pub(super) channels: AtomicUsize,
     pub(super) unanswered: AtomicUsize,
 }

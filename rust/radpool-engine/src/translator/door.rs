@@ -35,6 +35,13 @@ impl Sv1Door {
         self.core.upgrade().is_some_and(|core| !core.stopping.load(Ordering::Acquire))
     }
 
+    /// Whether a connection to a pool was made from this address, and stands.
+    pub(crate) fn has_called_from(&self, address: SocketAddr) -> bool {
+        self.core.upgrade().is_some_and(|core| {
+            core.lines.read().values().any(|line| line.called_from.get() == Some(&address))
+        })
+    }
+
     /// Takes in a device that has said `opening` so far.
     pub(crate) fn enter(
         &self,

@@ -17,7 +17,7 @@ use std::{
     net::SocketAddr,
     os::fd::RawFd,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -183,6 +183,7 @@ impl Translator {
             id,
             user: place.user.clone(),
             orders,
+            called_from: OnceLock::new(),
             channels: AtomicUsize::new(0),
             unanswered: AtomicUsize::new(0),
         });

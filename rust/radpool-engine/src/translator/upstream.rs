@@ -95,6 +95,9 @@ impl Task {
             Ok(link) => link,
             Err(ended) => return ended,
         };
+        if let Some(address) = link.local_address() {
+            let _ = self.line.called_from.set(address);
+        }
         let mut out = UpstreamOutbox::default();
         let mut machine = Upstream::new(settings, self.core.clock.now().mono_ms, &mut out);
         let mut scratch = vec![0; SCRATCH_LEN];

@@ -191,6 +191,32 @@ fn devices_meet_the_limits_of_the_port() {
 }
 
 #[test]
+fn the_translator_itself_is_bounded_by_its_devices_alone() {
+    let mut strict = settings();
+    let limits = &mut strict.mining.limits;
+    (limits.channels, limits.requests_per_second, limits.requests_burst) = (2, 1, 2);
+    (limits.submits_per_second, limits.submits_burst) = (1, 2);
+    let (mut pool, rig) = house(strict);
+    let mut devices: Vec<Device> = (0..8).map(|_| Device::connect(pool.address)).collect();
+    for (index, device) in devices.iter_mut().enumerate() {
+        device.greet(&format!("w{index}"));
+    }
+    pool.until(|_| rig.metric("upstream_channels") == 9);
+    for (index, device) in devices.iter_mut().enumerate() {
+        device.hear_until("\"method\":\"mining.notify\"");
+        device.submit(&format!("w{index}"), 9);
+        assert!(device.hear_until("\"id\":9,").contains("true"));
+    }
+    pool.until(|pool| pool.shares.len() == 8);
+    // Everybody else keeps to them.
+    let mut client = Client::connect(&pool);
+    client.set_up();
+    (1..=3).for_each(|request| client.send(&open(request)));
+    client.closed();
+    pool.until(|pool| pool.metric("closed_request_rate_exceeded_total") == 1);
+}
+
+#[test]
 fn devices_outlive_the_pool_that_took_them_in() {
     let (mut pool, mut rig) = house(settings());
     let mut device = Device::connect(pool.address);
