@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 LOAD = ROOT / "rust/target/release/radpool-load"
-IO_THREAD = "radpool-io"
-"""How the names of the engine's threads begin."""
+IO_THREADS = ("radpool-io", "radpool-sv1")
+"""How the names of the engine's threads begin, and those of the translator's."""
 
 Line = dict[str, Any]
 
@@ -94,7 +94,7 @@ def read_usage(pid: int) -> Usage:
             used = int((task / "schedstat").read_text().split()[0])
             if int(task.name) == pid:
                 trio += used
-            elif (task / "comm").read_text().startswith(IO_THREAD):
+            elif (task / "comm").read_text().startswith(IO_THREADS):
                 engine += used
             else:
                 commit += used
