@@ -23,6 +23,7 @@ use radpool_units::{Exponent, Now};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
+    sync::mpsc::error::TrySendError,
     time::{sleep_until, timeout},
 };
 
@@ -43,8 +44,13 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// The longest identity that SV2 carries.
 const IDENTITY_LEN_MAX: usize = 255;
 
+/// More memory than this is given back when it has been used.
+const SPARE_LEN_MAX: usize = 64 * 1024;
+
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_LEN].into());
+    /// An empty outbox with room: a device has one only while it is served.
+    static SPARE: RefCell<DeviceOutbox> = RefCell::default();
 }
 
 /// Serves one connection from its acceptance to its end.
@@ -133,29 +139,60 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 
     async fn run(&mut self) -> DeviceClose {
         let entry = Arc::clone(&self.entry);
+        let mut stirred = pin!(entry.mailbox.stirred.notified());
         let mut timer = pin!(sleep_until(tokio::time::Instant::now()));
-        let mut timer_ms = 0;
+        let mut timer_ms = u64::MAX;
+        let mut now = self.core.clock.now();
         loop {
-            let now = self.core.clock.now();
+            self.take_room();
             self.take_feeds(now);
             self.keep_deadlines(now);
             if let Err(reason) = self.act(now).await {
                 return reason;
             }
+            self.give_room_back();
             let due_ms = self.next_deadline();
-            if due_ms != timer_ms {
+            // Deadlines move on with every share; a timer that goes off too soon is set anew then.
+            if due_ms < timer_ms {
                 timer_ms = due_ms;
                 timer.as_mut().reset(self.core.clock.instant(due_ms));
             }
+            // Whatever ends the wait, each turn looks at everything: the order starves nobody.
             tokio::select! {
+                biased;
                 read = poll_fn(|context| self.poll_read(context)) => {
-                    if let Err(reason) = read {
+                    now = read.0;
+                    if let Err(reason) = read.1 {
                         self.machine.handle_disconnect(reason, &mut self.out);
                     }
                 }
-                () = entry.mailbox.stirred.notified() => {}
-                () = timer.as_mut() => timer_ms = 0,
+                () = stirred.as_mut() => {
+                    stirred.set(entry.mailbox.stirred.notified());
+                    now = self.core.clock.now();
+                }
+                () = timer.as_mut() => {
+                    timer_ms = u64::MAX;
+                    now = self.core.clock.now();
+                }
             }
+        }
+    }
+
+    /// Takes memory for lines and shares, where it has none.
+    fn take_room(&mut self) {
+        if self.out.lines.capacity() == 0 && self.out.shares.is_empty() {
+            SPARE.with_borrow_mut(|spare| {
+                core::mem::swap(&mut self.out.lines, &mut spare.lines);
+                core::mem::swap(&mut self.out.shares, &mut spare.shares);
+            });
+        }
+    }
+
+    /// Leaves that memory to the next device, once everything in it is on its way.
+    fn give_room_back(&mut self) {
+        let out = core::mem::take(&mut self.out);
+        if out.lines.capacity() <= SPARE_LEN_MAX {
+            SPARE.set(out);
         }
     }
 
@@ -211,9 +248,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             self.handle_event(event).await;
         }
         self.attach(now).await;
-        for share in core::mem::take(&mut self.out.shares) {
+        let mut shares = core::mem::take(&mut self.out.shares);
+        for share in shares.drain(..) {
             self.forward(share).await;
         }
+        self.out.shares = shares;
         let written = self.write().await;
         match self.out.close.take() {
             Some(reason) => Err(reason),
@@ -275,9 +314,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 
     async fn forward(&mut self, PoolShare { source, share }: PoolShare) {
         let device = self.id;
-        let line = self.lines.iter().find(|line| line.id == source).cloned();
-        let sent = match line {
-            Some(line) => line.orders.send(Order::Submit { device, share }).await.is_ok(),
+        let sent = match self.lines.iter().find(|line| line.id == source) {
+            Some(line) => match line.orders.try_send(Order::Submit { device, share }) {
+                Err(TrySendError::Full(order)) => line.orders.send(order).await.is_ok(),
+                sent => sent.is_ok(),
+            },
             None => false,
         };
         if sent {
@@ -289,20 +330,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     }
 
     /// Reads once, into memory that is a thread's and not a device's.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DeviceClose>> {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<(Now, Result<(), DeviceClose>)> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut bytes = ReadBuf::new(scratch);
             let read = ready!(Pin::new(&mut self.socket).poll_read(context, &mut bytes));
-            Poll::Ready(match (read, bytes.filled()) {
+            let now = self.core.clock.now();
+            let taken = match (read, bytes.filled()) {
                 (Ok(()), []) => Err(DeviceClose::PeerClosed),
-                (Ok(()), bytes) => self.feed(bytes),
+                (Ok(()), bytes) => self.feed(bytes, now),
                 (Err(_), _) => Err(DeviceClose::SocketFailed),
-            })
+            };
+            Poll::Ready((now, taken))
         })
     }
 
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), DeviceClose> {
-        let now = self.core.clock.now();
+    fn feed(&mut self, bytes: &[u8], now: Now) -> Result<(), DeviceClose> {
+        self.take_room();
         let (machine, out) = (&mut self.machine, &mut self.out);
         let mut lines = 0;
         let fed = self.reader.feed(bytes, |line| {
@@ -329,18 +372,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             Some(_) => GOODBYE,
             None => Duration::from_millis(self.core.settings.write_deadline_ms),
         };
-        let lines = core::mem::take(&mut self.out.lines);
-        let written = timeout(limit, async {
-            self.socket.write_all(&lines).await?;
-            self.socket.flush().await
-        })
-        .await;
-        self.core.counters.bytes_written.fetch_add(lines.len() as u64, Ordering::Relaxed);
+        let length = self.out.lines.len() as u64;
+        self.core.counters.bytes_written.fetch_add(length, Ordering::Relaxed);
+        let mut sent = 0;
+        // Nearly always the system takes all of it at once: then no time has to be kept.
+        let at_once = poll_fn(|context| Poll::Ready(self.poll_write(&mut sent, context))).await;
+        let written = match at_once {
+            Poll::Ready(written) => Ok(written),
+            Poll::Pending => {
+                timeout(limit, poll_fn(|context| self.poll_write(&mut sent, context))).await
+            }
+        };
+        self.out.lines.clear();
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(DeviceClose::SocketFailed),
             Err(_) => Err(DeviceClose::SlowReader),
         }
+    }
+
+    /// Writes what is not sent yet, and has the stream pass it on.
+    fn poll_write(&mut self, sent: &mut usize, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut socket = Pin::new(&mut self.socket);
+        while *sent < self.out.lines.len() {
+            match ready!(socket.as_mut().poll_write(context, &self.out.lines[*sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                length => *sent += length,
+            }
+        }
+        socket.poll_flush(context)
     }
 
     /// Ends in good order: the last lines are on their way, and are not to be lost by a reset.
@@ -408,7 +468,7 @@ impl<S> Drop for Task<S> {
 /// Gives a channel back without waiting; where the pool's queue is full, in a task of its own.
 fn release(line: &Arc<Line>, device: u64) {
     let order = Order::Release { device };
-    if let Err(tokio::sync::mpsc::error::TrySendError::Full(order)) = line.orders.try_send(order) {
+    if let Err(TrySendError::Full(order)) = line.orders.try_send(order) {
         let line = Arc::clone(line);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { line.orders.send(order).await });

@@ -19,7 +19,7 @@ use super::{
 /// Different codes that are counted apart; a pool that invents more has them counted as one.
 const CODES_MAX: usize = 32;
 /// Orders that are carried out before the frames go out in one write.
-const BURST_MAX: usize = 256;
+const BURST_MAX: usize = 1_024;
 const SCRATCH_LEN: usize = 64 << 10;
 /// Shares with an attachment that may wait for an answer.
 const UNANSWERED_MAX: usize = 4_096;
@@ -101,6 +101,7 @@ impl Task {
         let mut out = UpstreamOutbox::default();
         let mut machine = Upstream::new(settings, self.core.clock.now().mono_ms, &mut out);
         let mut scratch = vec![0; SCRATCH_LEN];
+        let mut burst = Vec::new();
         let ended = loop {
             let ended = self.tell(&mut out, courier.as_mut());
             self.serve(courier.as_mut(), &mut machine, &mut out);
@@ -114,24 +115,24 @@ impl Task {
             let deadline = self.core.clock.instant(machine.next_deadline());
             tokio::select! {
                 readable = link.readable(), if desk.as_ref().is_none_or(|desk| desk.has_room()) => {
-                    let clock = self.core.clock;
+                    let now_ms = self.core.clock.now().mono_ms;
                     let read = readable.and_then(|()| link.read(&mut scratch, |header, payload| {
-                        machine.handle_frame(header, payload, clock.now().mono_ms, &mut out);
+                        machine.handle_frame(header, payload, now_ms, &mut out);
                     }));
                     if let Err(ended) = read {
                         // What came before the end still counts.
                         break self.tell(&mut out, courier.as_mut()).unwrap_or(ended);
                     }
                 }
-                order = self.orders.recv() => {
-                    let mut next = order;
-                    for _ in 0..BURST_MAX {
-                        let Some(order) = next else { break };
-                        self.carry_out(order, courier.as_mut(), &mut machine, &mut out);
-                        next = self.orders.try_recv().ok();
+                _ = self.orders.recv_many(&mut burst, BURST_MAX) => {
+                    // Devices that are ready too come first: their shares go out in the same write.
+                    tokio::task::yield_now().await;
+                    while burst.len() < BURST_MAX && let Ok(order) = self.orders.try_recv() {
+                        burst.push(order);
                     }
-                    if let Some(order) = next {
-                        self.carry_out(order, courier.as_mut(), &mut machine, &mut out);
+                    let now_ms = self.core.clock.now().mono_ms;
+                    for order in burst.drain(..) {
+                        self.carry_out(order, courier.as_mut(), &mut machine, now_ms, &mut out);
                     }
                 }
                 () = stirred(desk.as_deref()) => {}
@@ -163,9 +164,9 @@ impl Task {
         order: Order,
         courier: Option<&mut Courier<u64>>,
         machine: &mut Upstream,
+        now_ms: u64,
         out: &mut UpstreamOutbox,
     ) {
-        let now_ms = self.core.clock.now().mono_ms;
         match order {
             Order::Open { device, user, rate } => machine.open(device, &user, rate, now_ms, out),
             Order::Release { device } => machine.release(device, now_ms),

@@ -1,7 +1,5 @@
 //! What becomes of shares.
 
-use std::collections::BTreeMap;
-
 use radpool_miner::client::printable;
 use radpool_wire::message::{SubmitSharesError, SubmitSharesSuccess};
 
@@ -28,11 +26,20 @@ impl Upstream {
         );
         self.unanswered -= before - open.channel.submissions.len();
         self.longest_wait_ms = self.longest_wait_ms.max(Some(longest_us / 1000));
-        let mut counts = BTreeMap::<u64, u32>::new();
-        for _ in 0..count {
-            let Some((_, member)) = open.senders.pop_front() else { break };
-            *counts.entry(member).or_default() += 1;
+        let answered = open.senders.len().min(count as usize);
+        let mut counts: Vec<(u64, u32)> = Vec::with_capacity(1);
+        for (_, member) in open.senders.drain(..answered) {
+            match counts.last_mut() {
+                Some((known, part)) if *known == member => *part += 1,
+                _ => counts.push((member, 1)),
+            }
         }
+        counts.sort_unstable();
+        counts.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            kept.1 += if same { later.1 } else { 0 };
+            same
+        });
         for (member, part) in counts {
             // Shares that are answered together were nearly always asked for at one target.
             let hashes = u128::from(hashes) * u128::from(part) / u128::from(count);
