@@ -91,6 +91,12 @@ def test_busiest_devices_come_first(role):
     assert everyone[2][:5] == ("10.0.0.3:4", "0 H/s", "0", "0", "none yet")
 
 
+def test_names_move_no_letters_about():
+    assert view.printable("rig \u202e\u200b\x1b\u00e9") == "rig \ufffd\ufffd\ufffd\u00e9"
+    role = Role([client(1, worker("a\u202eb", 1))], {})
+    assert view.busiest(role, 1)[0][0][0] == "a\ufffdb"
+
+
 def test_workers_are_summed_over_their_devices(role):
     rig, spare = view.by_worker(role, 10)
     assert (rig.name, rig.accepted, dict(rig.rejected)) == ("rig", 40, {"stale-share": 2})
@@ -141,6 +147,8 @@ async def test_clients_have_counters_reasons_and_intervals(role):
     told = (await get(role, "/api/v1/sv1/clients?offset=1&limit=1")).json()
     assert (told["total"], told["offset"], len(told["items"])) == (3, 1, 1)
     [item] = told["items"]
+    sris = ("client_id", "authorized_worker_name", "hashrate", "version_rolling_mask", "target_hex")
+    assert [item[name] for name in sris] == [2, "rig", 5e12, "1fffe000", "0" * 10 + "f" * 54]
     assert item["workers"][1] == {
         "name": "spare",
         "shares_accepted": 1,

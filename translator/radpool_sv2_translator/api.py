@@ -79,7 +79,8 @@ def _page(request: Request, listed: Sequence[T], show: Callable[[T], object]) ->
         error = {"error": f"offset is a number from 0, limit one up to {PAGE_MAX}"}
         return JSONResponse(error, status_code=400)
     items = [show(each) for each in listed[offset : offset + limit]]
-    return JSONResponse({"total": len(listed), "offset": offset, "items": items})
+    told = {"total": len(listed), "offset": offset, "limit": limit, "items": items}
+    return JSONResponse(told)
 
 
 def _number(request: Request, name: str, default: int) -> int | None:

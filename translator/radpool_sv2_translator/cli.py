@@ -32,7 +32,7 @@ from radpool_sv2_translator.config import TranslatorConfig
 from radpool_sv2_translator.first_run import choose_wallet
 from radpool_sv2_translator.installation import CONFIG_NAME, pool_line
 from radpool_sv2_translator.role import run_translator
-from radpool_sv2_translator.view import busiest, figures, rows
+from radpool_sv2_translator.view import busiest, figures, printable, rows
 from radpool_sv2_translator.wallet_cli import restore, wallets
 
 if TYPE_CHECKING:
@@ -182,11 +182,12 @@ async def _show_live(role: TranslatorRole, stop: trio.Event) -> None:
         console.print(title, soft_wrap=True)
     with live if console.is_terminal else nullcontext():
         while not stop.is_set():
-            lines = [f"{_clock(unix_ms)}  {text}" for unix_ms, text in role.take_notes()]
+            notes = role.take_notes()
+            lines = [f"{_clock(unix_ms)}  {printable(text)}" for unix_ms, text in notes]
             if console.is_terminal:
                 last = (last + lines)[-NOTES_SHOWN:]
-                notes = Text("\n".join(last), style="dim")
-                live.update(Group(title, _table(role), _devices(role), notes))
+                shown = Text("\n".join(last), style="dim")
+                live.update(Group(title, _table(role), _devices(role), shown))
             else:
                 for line in lines:
                     console.print(Text(line), soft_wrap=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from radpool_sv2.cli.miner import scale
+from radpool_sv2.units import target_of
 from radpool_sv2_translator.rate import together
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "client_figures",
     "difficulty",
     "figures",
+    "printable",
     "rejected_by_reason",
     "rows",
     "wallet_figures",
@@ -36,6 +38,11 @@ GONE_REJECTED: Final = "gone_shares_rejected_as_"
 def difficulty(exponent: int | None) -> float | None:
     """Returns the difficulty of a step, as devices know it; None for none."""
     return None if exponent is None else 2.0 ** (exponent - 32)
+
+
+def printable(text: str) -> str:
+    """Returns a text in which nothing moves letters about: names are whatever devices send."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def figures(translator: TranslatorRole) -> dict[str, object]:
@@ -120,13 +127,20 @@ def hash_rate(translator: TranslatorRole) -> float:
 
 
 def client_figures(translator: TranslatorRole, client: Client) -> dict[str, object]:
-    """Returns what is known of a device."""
+    """Returns what is known of a device; the first fields are those that SRI's translator tells."""
+    found = (translator.estimate(client.device, each.name) for each in client.workers)
+    rate = together(each for each in found if each is not None)
+    name = client.workers[0].name if client.workers else ""
     return {
         "client_id": client.device,
+        "authorized_worker_name": name,
+        "user_identity": name,
+        "target_hex": None if client.exponent is None else f"{target_of(client.exponent):064x}",
+        "hashrate": None if rate is None else rate.rate,
+        "version_rolling_mask": f"{client.version_mask:08x}",
         "address": client.address,
         "connected_since_unix_ms": client.since_unix_ms,
         "user_agent": client.agent,
-        "version_rolling_mask": f"{client.version_mask:08x}",
         "difficulty": difficulty(client.exponent),
         "pool_difficulty": difficulty(client.pool_exponent),
         "jobs": client.jobs,
@@ -226,7 +240,7 @@ def busiest(translator: TranslatorRole, count: int) -> tuple[list[tuple[str, ...
     first = heapq.nlargest(count, clients, key=lambda pair: (pair[0], -pair[1].device))
     shown: list[tuple[str, ...]] = [
         (
-            client.workers[0].name if client.workers else client.address,
+            printable(client.workers[0].name) if client.workers else client.address,
             f"{scale(round(hashes))}H/s",
             str(sum(worker.accepted for worker in client.workers)),
             str(sum(sum(worker.rejected.values()) for worker in client.workers)),
