@@ -46,9 +46,11 @@ ADDRESS: Final = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 """Whom blocks pay: an address of BIP173's own examples."""
 BLOCKS: Final = 110
 START_SECONDS_MAX: Final = 60
-TOLD_SECONDS_MAX: Final = 120
 POLL_SECONDS: Final = 0.05
 EVERYTHING: Final = 1_000_000
+MINING: Final = "mining for a pool"
+"""What our translator logs when it has one."""
+TOLD_CHARACTERS_MAX: Final = 2_000
 CKPOOL_PORTS: Final = range(3_333, 4_000)
 """On ports above them ckpool gives its clients another first difficulty."""
 CKPOOL_DIFFICULTY: Final = 1e-9
@@ -219,7 +221,7 @@ class _Process:
         self._said = (directory / "said.txt").open("w+")
         self.process = subprocess.Popen(
             command,
-            cwd=directory, env=os.environ | env, stdout=self._said,
+            cwd=directory, env=os.environ | env, stdout=self._said, stderr=subprocess.STDOUT,
             preexec_fn=stay_on(processors()[0]),  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
 
@@ -228,7 +230,18 @@ class _Process:
         self._said.seek(0)
         return self._said
 
+    def check(self) -> None:
+        """Sees whether it runs.
+
+        Raises:
+            BenchmarkError: It has ended.
+        """
+        if self.process.poll() is not None:
+            last = self.said().read()[-TOLD_CHARACTERS_MAX:]
+            raise BenchmarkError(f"{self.process.args!r} has ended: {last}")
+
     def end(self) -> None:
+        """Lets it leave."""
         self.process.terminate()
         try:
             self.process.wait(timeout=30)
@@ -292,10 +305,6 @@ class _Translator:
         """Waits until devices are served; returns where."""
         raise NotImplementedError
 
-    def _check(self) -> None:
-        if self._process.process.poll() is not None:
-            raise BenchmarkError("the translator has ended; what it says stands above")
-
     def tip(self) -> Line:
         """Lets a new tip come; returns its hash and when the pool's source, or the node, told."""
         return self._pool.tip() if self._node is None else self._node.block()
@@ -308,38 +317,30 @@ class _Translator:
         """Waits until the pool has accepted so many."""
 
         def has() -> bool:
-            self._check()
+            self._process.check()
             return int(self._pool.metrics()["shares_accepted_total"]) >= shares
 
         wait_for(has, f"the pool has not accepted {shares} shares")
 
 
 class OwnTranslator(_Translator):
-    """Is `radpool translator`, a channel for each device."""
+    """Is `radpool translator` as a service runs it, a channel for each device."""
 
     def _start(self, directory: Path, address: str, key: str) -> _Process:
+        (self._port,) = free_ports(1)
         config = directory / "translator.toml"
         config.write_text(TRANSLATOR_CONFIG.format(everything=EVERYTHING, address=address, key=key))
         program = Path(sys.executable).with_name("radpool")
-        command: list[str | Path] = [program, "translator", "--config", config, "--json"]
-        return _Process([*command, "--listen", "127.0.0.1:0"], directory, {})
+        command: list[str | Path] = [program, "translator", "--config", config]
+        return _Process([*command, "--listen", f"127.0.0.1:{self._port}"], directory, {})
 
     def _wait(self, address: str) -> str:
-        serves = ""
-
         def is_mining() -> bool:
-            nonlocal serves
-            self._check()
-            for text in self._process.said():
-                with suppress(ValueError):  # its last line may not be whole
-                    line = json.loads(text)
-                    serves = line.get("sv1", serves)
-                    if line.get("pool") == address:
-                        return True
-            return False
+            self._process.check()
+            return any(MINING in line and address in line for line in self._process.said())
 
         wait_for(is_mining, "the translator has not found its pool")
-        return serves
+        return f"127.0.0.1:{self._port}"
 
 
 class SriTranslator(_Translator):
@@ -364,7 +365,7 @@ class SriTranslator(_Translator):
 
     def _wait(self, address: str) -> str:  # noqa: ARG002 - it says nothing of its pool
         def listens() -> bool:
-            self._check()
+            self._process.check()
             return is_open(self._port)
 
         wait_for(listens, "SRI's translator does not listen")
@@ -435,8 +436,7 @@ class Ckpool:
         """Returns at once: nothing is upstream of it."""
 
     def _listens(self) -> bool:
-        if self._process.process.poll() is not None:
-            raise BenchmarkError("ckpool has ended; what it says stands above")
+        self._process.check()
         return is_open(self._port)
 
 

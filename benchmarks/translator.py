@@ -388,8 +388,8 @@ def _steady(load: TranslatorLoad) -> Row:
         f" {ack['p99'] / 1_000:.1f} ms, last {ack['max'] / 1_000:.0f} ms",
         goal="none lost",
         met=line["accepted"] == shares and line["failed"] == 0,
-        note=f"{cpu_us:.1f} us CPU a submit, in the engine {engine_us:.1f} us: the rest is figures"
-        f" each second; the generator sent p99 {late['p99'] / 1_000:.1f} ms late",
+        note=f"{cpu_us:.1f} us CPU a submit, in the engine {engine_us:.1f} us: the rest looks at"
+        f" devices each second; the generator sent p99 {late['p99'] / 1_000:.1f} ms late",
         data=line | {"cpu_us": cpu_us, "engine_us": engine_us},
     )
 
