@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Protocol, Self
@@ -270,7 +271,7 @@ def _usage_of_family(pid: int) -> Usage:
     return total
 
 
-class _Translator:
+class _Translator(ABC):
     """Is a translator in front of our pool; the pool has templates of its own or of a node."""
 
     def __init__(self, node: Bitcoind | None) -> None:
@@ -298,12 +299,13 @@ class _Translator:
     ) -> None:
         self._stack.close()
 
+    @abstractmethod
     def _start(self, directory: Path, address: str, key: str) -> _Process:
-        raise NotImplementedError
+        """Starts it for the pool at this address."""
 
+    @abstractmethod
     def _wait(self, address: str) -> str:
         """Waits until devices are served; returns where."""
-        raise NotImplementedError
 
     def tip(self) -> Line:
         """Lets a new tip come; returns its hash and when the pool's source, or the node, told."""
