@@ -10,7 +10,7 @@ from rig import audit
 from rig.book import Book
 from rig.declarer import Relay
 from rig.node import NO_BLOCKS, UNLIMITED, Node
-from rig.process import RADPOOL, Process, radpool
+from rig.process import LOAD, RADPOOL, Process, radpool
 from rig.wait import until
 
 pytestmark = pytest.mark.slow
@@ -25,6 +25,7 @@ POOL = UNLIMITED | {
 }
 ONE_PORT = POOL | {"sv1.on_same_port": True}
 SHARES = 20
+CROWD = 600
 PATIENCE_S = 120
 SUBSCRIBE = b'{"id":1,"method":"mining.subscribe","params":["test"]}\n'
 
@@ -157,6 +158,35 @@ def test_devices_earn_the_operators_ecash_at_that_port(tmp_path):
     shares = Book(node.database).check()
     assert sum(epoch["tokens"] for epoch in balance["epochs"]) == shares > 0, node.stderr()
     assert "old" not in paid(node)
+
+
+@pytest.mark.timeout(300)
+def test_more_devices_mine_than_one_client_may_have_channels(tmp_path):
+    ordinary = {
+        "limits.channels_per_connection_max": 100,
+        "limits.requests_per_second_max": 50,
+        "limits.requests_burst_max": 100,
+        "limits.submits_per_second_max": 50,
+        "limits.submits_burst_max": 100,
+        "mining.exponent_min": 2,
+        "mining.exponent_max": 2,
+    }
+    node = Node(tmp_path / "msp", ONE_PORT | NO_BLOCKS | ordinary)
+    shares = 2 * CROWD
+    with node.running() as running:
+        command = [LOAD, "sv1-shares", "--connect", running.sv2, "--shares", shares]
+        command += ["--connections", CROWD, "--period-ms", 1_000]
+        with Process(command, tmp_path, "devices") as devices:
+            seen = devices.message("shares", 150)
+            assert devices.wait(60) == 0, devices.tail()
+        assert (seen["sent"], seen["accepted"], seen["failed"]) == (shares, shares, 0), seen
+        until(
+            lambda: running.metric("radpool_translator_pool_shares_accepted_total") == shares,
+            "the pool has all",
+        )
+        assert running.metric("radpool_engine_sv1_taken_in_total") == CROWD
+        assert running.leave(signal.SIGTERM, 30) == 0
+    assert Book(node.database).check() == shares
 
 
 @pytest.mark.timeout(120)
