@@ -37,12 +37,15 @@ def wheel(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def extensions(tmp_path_factory):
-    """The wheel of the protocol extensions, which the demo's miners earn ecash by."""
-    target = tmp_path_factory.mktemp("extensions")
+def further(tmp_path_factory):
+    """The wheels of the protocol extensions, which the demo's miners earn ecash by, and of the
+    translator, which brings it a device."""
+    target = tmp_path_factory.mktemp("further")
     command = [UV, "build", "--quiet", "--wheel", "--no-build-isolation", "--out-dir", target]
-    must([*command, "--python", sys.executable, ROOT / "extensions"], BUILD_S)
-    (built,) = target.glob("*.whl")
+    for package in ("extensions", "translator"):
+        must([*command, "--python", sys.executable, ROOT / package], BUILD_S)
+    built = list(target.glob("*.whl"))
+    assert len(built) == 2, built
     return built
 
 
@@ -59,14 +62,14 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
 
 
 @pytest.mark.timeout(BUILD_S + DEMO_S + 120)
-def test_demo_runs_from_installed_wheels(wheel, extensions, tmp_path):
+def test_demo_runs_from_installed_wheels(wheel, further, tmp_path):
     """With the pinned versions of what it depends on, and no word of this environment."""
     place = tmp_path / "environment"
     must([UV, "venv", "--quiet", "--python", sys.executable, place], 60)
     python = place / "bin" / "python"
     pins = ROOT / "requirements" / "dev.txt"
     install = [UV, "pip", "install", "--quiet", "--python", python, "--constraints", pins]
-    must([*install, wheel, extensions], 300)
+    must([*install, wheel, *further], 300)
 
     home = tmp_path / "home"
     home.mkdir()
@@ -80,6 +83,7 @@ def test_demo_runs_from_installed_wheels(wheel, extensions, tmp_path):
     began = time.monotonic()
     demo = must([place / "bin" / "radpool", "demo"], DEMO_S, env=env, cwd=home)
     print(demo.stdout)
+    assert "dora" in demo.stdout, "the device behind the translator took part"
     assert time.monotonic() - began < PROMISED_S
     leftovers = [each.name for each in home.iterdir() if not each.name.startswith(".")]
     assert leftovers == [], "the demo leaves nothing behind in the directory it was called in"
