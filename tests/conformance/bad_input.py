@@ -6,6 +6,7 @@ seen. `python tests/conformance/bad_input.py` writes the page.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -106,6 +107,32 @@ async def random_bytes(visit):
         received += await visit.stream.receive_some(ACT_2_LEN - len(received))
     visit.answers.append("act 2 (234 bytes)")
     await visit.stream.send_all(bytes(22))
+
+
+@entry(
+    HANDSHAKE,
+    "speaks Stratum V1, where nobody serves that",
+    "client.show_message",
+    then=CLOSED,
+    stage="raw",
+)
+async def older_version(visit):
+    await visit.stream.send_all(b'{"id":1,"method":"mining.subscribe","params":[]}\n')
+    line = b""
+    while not line.endswith(b"\n"):
+        line += await visit.stream.receive_some(512)
+    visit.answers.append(json.loads(line)["method"])
+
+
+@entry(
+    HANDSHAKE,
+    "sends a line of Stratum V1 that names no method, then nothing",
+    then=CLOSED,
+    stage="raw",
+    settings=SHORT,
+)
+async def older_version_without_method(visit):
+    await visit.stream.send_all(b'{"id":1}\n')
 
 
 @entry(HANDSHAKE, "sends act 1 one byte a time, in time", "SetupConnectionSuccess", stage="fresh")
