@@ -94,6 +94,11 @@ TROUBLE_SECONDS: Final = 600.0
 """How long the health page tells of what the engine could not do: it happened, it does not last."""
 
 
+CATCH_UP_SECONDS: Final = 1.0
+"""Until then the jobs of a new tip are out and what opens with an epoch is told: a claim names no
+keyset that is older than its share."""
+
+
 class Pool:
     """Is the pool of an MSP; `run` is its role.
 
@@ -151,6 +156,7 @@ class Pool:
         self.address: Endpoint | None = None
         self.work: TemplateUpdate | None = None
         self._work_epoch = 0
+        self._catches_up = False
         self.tip: ChainEvent | None = None
         self.tip_height = 0
         self.changed: set[Callable[[], None]] = set()
@@ -233,21 +239,29 @@ class Pool:
                 self._desk.tip_changed()
 
     def _tell_changed(self) -> None:
-        self._keep_epoch()
+        if self._engine is not None and self._is_behind() and not self._catches_up:
+            self._catches_up = True
+            self._nursery.start_soon(self._catch_up, self._engine)
         for listener in tuple(self.changed):
             listener()
 
-    def _keep_epoch(self) -> None:
-        """Gives the work out again when a block has closed the epoch that it was published for.
+    def _is_behind(self) -> bool:
+        """Says whether a block has closed the epoch of the work behind it.
 
         A node may tell of a block of ours as the new tip before the ledger has recorded it. Work on
-        the tip before stays as it is: that on the block is on its way.
+        the tip before is never behind: that on the block is on its way.
         """
-        if self._engine is None or self.work is None or self.work.tip is None:
-            return
-        is_behind = self.work.template.height > self._desk.height
-        if is_behind and self._work_epoch != self.ledger.current_epoch:
-            self._publish(self._engine, activate=False)
+        if self.work is None or self.work.tip is None:
+            return False
+        is_later = self.work.template.height > self._desk.height
+        return is_later and self._work_epoch != self.ledger.current_epoch
+
+    async def _catch_up(self, engine: Engine) -> None:
+        """Gives the work out again for the epoch that is open, unless other work has come."""
+        await trio.sleep(CATCH_UP_SECONDS)
+        self._catches_up = False
+        if self._is_behind():
+            self._publish(engine, activate=False)
 
     async def run(self, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
         """Serves miners until `stop` is set, then leaves in order.
@@ -281,6 +295,7 @@ class Pool:
         await trio.to_thread.run_sync(engine.preload_seen, hashes)
         engine.add_prefixes(*await self.ledger.reserve_prefixes(ledger.prefix_lease))
         self._nursery = nursery
+        self._catches_up = False
         self._blocks.clear()
         self._extensions.attach(engine)
         self._desk = BlockDesk(
