@@ -23,6 +23,7 @@ from radpool_sv2._native.keys import (
     StaticKey,
 )
 from radpool_sv2._native.ledger import MspKey
+from radpool_sv2.durable import READABLE_MODE, SECRET_MODE, write_whole
 from radpool_sv2.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ BACKDATED_S = DAY_S
 """How long before now a certificate begins: miners whose clock is behind must not refuse it."""
 
 FILE_BYTES_MAX = 4_096
-SECRET_MODE = 0o600
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -119,20 +119,9 @@ def write_text(file: Path, text: str, *, secret: bool, replace: bool = False) ->
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        mode = SECRET_MODE if secret else 0o644
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(file)
-        directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        mode = SECRET_MODE if secret else READABLE_MODE
+        write_whole(file, f"{text}\n".encode("ascii"), draft=draft, mode=mode)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ConfigError(f"cannot write: {error.strerror}", file=file) from error
 
 

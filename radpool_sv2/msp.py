@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -19,10 +19,9 @@ from radpool_sv2.pool.register import OwnerRegister
 from radpool_sv2.pool.registry import ExtensionRegistry, find_extensions
 from radpool_sv2.pool.role import Pool
 from radpool_sv2.residence import Serving, reside, tell_serving
-from radpool_sv2.sources import choose_source
+from radpool_sv2.sources import choose_source, follow
 from radpool_sv2.supervision import Role, RunRole, stop_on_signal, supervise
 from radpool_sv2.sv1 import Sv1Pool, open_sv1
-from radpool_sv2.templates.source import ChainEvent, TemplateUpdate
 from radpool_sv2.web import serve_http
 from radpool_sv2.web.window import Window
 
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["run_msp"]
 
 log = structlog.get_logger(__name__)
-
-UPDATES_PENDING_MAX: Final = 16
-"""Templates between the source and the pool, which takes each within a millisecond."""
 
 
 async def run_msp(
@@ -133,16 +129,8 @@ def _follow(source: TemplateSource, pool: Pool) -> RunRole:
     """Makes the role that runs a template source and lets the pool follow it."""
 
     async def run(stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
-        updates_send, updates = trio.open_memory_channel[TemplateUpdate](UPDATES_PENDING_MAX)
-        events_send, events = trio.open_memory_channel[ChainEvent](UPDATES_PENDING_MAX)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(pool.follow_work, updates)
-            nursery.start_soon(pool.follow_chain, events)
-
-            async def run_source(*, task_status: trio.TaskStatus[None]) -> None:
-                await source.run(updates_send, events_send, task_status=task_status)
-
-            await nursery.start(run_source)
+            await nursery.start(follow, source, pool)
             task_status.started()
             await stop.wait()
             nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Chooses the source of block templates that a configuration names.
+"""Chooses the source of block templates that a configuration names, and lets a role follow it.
 
 It stands above the sources and above the embedded chain, which know nothing of each other.
 """
@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
 
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2.chain.supervisor import EmbeddedChain
@@ -19,6 +22,7 @@ from radpool_sv2.node.rpc import NodeRpc, NodeSettings
 from radpool_sv2.templates.core_ipc import CoreIpcSource
 from radpool_sv2.templates.embedded import EmbeddedSource
 from radpool_sv2.templates.getblocktemplate import GetblocktemplateSource
+from radpool_sv2.templates.source import ChainEvent, TemplateUpdate
 from radpool_sv2.templates.tdp import TdpSource
 
 if TYPE_CHECKING:
@@ -27,10 +31,39 @@ if TYPE_CHECKING:
     from radpool_sv2.config.template import Sources
     from radpool_sv2.templates.source import TemplateSource
 
-__all__ = ["choose_source", "node_settings", "trusted_uids"]
+__all__ = ["Follower", "choose_source", "follow", "node_settings", "trusted_uids"]
 
 BESIDE_S: Final = 3_600.0
 """How often a node whose templates are not used is asked for one."""
+
+UPDATES_PENDING_MAX: Final = 16
+"""What a source may be ahead of who follows it, who takes each within a millisecond."""
+
+
+class Follower(Protocol):
+    """Works on what a source tells."""
+
+    async def follow_work(self, updates: trio.MemoryReceiveChannel[TemplateUpdate]) -> None:
+        """Takes templates and tips until there are no more."""
+
+    async def follow_chain(self, events: trio.MemoryReceiveChannel[ChainEvent]) -> None:
+        """Takes what happens to the chain until nothing more does."""
+
+
+async def follow(
+    source: TemplateSource,
+    follower: Follower,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Runs a source and lets somebody follow it, until cancelled; has started when it has."""
+    updates_send, updates = trio.open_memory_channel[TemplateUpdate](UPDATES_PENDING_MAX)
+    events_send, events = trio.open_memory_channel[ChainEvent](UPDATES_PENDING_MAX)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follower.follow_work, updates)
+        nursery.start_soon(follower.follow_chain, events)
+        await nursery.start(partial(source.run, updates_send, events_send))
+        task_status.started()
 
 
 def choose_source(templates: Sources, directory: Path) -> TemplateSource:

@@ -21,6 +21,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from radpool_sv2.durable import sync_directory
 from radpool_sv2.errors import LocalProtocolError, StoreError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class RecordLog:
                 _write_all(descriptor, FILE_MAGIC, 0)
                 intact = len(FILE_MAGIC)
             os.fsync(descriptor)
-            _sync_directory(path)
+            sync_directory(path.parent)
         except OSError as error:
             os.close(descriptor)
             raise StoreError(f"{path} cannot be read or mended: {error.strerror}") from error
@@ -131,7 +132,7 @@ class RecordLog:
                 _write_all(descriptor, data, 0)
                 os.fsync(descriptor)
                 fresh.replace(self.path)
-                _sync_directory(self.path)
+                sync_directory(self.path.parent)
             except OSError:
                 os.close(descriptor)
                 raise
@@ -228,11 +229,3 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
 def _keep_cut_bytes(path: Path, data: bytes) -> None:
     """Writes what is cut off beside the file; one generation is kept."""
     path.with_name(path.name + ".cut").write_bytes(data)
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
+from radpool_sv2.durable import write_whole
 from radpool_sv2.errors import LocalProtocolError, NodeError, RadpoolError
 from radpool_sv2.pool.block import shown
 from radpool_sv2.templates.source import Solution, SubmitStatus
@@ -169,10 +169,12 @@ class BlockDesk:
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _keep(self, found: _Found) -> None:
+        draft = self._pending / f"{found.name}.draft"
         if found.solution is not None:
-            _write(self._pending / f"{found.name}.json", _to_json(found.solution))
+            solution = _to_json(found.solution)
+            write_whole(self._pending / f"{found.name}.json", solution, draft=draft)
         # Last: whoever sees the block may rely on its solution.
-        _write(self._pending / f"{found.name}.block", found.block)
+        write_whole(self._pending / f"{found.name}.block", found.block, draft=draft)
 
     def _left_over(self) -> list[_Found]:
         """Reads the blocks of an earlier run."""
@@ -190,21 +192,6 @@ class BlockDesk:
         kept = sorted(self._done.glob("*.block"), key=lambda each: each.stat().st_mtime_ns)
         for old in kept[:-KEPT_MAX]:
             old.unlink(missing_ok=True)
-
-
-def _write(file: Path, block: bytes) -> None:
-    """Writes a block durably, all of it or nothing."""
-    draft = file.with_suffix(".draft")
-    with draft.open("wb") as stream:
-        stream.write(block)
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(file)
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _to_json(solution: Solution) -> bytes:

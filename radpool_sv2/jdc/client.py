@@ -42,6 +42,7 @@ from radpool_sv2.jdc.submission import Totals
 from radpool_sv2.jdc.upstream import Fails, Upstream, UpstreamSettings
 from radpool_sv2.miner.side import DeclarerSide, SideOptions, find_side
 from radpool_sv2.network import NETWORKS, script_from_address
+from radpool_sv2.sources import follow
 from radpool_sv2.templates.source import Solution
 from radpool_sv2.units import EXPONENT_MAX
 
@@ -57,7 +58,6 @@ __all__ = ["DeclaringClient", "Rung"]
 log = structlog.get_logger(__name__)
 
 ECASH: Final = "ecash"
-UPDATES_PENDING_MAX: Final = 16
 JOBS_REMEMBERED_MIN: Final = 64
 JOBS_REMEMBERED_MAX: Final = 4_096
 """Beyond the first number jobs are forgotten when no miner can be at them any more. They share
@@ -229,7 +229,7 @@ class DeclaringClient:
                     await self._open_side(rung, stack)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                await nursery.start(self._run_source)
+                await nursery.start(follow, self._source, self)
                 await nursery.start(self.blocks.run)
                 nursery.start_soon(self.reveals.run)
                 await self._first.wait()
@@ -289,20 +289,8 @@ class DeclaringClient:
 
     # Templates
 
-    async def _run_source(self, *, task_status: trio.TaskStatus[None]) -> None:
-        updates_send, updates = trio.open_memory_channel["TemplateUpdate"](UPDATES_PENDING_MAX)
-        events_send, events = trio.open_memory_channel["ChainEvent"](UPDATES_PENDING_MAX)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._follow_work, updates)
-            nursery.start_soon(self._follow_chain, events)
-
-            async def run(*, task_status: trio.TaskStatus[None]) -> None:
-                await self._source.run(updates_send, events_send, task_status=task_status)
-
-            await nursery.start(run)
-            task_status.started()
-
-    async def _follow_work(self, updates: trio.MemoryReceiveChannel[TemplateUpdate]) -> None:
+    async def follow_work(self, updates: trio.MemoryReceiveChannel[TemplateUpdate]) -> None:
+        """Makes own templates of those of the source, until there are no more."""
         async for each in updates:
             newest: TemplateUpdate | None = each
             while newest is not None:
@@ -322,7 +310,8 @@ class DeclaringClient:
             self._offer(own)
         return _last(updates)
 
-    async def _follow_chain(self, events: trio.MemoryReceiveChannel[ChainEvent]) -> None:
+    async def follow_chain(self, events: trio.MemoryReceiveChannel[ChainEvent]) -> None:
+        """Tells of blocks that come and go, until nothing more happens."""
         async for event in events:
             self.tip_height = event.height
             self.reveals.tip_changed((*event.connected, event.hash), self._tip)

@@ -8,13 +8,13 @@ crash, then costs a delay.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
 from radpool_sv2.chain.transaction import Reader, Transaction
+from radpool_sv2.durable import write_whole
 from radpool_sv2.errors import LocalProtocolError, StoreError
 from radpool_sv2.templates.declared import DECLARED_ID_MIN
 from radpool_sv2.templates.source import Solution
@@ -100,17 +100,11 @@ class DeclaredBlocks:
 
     def _write(self, block_hash: bytes, block: bytes, account: int) -> None:
         path = self._path(block_hash)
-        draft = path.with_suffix(".draft")
         if path.exists():
             return
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
-                file.write(b"%d\n" % account + block)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            _sync_directory(self._directory)
+            write_whole(path, b"%d\n" % account + block, draft=path.with_suffix(".draft"))
             for old in self._files()[:-BLOCKS_KEPT_MAX]:
                 old.unlink(missing_ok=True)
         except OSError as error:
@@ -124,14 +118,6 @@ class DeclaredBlocks:
             return self._path(block_hash).read_bytes().partition(b"\n")[2]
         except FileNotFoundError:
             return None
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _solution(block: bytes) -> Solution:

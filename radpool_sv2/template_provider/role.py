@@ -12,11 +12,10 @@ import trio
 
 from radpool_sv2.network import NETWORKS
 from radpool_sv2.residence import reside
-from radpool_sv2.sources import choose_source
+from radpool_sv2.sources import choose_source, follow
 from radpool_sv2.supervision import Role, RunRole, stop_on_signal, supervise
 from radpool_sv2.template_provider.identity import ProviderIdentity
 from radpool_sv2.template_provider.provider import ProviderSettings, TemplateProvider
-from radpool_sv2.templates.source import ChainEvent, TemplateUpdate
 from radpool_sv2.wire.listener import ListenerLimits
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Offering", "run_template_provider"]
 
 log = structlog.get_logger(__name__)
-
-UPDATES_PENDING_MAX: Final = 16
-"""Templates between the source and the provider, which takes each within microseconds."""
 
 HEALTH_S: Final = 60.0
 """How often the node's troubles are looked at: each is told when it begins and when it ends."""
@@ -111,16 +107,8 @@ def _follow(source: TemplateSource, provider: TemplateProvider) -> RunRole:
     """Makes the role that runs the source and lets the provider follow it."""
 
     async def run(stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
-        updates_send, updates = trio.open_memory_channel[TemplateUpdate](UPDATES_PENDING_MAX)
-        events_send, events = trio.open_memory_channel[ChainEvent](UPDATES_PENDING_MAX)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(provider.follow_work, updates)
-            nursery.start_soon(provider.follow_chain, events)
-
-            async def run_source(*, task_status: trio.TaskStatus[None]) -> None:
-                await source.run(updates_send, events_send, task_status=task_status)
-
-            await nursery.start(run_source)
+            await nursery.start(follow, source, provider)
             nursery.start_soon(_watch, source)
             task_status.started()
             await stop.wait()

@@ -12,7 +12,6 @@ and as many transactions, each behind its u32 length, and the SHA-256 of all tha
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from radpool_sv2.durable import write_whole
 from radpool_sv2.errors import InternalError, LocalProtocolError
 from radpool_sv2.templates.source import TemplateTransactions
 from radpool_sv2.units import HASH_LEN, sha256d
@@ -202,14 +202,10 @@ class TemplateShelf:
 
 def _write(directory: Path, template_id: int, kept: _Kept) -> None:
     """Writes a template durably, all of it or nothing."""
-    draft = directory / DRAFT
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with draft.open("wb") as stream:
-            stream.write(_encoded(kept))
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(directory / f"{template_id}{SUFFIX}")
+        file = directory / f"{template_id}{SUFFIX}"
+        write_whole(file, _encoded(kept), draft=directory / DRAFT)
     except OSError as error:
         log.warning(
             "a template cannot be kept on disk", directory=str(directory), reason=error.strerror

@@ -21,6 +21,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from radpool_sv2.durable import SECRET_MODE, sync_directory
 from radpool_sv2.errors import ConfigError, StoreError
 from radpool_sv2.wallet.schema import APPLICATION_ID, MIGRATIONS, VERSION, create
 
@@ -28,14 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FILE_NAME", "WalletFile", "make_file", "sync_directory"]
+__all__ = ["FILE_NAME", "WalletFile", "make_file"]
 
 FILE_NAME: Final = "wallet.sqlite"
 BUSY_SECONDS: Final = 15.0
 """How long another process may hold the lock before a write here gives up; each holds it for
 milliseconds."""
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
 
 
@@ -154,7 +154,7 @@ def make_file(directory: Path, meta: dict[str, str | int]) -> None:
         if file.exists():
             raise ConfigError("there is a wallet already, and it is not overwritten", file=file)
         _check_directory(directory)
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, SECRET_MODE))
         _fill(draft, meta)
         os.link(draft, file)
         sync_directory(directory)
@@ -225,19 +225,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def sync_directory(directory: Path) -> None:
-    """Makes durable what a directory lists.
-
-    Raises:
-        OSError: It could not be made durable.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _store_error(path: Path, error: sqlite3.Error) -> StoreError:

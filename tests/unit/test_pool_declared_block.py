@@ -8,6 +8,7 @@ import trio
 import trio.testing
 from declarator_rig.part import named, owner, parts, tip
 
+from radpool_sv2 import durable
 from radpool_sv2.errors import LocalProtocolError, NodeError, StoreError
 from radpool_sv2.pool import declared_block
 from radpool_sv2.pool.declared_block import DeclaredBlocks
@@ -62,13 +63,13 @@ async def test_block_that_comes_twice_at_once_is_whole(blocks, monkeypatch):
 
     spec: JD-31
     """
-    whole, sync = [], declared_block.os.fsync
+    whole, sync = [], durable.os.fsync
 
     def look(descriptor):
         sync(descriptor)
         whole.extend(file.read_bytes() for file in blocks._directory.glob("*.block"))
 
-    monkeypatch.setattr(declared_block.os, "fsync", look)
+    monkeypatch.setattr(durable.os, "fsync", look)
     async with trio.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(blocks.save, block(padding=1 << 20), 7)
@@ -81,7 +82,7 @@ async def test_block_that_the_disk_refuses_is_there_while_the_process_lives(bloc
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(declared_block.os, "fsync", full)
+    monkeypatch.setattr(durable.os, "fsync", full)
     with pytest.raises(StoreError, match="No space left"):
         await blocks.save(block(), 7)
     assert await blocks.load(sha256d(header())) == block()
@@ -92,7 +93,7 @@ async def test_blocks_that_the_disk_refuses_are_bounded(blocks, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(declared_block.os, "fsync", full)
+    monkeypatch.setattr(durable.os, "fsync", full)
     for nonce in range(declared_block.BLOCKS_UNSAVED_MAX + 3):
         with pytest.raises(StoreError):
             await blocks.save(block(nonce), 7)
@@ -209,7 +210,7 @@ async def test_full_disk_keeps_no_block_from_the_node(scene, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(declared_block.os, "fsync", full)
+    monkeypatch.setattr(durable.os, "fsync", full)
     await scene.outlet.pushed(owner("alice"), header(), COINBASE, block())
     assert scene.source.submitted == [block()]
 

@@ -21,9 +21,10 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from radpool_sv2.durable import sync_directory
 from radpool_sv2.errors import ConfigError
 from radpool_sv2.wallet.child import child_words
-from radpool_sv2.wallet.file import FILE_NAME, make_file, sync_directory
+from radpool_sv2.wallet.file import FILE_NAME, make_file
 from radpool_sv2.wallet.purse import Purse, unix_ms
 
 if TYPE_CHECKING:
