@@ -58,9 +58,6 @@ CKPOOL_DIFFICULTY: Final = 1e-9
 """Four hashes a share. Its target is a 256-bit number, so there is no use in less."""
 
 TRANSLATOR_CONFIG: Final = """\
-[devices]
-shares_per_minute = {everything}
-
 [limits]
 connections_max = {everything}
 connections_per_address_max = {everything}
