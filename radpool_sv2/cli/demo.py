@@ -25,7 +25,7 @@ def demo(
     bitcoind: Path | None = None,
     json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Plays a whole pool on this machine in under a minute, and checks what it did.
+    """Plays a whole pool on this machine in about a minute, and checks what it did.
 
     Starts an embedded regtest chain, a pool and CPU miners of different speed as processes of
     their own, one of them a Stratum V1 miner behind a translator; shows their shares, blocks that

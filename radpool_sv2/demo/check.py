@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from radpool_sv2.demo.books import Block, Epoch
+    from radpool_sv2.demo.books import Block, Epoch, Part
     from radpool_sv2.demo.stage import Miner
 
-__all__ = ["Outcome", "check_blocks", "check_miners", "check_payments", "check_report"]
+__all__ = [
+    "Outcome",
+    "check_blocks",
+    "check_miners",
+    "check_payments",
+    "check_report",
+    "each_payment",
+    "fits_told",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +40,12 @@ def check_miners(
     A share that a miner was told of must be in the ledger; one whose answer was still on its way
     when the miner left may be.
     """
-    parts = [part for epoch in epochs for part in epoch.parts if part.account == account]
-    shares = sum(part.shares for part in parts)
-    work = sum(part.work for part in parts)
+    shares = sum(_of(epoch.parts, account, "shares") for epoch in epochs)
+    work = sum(_of(epoch.parts, account, "work") for epoch in each_payment(epochs))
     told = sum(int(miner.figures.get("accepted", 0)) for miner in miners)
     told_work = sum(int(miner.figures.get("accepted_hashes", 0)) for miner in miners)
-    open_answers = sum(
-        int(miner.figures.get("unanswered", 0)) + int(miner.figures.get("lost", 0))
-        for miner in miners
-    )
-    work_fits = work == told_work if shares == told else work > told_work
     yield Outcome(
-        0 < told <= shares <= told + open_answers and work_fits,
+        fits_told(shares, work, miners),
         "every share that a miner was told of is in the ledger",
         f"told {told} shares, {told_work:,} hashes; ledger {shares} shares, {work:,} hashes",
     )
@@ -60,11 +62,47 @@ def check_miners(
         )
 
 
+def fits_told(shares: int, work: int, miners: Sequence[Miner]) -> bool:
+    """Says whether shares and their work are what miners were told of.
+
+    A share whose answer was on its way when the miner left may be among them.
+    """
+    told = sum(int(miner.figures.get("accepted", 0)) for miner in miners)
+    told_work = sum(int(miner.figures.get("accepted_hashes", 0)) for miner in miners)
+    open_answers = sum(
+        int(miner.figures.get("unanswered", 0)) + int(miner.figures.get("lost", 0))
+        for miner in miners
+    )
+    work_fits = work == told_work if shares == told else work > told_work
+    return 0 < told <= shares <= told + open_answers and work_fits
+
+
+def each_payment(epochs: Sequence[Epoch]) -> list[Epoch]:
+    """Leaves out epochs whose payment pays several: their parts are those of all together."""
+    return list({epoch.block or epoch.number: epoch for epoch in epochs}.values())
+
+
+def _of(parts: Sequence[Part], account: str, name: str) -> int:
+    return sum(getattr(part, name) for part in parts if part.account == account)
+
+
 def check_blocks(blocks: Sequence[Block], depths: Mapping[str, int | None]) -> Iterator[Outcome]:
-    """Compares the pool's blocks with what the consensus engine says of them."""
+    """Compares the pool's blocks with what the consensus engine says of them.
+
+    Two miners may solve the same height within the moment that a block takes to everybody: one of
+    the two blocks is not on the chain then, and the books say so, too.
+    """
     yield Outcome(bool(blocks), "the pool has found a block", f"{len(blocks)} found")
+    held = {block.height for block in blocks if depths.get(block.hash) is not None}
     for block in blocks:
         depth = depths.get(block.hash)
+        if depth is None and block.height in held:
+            yield Outcome(
+                block.confirmations is None,
+                f"block {block.height} came second at its height, and pays nobody",
+                block.hash,
+            )
+            continue
         yield Outcome(
             depth is not None,
             f"the consensus engine has block {block.height} on the active chain",

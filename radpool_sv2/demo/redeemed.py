@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from radpool_sv2.demo.check import Outcome
+from radpool_sv2.demo.check import Outcome, each_payment, fits_told
 from radpool_sv2.demo.stage import UNIT_EXPONENT
 
 if TYPE_CHECKING:
@@ -32,23 +32,18 @@ def check_tokens(
         told = int(miner.figures.get("accepted", 0))
         work = int(miner.figures.get("accepted_hashes", 0))
         yield Outcome(
-            0 < tokens == told and units << UNIT_EXPONENT == work,
+            fits_told(tokens, units << UNIT_EXPONENT, [miner]),
             f"{miner.plan.name} has a token for every share, and each proves that the mint made it",
             f"{told} shares, {work:,} hashes; "
             f"{tokens} tokens, {units:,} units of 2^{UNIT_EXPONENT}",
         )
     issued = sum(keyset.work for keyset in keysets) << UNIT_EXPONENT
-    earned = sum(part.work for epoch in _once(epochs) for part in epoch.parts)
+    earned = sum(part.work for epoch in each_payment(epochs) for part in epoch.parts)
     yield Outcome(
         0 < issued <= earned,
         "the mint has issued no more work than shares have earned",
         f"issued {issued:,} hashes, earned {earned:,}",
     )
-
-
-def _once(epochs: Sequence[Epoch]) -> list[Epoch]:
-    """Leaves out epochs whose payment pays several: their parts are those of all together."""
-    return list({epoch.block or epoch.number: epoch for epoch in epochs}.values())
 
 
 def check_restored(name: str, restored: Restored) -> Outcome:
@@ -78,7 +73,9 @@ def check_redemptions(
         + "".join(f"; wrong: {done.miner} {done.sats} {done.reason}" for done in wrong),
     )
     theta = sum(keyset.theta_msat for keyset in keysets)
-    ledger = sum(part.sats for epoch in paid for part in epoch.parts if part.account == account)
+    ledger = sum(
+        part.sats for epoch in each_payment(paid) for part in epoch.parts if part.account == account
+    )
     yield Outcome(
         theta == ledger * MSAT,
         "what the mint divides is what the blocks paid for these shares, to the satoshi",

@@ -90,6 +90,18 @@ def test_tokens_that_do_not_fit_the_shares(change, expected):
     assert tokens_hold(**change) == expected
 
 
+def test_a_share_whose_answer_was_on_its_way_may_have_its_token():
+    figures = {"accepted": 2, "accepted_hashes": 16 << 12, "unanswered": 1}
+    assert tokens_hold(figures) == [True, True]
+    assert tokens_hold(figures | {"unanswered": 0}) == [False, True]
+
+
+def test_a_payment_of_two_epochs_counts_once():
+    later = replace(EARNED, number=2, parts=tuple(replace(part, shares=0) for part in EARNED.parts))
+    assert miners_hold(GOOD, (EARNED, later)) == [True, True]
+    assert redemptions_hold(paid=(EARNED, later)) == [True, True, True]
+
+
 def test_a_wallet_comes_back_whole_or_not():
     held = HELD["alice"]
     assert check_restored("alice", Restored(held, held)).holds
@@ -175,6 +187,14 @@ def test_blocks():
     assert [o.holds for o in check_blocks([block], {"ab": None})] == [True, False]
     assert [o.holds for o in check_blocks([block], {})] == [True, False]
     assert [o.holds for o in check_blocks([], {})] == [False]
+
+
+@pytest.mark.parametrize(("confirmations", "holds"), [(None, True), (1, False)])
+def test_a_block_that_came_second_at_its_height_is_no_fault(confirmations, holds):
+    first, second = Block("ab", 102, 1, 100, "alice", 1), Block("cd", 102, 2, 100, "bob", None)
+    second = replace(second, confirmations=confirmations)
+    outcomes = check_blocks([first, second], {"ab": 1, "cd": None})
+    assert [o.holds for o in outcomes] == [True, True, holds]
 
 
 COMMITMENTS = {"alice": "aa", "bob": "bb"}
