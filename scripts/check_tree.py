@@ -82,6 +82,14 @@ def names_say_something() -> Iterator[Finding]:
             yield path, 1, f"'{path.stem}' says nothing about what is inside"
 
 
+def tests_have_names_of_their_own() -> Iterator[Finding]:
+    """Test files are in no package: two of one name cannot be collected in one run."""
+    first: dict[str, Path] = {}
+    for path in FILES:
+        if path.match("tests/**/test_*.py") and first.setdefault(path.name, path) != path:
+            yield path, 1, f"is named like {first[path.name]}; pytest takes one of them only"
+
+
 def nothing_is_unfinished() -> Iterator[Finding]:
     """What is not there is told in the README, not in the code."""
     yield from matches(UNFINISHED, "unfinished work in the tree", suffixes=CODE)
@@ -144,6 +152,7 @@ def pins_name_no_address() -> Iterator[Finding]:
 RULES: list[Callable[[], Iterator[Finding]]] = [
     modules_are_small,
     names_say_something,
+    tests_have_names_of_their_own,
     nothing_is_unfinished,
     no_test_is_left_out,
     queues_are_bounded,
