@@ -43,6 +43,10 @@ use crate::{
 /// The shortest second extranonce that gives a device room.
 const EXTRANONCE2_LEN_MIN: usize = 2;
 
+/// At most so often a device is moved for want of shares: where many more are wanted than any device
+/// brings, it would be looked at each millisecond.
+const PACE_PAUSE_MS: u64 = 1_000;
+
 /// The second extranonce of every device: the most that all firmwares take.
 pub const EXTRANONCE2_LEN: usize = 8;
 
@@ -98,6 +102,8 @@ pub struct Device {
     next_job: u32,
     pub(crate) work: Option<Work>,
     last_notify_ms: u64,
+    /// Before this it is not moved for want of shares.
+    paced_until_ms: u64,
     idle_since_ms: u64,
     pub(crate) submits: Bucket,
     requests: Bucket,
@@ -136,6 +142,7 @@ impl Device {
             next_job: 1,
             work: None,
             last_notify_ms: now.mono_ms,
+            paced_until_ms: 0,
             idle_since_ms: now.mono_ms,
             malformed: 0,
             closed: false,
@@ -233,7 +240,7 @@ impl Device {
             None => self.idle_since_ms + self.settings.silence_ms,
             Some(_) => {
                 let keepalive = self.last_notify_ms + self.settings.keepalive_ms;
-                keepalive.min(self.vardiff.deadline(self.settings.shares_per_minute))
+                keepalive.min(self.pace_due_ms())
             }
         }
     }
@@ -249,7 +256,9 @@ impl Device {
         if self.work.is_none() {
             return self.close(DeviceClose::NoWork, out);
         }
-        if let Some(step) = self.vardiff.on_time(now.mono_ms, self.settings.shares_per_minute) {
+        if now.mono_ms >= self.pace_due_ms()
+            && let Some(step) = self.vardiff.on_time(now.mono_ms, self.settings.shares_per_minute)
+        {
             self.pace(step, now, out);
         }
         if now.mono_ms >= self.last_notify_ms + self.settings.keepalive_ms {
@@ -313,7 +322,15 @@ impl Device {
         self.easier.map_or(pool, |easier| easier.min(pool))
     }
 
-    /// Moves on the ladder by `step`, as vardiff says.
+    /// When it is moved for want of shares; never where there is nothing easier.
+    fn pace_due_ms(&self) -> u64 {
+        if self.told.is_some_and(|told| told <= self.settings.exponent_min) {
+            return u64::MAX;
+        }
+        self.vardiff.deadline(self.settings.shares_per_minute).max(self.paced_until_ms)
+    }
+
+    /// Moves on the ladder by `step`, as vardiff says; the pool is told of what it has not been yet.
     pub(crate) fn pace(&mut self, step: i32, now: Now, out: &mut DeviceOutbox) {
         let Some(work) = &self.work else { return };
         let pool = exponent_of(work.assignment.target);
@@ -322,12 +339,12 @@ impl Device {
         let wanted = (present + step).clamp(easiest.min(present), i32::from(Exponent::MAX.get()));
         let wanted = Exponent::new(wanted as u32).expect("it was clamped to the ladder");
         self.vardiff = Vardiff::new(now.mono_ms);
-        if wanted < pool {
-            self.easier = Some(wanted);
+        self.paced_until_ms = now.mono_ms + PACE_PAUSE_MS;
+        let easier = Some(wanted).filter(|wanted| *wanted < pool);
+        if easier.is_some() && easier != self.easier {
             out.events.push(DeviceEvent::Paced { exponent: wanted });
-        } else {
-            self.easier = None;
         }
+        self.easier = easier;
     }
 
     /// Sends the present work as a job of its own, with whatever has to be told before it.

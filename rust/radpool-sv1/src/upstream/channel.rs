@@ -13,7 +13,7 @@ use radpool_wire::message::{
     CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
 };
 
-use super::{ANSWER_MS_MAX, Phase, Told, Upstream, UpstreamOutbox};
+use super::{ANSWER_MS_MAX, Phase, Told, Upstream, UpstreamOutbox, member::Pace};
 use crate::{EXTRANONCE2_LEN, job::EXTRANONCE1_LEN};
 
 /// Bytes of extranonce to ask for: both parts of a device's, whole.
@@ -36,6 +36,7 @@ pub(super) struct Open {
     pub(super) channel: Channel,
     pub(super) members: Vec<u64>,
     pub(super) user: String,
+    pub(super) pace: Pace,
     /// Whose the shares are that wait for an answer, by number, in their order.
     pub(super) senders: VecDeque<(u32, u64)>,
     /// When the present job came.
@@ -143,11 +144,12 @@ impl Upstream {
             self.members.insert(member, success.channel_id);
         }
         let idle_until_ms = now_ms + self.settings.linger_ms;
-        let Opening { member, user, .. } = opening;
+        let Opening { member, user, rate, .. } = opening;
         let open = Open {
             channel,
             members: member.into_iter().collect(),
             user,
+            pace: Pace::new(rate),
             senders: VecDeque::new(),
             since_ms: now_ms,
             idle_until_ms,

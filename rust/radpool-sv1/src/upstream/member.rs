@@ -12,6 +12,33 @@ use super::{Phase, Told, Upstream, UpstreamOutbox, channel::Open, name::name_tlv
 const RATE_PAUSE_MS: u64 = 1_000;
 /// and when it has changed by a tenth.
 const RATE_STEP: f32 = 10.0;
+/// The pool is told of another rate of one device at most this often,
+const PACE_PAUSE_MS: u64 = 30_000;
+/// when it has changed by this factor, which is less than a step of the ladder,
+const PACE_FACTOR: f32 = 1.4;
+/// and of so many devices a second: the others wait their turn.
+pub(super) const PACES_PER_LOOK: u32 = 500;
+
+/// What the pool knows of how fast a device is.
+#[derive(Debug)]
+pub(super) struct Pace {
+    told: f32,
+    /// When it may be told of another one: the first is told at once.
+    again_ms: u64,
+    /// What it is to be told.
+    wanted: f32,
+}
+
+impl Pace {
+    pub(super) const fn new(told: f32) -> Self {
+        Self { told, again_ms: 0, wanted: told }
+    }
+
+    fn is_news(&self) -> bool {
+        let (low, high) = (self.told.min(self.wanted), self.told.max(self.wanted));
+        low < high && high >= low * PACE_FACTOR
+    }
+}
 
 impl Upstream {
     /// Gives a device a channel: one that lingers under its name, or a new one. A device that has
@@ -80,11 +107,40 @@ impl Upstream {
         if self.settings.aggregated {
             return self.note_rate(member, Some(rate), now_ms);
         }
-        if let Some(&channel_id) = self.members.get(&member) {
-            let maximum_target = Target::MAX.to_le_bytes();
-            let update = UpdateChannel { channel_id, nominal_hash_rate: rate, maximum_target };
-            out.send(&Message::UpdateChannel(update));
+        if let Some(&channel_id) = self.members.get(&member)
+            && let Some(open) = self.channels.get_mut(&channel_id)
+        {
+            open.pace.wanted = rate;
+            if !self.tell_pace(channel_id, now_ms, out) {
+                self.paces.insert(channel_id);
+            }
         }
+    }
+
+    /// Tells the pool of a device's pace, if it is news; false when it is not time for it yet.
+    fn tell_pace(&mut self, channel_id: u32, now_ms: u64, out: &mut UpstreamOutbox) -> bool {
+        let Some(open) = self.channels.get_mut(&channel_id) else { return true };
+        if !open.pace.is_news() {
+            return true;
+        }
+        if now_ms < open.pace.again_ms || self.paces_left == 0 {
+            return false;
+        }
+        self.paces_left -= 1;
+        open.pace.told = open.pace.wanted;
+        open.pace.again_ms = now_ms + PACE_PAUSE_MS;
+        let (nominal_hash_rate, maximum_target) = (open.pace.told, Target::MAX.to_le_bytes());
+        let update = UpdateChannel { channel_id, nominal_hash_rate, maximum_target };
+        out.send(&Message::UpdateChannel(update));
+        true
+    }
+
+    /// Tells the pool of paces that had to wait.
+    pub(super) fn tell_paces(&mut self, now_ms: u64, out: &mut UpstreamOutbox) {
+        self.paces_left = PACES_PER_LOOK;
+        let mut waiting = core::mem::take(&mut self.paces);
+        waiting.retain(|channel_id| !self.tell_pace(*channel_id, now_ms, out));
+        self.paces = waiting;
     }
 
     /// Takes in how fast a device of the one channel is, or that it has left.

@@ -20,6 +20,8 @@
 //! it over with the job it has: firmware that looks in, leaves and comes back costs no channel. One
 //! channel is always kept. A member whose channel is refused or closed is told, and nobody else is.
 //!
+//! The pool hears how fast a device is when it has changed, once in 30 s for each and of 500 a second.
+//!
 //! Of the bytes of extranonce 12 are asked for, and where the pool refuses that, 8.
 //!
 //! What ends the connection: a refusal of the set-up, a message that breaks the protocol, a deadline
@@ -39,7 +41,7 @@ mod outbox;
 mod settings;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -49,7 +51,10 @@ use radpool_miner::{
 };
 use radpool_wire::message::{CloseChannel, Message, Protocol, SetupConnection};
 
-use self::channel::{Open, Opening, SIZE_WANTED};
+use self::{
+    channel::{Open, Opening, SIZE_WANTED},
+    member::PACES_PER_LOOK,
+};
 pub use self::{
     outbox::{Told, UpstreamOutbox},
     settings::UpstreamSettings,
@@ -105,6 +110,10 @@ pub struct Upstream {
     rate_told: f32,
     /// When the pool is told of another sum.
     rate_due_ms: Option<u64>,
+    /// Channels of whose pace the pool is to be told later.
+    paces: BTreeSet<u32>,
+    /// Of how many it may be told until channels are looked through again.
+    paces_left: u32,
 }
 
 impl Upstream {
@@ -143,6 +152,8 @@ impl Upstream {
             rates: HashMap::new(),
             rate_told: 0.0,
             rate_due_ms: None,
+            paces: BTreeSet::new(),
+            paces_left: PACES_PER_LOOK,
         }
     }
 
@@ -211,6 +222,7 @@ impl Upstream {
         if self.rate_due_ms.is_some_and(|due_ms| now_ms >= due_ms) {
             self.tell_rate(out);
         }
+        self.tell_paces(now_ms, out);
         let is_old = |open: &Open| self.is_idle(open) && now_ms >= open.idle_until_ms;
         let old = self.channels.iter().filter(|(_, open)| is_old(open));
         let mut old: Vec<u32> = old.map(|(id, _)| *id).collect();

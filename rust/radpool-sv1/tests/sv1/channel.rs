@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use radpool_sv1::{DeviceClose, DeviceEvent, Feed};
+use radpool_sv1::{DeviceClose, DeviceEvent, DeviceSettings, Feed};
 
-use crate::harness::{Notified, Rig, START_MS, job, meets, pool_hash, zeros};
+use crate::harness::{Notified, Rig, START_MS, job, meets, pool_hash, seen, settings, zeros};
 
 #[test]
 fn shares_go_up_with_the_bytes_that_the_pool_wants() {
@@ -217,6 +217,23 @@ fn slow_devices_get_easier_jobs_and_the_pool_hears_of_it() {
     let told = lines.iter().find(|line| line.contains("set_difficulty")).unwrap();
     assert!(told.contains("[8388608]"), "2^23 with the next job: {told}");
     assert!(lines.iter().all(|line| !line.contains(",true]}")), "nothing is clean for it");
+}
+
+#[test]
+fn devices_that_cannot_bring_what_is_wanted_are_looked_at_once_a_second() {
+    let wanted = DeviceSettings { shares_per_minute: 1_000_000, ..settings() };
+    let mut rig = Rig::with(wanted, &seen(), 1);
+    rig.greet();
+    rig.work(job(1, 60, 0), true);
+    rig.events();
+    let calls = rig.pass(40_000);
+    assert!((30..=41).contains(&calls), "{calls}");
+    let mut paced: Vec<_> = rig.events();
+    let count = paced.len();
+    paced.dedup();
+    assert_eq!(paced.len(), count, "what was said is not said again");
+    rig.work(job(2, 0, 0), false);
+    assert_eq!(rig.pass(40_000), 0, "there is nothing easier");
 }
 
 #[test]

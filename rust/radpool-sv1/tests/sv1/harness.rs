@@ -126,15 +126,19 @@ impl Rig {
     }
 
     /// Lets time pass, deadline by deadline.
-    pub(crate) fn pass(&mut self, ms: u64) {
+    /// Lets time pass; returns how often the machine wanted to be called.
+    pub(crate) fn pass(&mut self, ms: u64) -> u32 {
         let end = self.now.mono_ms + ms;
+        let mut calls = 0;
         while self.device.next_deadline() <= end {
             let step = self.device.next_deadline().max(self.now.mono_ms) - self.now.mono_ms;
             self.step(step);
             self.device.handle_deadline(self.now, &mut self.out);
+            calls += 1;
         }
         let rest = end - self.now.mono_ms;
         self.step(rest);
+        calls
     }
 
     fn step(&mut self, ms: u64) {

@@ -505,6 +505,51 @@ fn aggregated_devices_share_the_probe_channel_and_the_pool_hears_their_sum() {
 }
 
 #[test]
+fn a_pool_hears_of_a_pace_at_once_and_of_the_next_ones_half_a_minute_later() {
+    let mut rig = Rig::ready();
+    rig.open(10, "us.a");
+    rig.grant(2, 2, 12);
+    rig.sent();
+    let update = |rig: &mut Rig, rate: f32| {
+        rig.machine.update(10, rate, rig.now_ms, &mut rig.out);
+        rig.sent()
+    };
+    assert!(update(&mut rig, 0.9e12).is_empty(), "that is what it was opened with, nearly");
+    assert_eq!(update(&mut rig, 0.5e12), [UPDATE]);
+    for rate in [0.25e12, 0.5e12, 2e12, 1e12] {
+        assert!(update(&mut rig, rate).is_empty());
+    }
+    (0..29).for_each(|_| rig.pass(1_000));
+    assert!(rig.sent().is_empty());
+    rig.pass(1_000);
+    assert_eq!(rig.sent(), [UPDATE], "the last one alone");
+    rig.pass(20_000);
+    assert!(rig.sent().is_empty());
+    assert!(update(&mut rig, 1e12).is_empty(), "it knows");
+}
+
+#[test]
+fn a_pool_hears_of_500_paces_a_second() {
+    let mut rig = Rig::new(UpstreamSettings { channels_max: 2_000, ..settings() });
+    rig.set_up();
+    rig.grant(1, 1, 12);
+    rig.job(1, 1);
+    for member in 2..1_202u32 {
+        rig.open(member.into(), &format!("us.{member}"));
+        rig.grant(member, member, 12);
+    }
+    rig.sent();
+    for member in 2..1_202u32 {
+        rig.machine.update(member.into(), 1e9, rig.now_ms, &mut rig.out);
+    }
+    assert_eq!(rig.sent(), [UPDATE; 500]);
+    for left in [500, 200, 0] {
+        rig.pass(1_000);
+        assert_eq!(rig.sent(), vec![UPDATE; left]);
+    }
+}
+
+#[test]
 fn answers_on_a_shared_channel_find_their_device() {
     let mut rig = Rig::new(UpstreamSettings { aggregated: true, ..settings() });
     rig.set_up();
