@@ -1,6 +1,9 @@
 //! What is mined: one job of one channel with the tip, target and extranonce that go with it.
 
-use std::{fmt, mem, sync::Arc};
+use std::{
+    fmt, mem,
+    sync::{Arc, OnceLock},
+};
 
 use radpool_units::{Hash256, Target, merkle_root_from_path, sha256d};
 use radpool_wire::message::NewExtendedMiningJob;
@@ -42,6 +45,17 @@ pub struct Coinbase {
     path: Vec<[u8; 32]>,
     /// The hash of the prefix, to go on from.
     begun: Sha256,
+    /// The same for those who tell it in Stratum V1, written once for all of them.
+    lines: OnceLock<CoinbaseLines>,
+}
+
+/// What a Stratum V1 job says of a coinbase, in hexadecimal.
+#[derive(Clone, Debug)]
+pub struct CoinbaseLines {
+    pub prefix: Box<[u8]>,
+    pub suffix: Box<[u8]>,
+    /// In quotes and between commas.
+    pub path: Box<[u8]>,
 }
 
 impl Coinbase {
@@ -49,7 +63,7 @@ impl Coinbase {
     #[must_use]
     pub fn new(prefix: Vec<u8>, suffix: Vec<u8>, path: Vec<[u8; 32]>) -> Self {
         let begun = Sha256::new_with_prefix(&prefix);
-        Self { prefix, suffix, path, begun }
+        Self { prefix, suffix, path, begun, lines: OnceLock::new() }
     }
 
     /// That of a job, which loses it.
@@ -85,6 +99,11 @@ impl Coinbase {
         &self.path
     }
 
+    /// Returns what a Stratum V1 job says of it; whoever asks first writes it for all.
+    pub fn lines(&self, write: impl FnOnce(&Self) -> CoinbaseLines) -> &CoinbaseLines {
+        self.lines.get_or_init(|| write(self))
+    }
+
     /// Computes the merkle root with both parts of the extranonce in the coinbase.
     #[must_use]
     pub fn merkle_root(&self, extranonce_prefix: &[u8], extranonce: &[u8]) -> Hash256 {
@@ -107,7 +126,7 @@ impl Eq for Coinbase {}
 
 impl fmt::Debug for Coinbase {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { prefix, suffix, path, begun: _ } = self;
+        let Self { prefix, suffix, path, begun: _, lines: _ } = self;
         let mut shown = formatter.debug_struct("Coinbase");
         shown.field("prefix", prefix).field("suffix", suffix).field("path", path).finish()
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use radpool_miner::{
-    assignment::{Assignment, JobSource},
+    assignment::{Assignment, Coinbase, CoinbaseLines, JobSource},
     header::Header,
 };
 use radpool_units::{Exponent, Hash256, sha256d};
@@ -79,30 +79,55 @@ pub(crate) fn write_notify(job: &DeviceJob, padding: usize, clean: bool, out: &m
     let JobSource::Coinbase(coinbase) = &assignment.source else {
         return; // only standard channels have such jobs, and none is ever opened
     };
-    let (prefix, suffix, path) = (coinbase.prefix(), coinbase.suffix(), coinbase.path());
+    // A pool has one coinbase for thousands of devices.
+    let CoinbaseLines { prefix, suffix, path } = coinbase.lines(coinbase_lines);
     let extranonce_prefix = &assignment.extranonce_prefix;
-    // 200 bytes are more than all numbers, quotes and brackets.
-    let bytes = 32 + prefix.len() + extranonce_prefix.len() + padding + suffix.len();
-    out.reserve_exact(2 * bytes + 67 * path.len() + 200);
+    // 264 bytes are more than the previous hash, all numbers, quotes and brackets.
+    let bytes = prefix.len() + suffix.len() + path.len();
+    out.reserve_exact(bytes + 2 * (extranonce_prefix.len() + padding) + 264);
     out.extend_from_slice(b"{\"id\":null,\"method\":\"mining.notify\",\"params\":[\"");
-    out.extend_from_slice(format!("{:x}", job.number).as_bytes());
+    write_number(job.number, out);
     out.extend_from_slice(b"\",\"");
     for word in assignment.prev_hash.chunks_exact(4) {
         write_hex(&[word[3], word[2], word[1], word[0]], out);
     }
     out.extend_from_slice(b"\",\"");
-    write_hex(prefix, out);
+    out.extend_from_slice(prefix);
     write_hex(extranonce_prefix, out);
     write_hex(&[0; 32][..padding], out);
     out.extend_from_slice(b"\",\"");
-    write_hex(suffix, out);
+    out.extend_from_slice(suffix);
     out.extend_from_slice(b"\",[");
-    for (index, node) in path.iter().enumerate() {
-        out.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });
-        write_hex(node, out);
-        out.push(b'"');
+    out.extend_from_slice(path);
+    out.extend_from_slice(b"],\"");
+    write_hex(&assignment.version.to_be_bytes(), out);
+    out.extend_from_slice(b"\",\"");
+    write_hex(&assignment.nbits.to_be_bytes(), out);
+    out.extend_from_slice(b"\",\"");
+    write_hex(&job.ntime.to_be_bytes(), out);
+    out.extend_from_slice(if clean { b"\",true]}\n" } else { b"\",false]}\n" });
+}
+
+/// Writes a number without leading zeros; none of them is 0.
+fn write_number(number: u32, out: &mut Vec<u8>) {
+    let start = out.len();
+    write_hex(&number.to_be_bytes(), out);
+    let zeros = (number.leading_zeros() / 4).min(7) as usize;
+    out.drain(start..start + zeros);
+}
+
+fn coinbase_lines(coinbase: &Coinbase) -> CoinbaseLines {
+    let hex = |bytes: &[u8]| {
+        let mut out = Vec::with_capacity(2 * bytes.len());
+        write_hex(bytes, &mut out);
+        out.into_boxed_slice()
+    };
+    let mut path = Vec::with_capacity(67 * coinbase.path().len());
+    for (index, node) in coinbase.path().iter().enumerate() {
+        path.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });
+        write_hex(node, &mut path);
+        path.push(b'"');
     }
-    let (version, nbits) = (assignment.version, assignment.nbits);
-    let end = format!("],\"{version:08x}\",\"{nbits:08x}\",\"{:08x}\",{clean}]}}\n", job.ntime);
-    out.extend_from_slice(end.as_bytes());
+    let (prefix, suffix) = (hex(coinbase.prefix()), hex(coinbase.suffix()));
+    CoinbaseLines { prefix, suffix, path: path.into() }
 }
