@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use radpool_miner::assignment::{Assignment, Share};
-use radpool_units::Exponent;
+use radpool_units::{Exponent, Hash256, Target};
 
 use crate::job::Rolled;
 
@@ -77,10 +77,18 @@ pub struct PoolShare {
     /// The upstream that its job is of.
     pub source: u64,
     pub share: Share,
+    /// Whether it is a block.
+    pub is_block: bool,
 }
 
 impl PoolShare {
-    pub(crate) fn new(source: u64, assignment: &Arc<Assignment>, rolled: &Rolled) -> Self {
+    pub(crate) fn new(
+        source: u64,
+        assignment: &Arc<Assignment>,
+        rolled: &Rolled,
+        hash: &Hash256,
+    ) -> Self {
+        let network = Target::from_compact(assignment.nbits);
         let share = Share {
             assignment: Arc::clone(assignment),
             version: rolled.version,
@@ -88,7 +96,7 @@ impl PoolShare {
             nonce: rolled.nonce,
             extranonce: rolled.extranonce,
         };
-        Self { source, share }
+        Self { source, share, is_block: network.is_ok_and(|target| target.is_met_by(hash)) }
     }
 }
 

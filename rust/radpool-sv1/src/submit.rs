@@ -77,7 +77,7 @@ impl Device {
         if self.seen.insert(&assignment.prev_hash, &hash) == Seen::Before {
             return Err(Refusal::Duplicate);
         }
-        let share = forward.then(|| PoolShare::new(job.source, assignment, &rolled));
+        let share = forward.then(|| PoolShare::new(job.source, assignment, &rolled, &hash));
         Ok(Good { worker, exponent: job.exponent, share })
     }
 

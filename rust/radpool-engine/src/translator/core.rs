@@ -7,6 +7,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::{Context, Poll, Waker},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -40,6 +41,8 @@ pub(super) struct Line {
     /// Whom this pool is to pay, where it is not whom the settings name.
     pub(super) user: Option<String>,
     pub(super) orders: mpsc::Sender<Order>,
+    /// Is told when there is an order that is not to wait for others.
+    pub(super) hurry: Notify,
     /// This end of the connection, once there is one.
     pub(super) called_from: OnceLock<SocketAddr>,
     pub(super) channels: AtomicUsize,
@@ -48,36 +51,78 @@ pub(super) struct Line {
 
 /// What waits for a device's task, and the way to wake it.
 #[derive(Debug, Default)]
-pub(super) struct Mailbox {
-    feeds: Mutex<VecDeque<Feed>>,
-    pub(super) stirred: Notify,
+pub(super) struct Mailbox(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Nearly always it is all there is: then it needs no memory of its own.
+    first: Option<Feed>,
+    rest: VecDeque<Feed>,
+    is_stirred: bool,
+    task: Option<Waker>,
 }
 
 impl Mailbox {
     pub(super) fn push(&self, feed: Feed) {
-        let mut feeds = self.feeds.lock();
-        let feed = match (feeds.back(), feed) {
-            // What a device has not seen yet it need not see: only the newest job counts.
-            (
-                Some(Feed::Work { source: last, new_tip: before, .. }),
-                Feed::Work { source, assignment, new_tip, since_ms },
-            ) if *last == source => {
-                let new_tip = new_tip || *before;
-                feeds.pop_back();
-                Feed::Work { source, assignment, new_tip, since_ms }
-            }
-            (_, feed) => feed,
-        };
-        if feeds.len() >= FEEDS_MAX {
-            feeds.pop_front();
-        }
-        feeds.push_back(feed);
-        drop(feeds);
-        self.stirred.notify_one();
+        self.0.lock().push(feed);
+        self.stir();
     }
 
-    pub(super) fn take(&self) -> VecDeque<Feed> {
-        core::mem::take(&mut *self.feeds.lock())
+    /// Has the task look at everything once more.
+    pub(super) fn stir(&self) {
+        let mut waiting = self.0.lock();
+        waiting.is_stirred = true;
+        let task = waiting.task.take();
+        drop(waiting);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// Waits until it was stirred since it was waited for last. There is one task that waits.
+    pub(super) fn poll_stirred(&self, context: &Context<'_>) -> Poll<()> {
+        let mut waiting = self.0.lock();
+        if core::mem::take(&mut waiting.is_stirred) {
+            return Poll::Ready(());
+        }
+        if !waiting.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            waiting.task = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn take(&self) -> impl Iterator<Item = Feed> + use<> {
+        let mut waiting = self.0.lock();
+        let (first, rest) = (waiting.first.take(), core::mem::take(&mut waiting.rest));
+        first.into_iter().chain(rest)
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, feed: Feed) {
+        let last = self.rest.back_mut().or(self.first.as_mut());
+        match (last, feed) {
+            // What a device has not seen yet it need not see: only the newest job counts.
+            (
+                Some(Feed::Work {
+                    source: last,
+                    assignment: unseen,
+                    new_tip: before,
+                    since_ms: at,
+                }),
+                Feed::Work { source, assignment, new_tip, since_ms },
+            ) if *last == source => {
+                (*unseen, *at) = (assignment, since_ms);
+                *before |= new_tip;
+            }
+            (None, feed) => self.first = Some(feed),
+            (Some(_), feed) => {
+                if self.rest.len() + 1 >= FEEDS_MAX {
+                    self.first = self.rest.pop_front();
+                }
+                self.rest.push_back(feed);
+            }
+        }
     }
 }
 
@@ -191,7 +236,7 @@ impl Core {
         let entries = self.devices.read();
         for entry in devices.iter().filter_map(|device| entries.get(device)) {
             entry.assigned.store(line.id, Ordering::Relaxed);
-            entry.mailbox.stirred.notify_one();
+            entry.mailbox.stir();
         }
     }
 
@@ -225,7 +270,7 @@ impl Core {
     }
 
     pub(super) fn stir_all(&self) {
-        self.devices.read().values().for_each(|entry| entry.mailbox.stirred.notify_one());
+        self.devices.read().values().for_each(|entry| entry.mailbox.stir());
     }
 
     pub(super) fn count_close(&self, reason: DeviceClose) {
@@ -268,7 +313,6 @@ mod tests {
         mailbox.push(work(2, 4, false));
         let told: Vec<_> = mailbox
             .take()
-            .into_iter()
             .map(|feed| match feed {
                 Feed::Work { source, assignment, new_tip, .. } => {
                     (source, assignment.job_id, new_tip)
@@ -279,6 +323,6 @@ mod tests {
             .collect();
         assert_eq!(told, [(1, 3, true), (1, 0, false), (0, 6, false), (2, 4, false)]);
         (0..1000).for_each(|source| mailbox.push(Feed::Lost { source }));
-        assert_eq!(mailbox.take().len(), FEEDS_MAX);
+        assert_eq!(mailbox.take().count(), FEEDS_MAX);
     }
 }

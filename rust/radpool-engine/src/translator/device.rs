@@ -139,7 +139,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 
     async fn run(&mut self) -> DeviceClose {
         let entry = Arc::clone(&self.entry);
-        let mut stirred = pin!(entry.mailbox.stirred.notified());
         let mut timer = pin!(sleep_until(tokio::time::Instant::now()));
         let mut timer_ms = u64::MAX;
         let mut now = self.core.clock.now();
@@ -166,8 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                         self.machine.handle_disconnect(reason, &mut self.out);
                     }
                 }
-                () = stirred.as_mut() => {
-                    stirred.set(entry.mailbox.stirred.notified());
+                () = poll_fn(|context| entry.mailbox.poll_stirred(context)) => {
                     now = self.core.clock.now();
                 }
                 () = timer.as_mut() => {
@@ -312,13 +310,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         });
     }
 
-    async fn forward(&mut self, PoolShare { source, share }: PoolShare) {
+    async fn forward(&mut self, PoolShare { source, share, is_block }: PoolShare) {
         let device = self.id;
         let sent = match self.lines.iter().find(|line| line.id == source) {
-            Some(line) => match line.orders.try_send(Order::Submit { device, share }) {
-                Err(TrySendError::Full(order)) => line.orders.send(order).await.is_ok(),
-                sent => sent.is_ok(),
-            },
+            Some(line) => {
+                if is_block {
+                    line.hurry.notify_one();
+                }
+                match line.orders.try_send(Order::Submit { device, share }) {
+                    Err(TrySendError::Full(order)) => line.orders.send(order).await.is_ok(),
+                    sent => sent.is_ok(),
+                }
+            }
             None => false,
         };
         if sent {

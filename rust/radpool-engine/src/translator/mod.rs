@@ -30,7 +30,7 @@ use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime,
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::AbortHandle,
 };
 
@@ -183,6 +183,7 @@ impl Translator {
             id,
             user: place.user.clone(),
             orders,
+            hurry: Notify::new(),
             called_from: OnceLock::new(),
             channels: AtomicUsize::new(0),
             unanswered: AtomicUsize::new(0),

@@ -1,6 +1,9 @@
 //! The task of one pool: its encrypted connection and its machine.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use radpool_miner::{
     Courier, Ended,
@@ -9,7 +12,10 @@ use radpool_miner::{
 };
 use radpool_sv1::{Feed, Told, Upstream, UpstreamOutbox, UpstreamSettings};
 use radpool_wire::keys::AuthorityPublicKey;
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     TranslatorEvent,
@@ -20,6 +26,9 @@ use super::{
 const CODES_MAX: usize = 32;
 /// Orders that are carried out before the frames go out in one write.
 const BURST_MAX: usize = 1_024;
+/// Orders that come so soon after the last ones wait for each other, unless one is a block: shares of
+/// thousands of devices come one by one, and a message of its own would cost more than all the rest.
+const BURST_PAUSE: Duration = Duration::from_millis(4);
 const SCRATCH_LEN: usize = 64 << 10;
 /// Shares with an attachment that may wait for an answer.
 const UNANSWERED_MAX: usize = 4_096;
@@ -102,6 +111,7 @@ impl Task {
         let mut machine = Upstream::new(settings, self.core.clock.now().mono_ms, &mut out);
         let mut scratch = vec![0; SCRATCH_LEN];
         let mut burst = Vec::new();
+        let mut pause_until: Option<Instant> = None;
         let ended = loop {
             let ended = self.tell(&mut out, courier.as_mut());
             self.serve(courier.as_mut(), &mut machine, &mut out);
@@ -124,7 +134,7 @@ impl Task {
                         break self.tell(&mut out, courier.as_mut()).unwrap_or(ended);
                     }
                 }
-                _ = self.orders.recv_many(&mut burst, BURST_MAX) => {
+                _ = self.orders.recv_many(&mut burst, BURST_MAX), if pause_until.is_none() => {
                     // Devices that are ready too come first: their shares go out in the same write.
                     tokio::task::yield_now().await;
                     while burst.len() < BURST_MAX && let Ok(order) = self.orders.try_recv() {
@@ -134,10 +144,16 @@ impl Task {
                     for order in burst.drain(..) {
                         self.carry_out(order, courier.as_mut(), &mut machine, now_ms, &mut out);
                     }
+                    pause_until = Some(Instant::now() + BURST_PAUSE);
                 }
+                () = self.line.hurry.notified(), if pause_until.is_some() => pause_until = None,
                 () = stirred(desk.as_deref()) => {}
-                () = sleep_until(deadline) => {
-                    machine.handle_deadline(self.core.clock.now().mono_ms, &mut out);
+                () = sleep_until(pause_until.map_or(deadline, |until| until.min(deadline))) => {
+                    let now = Instant::now();
+                    pause_until = pause_until.filter(|until| now < *until);
+                    if now >= deadline {
+                        machine.handle_deadline(self.core.clock.now().mono_ms, &mut out);
+                    }
                 }
             }
         };
