@@ -98,7 +98,15 @@ def test_meter_forgets_what_was_long_ago():
         if second == 500:
             assert meter.estimate().rate == pytest.approx(1 << 20, rel=0.02)
     assert (meter.estimate().rate, meter.estimate().low) == (0, 0)
-    assert len(meter._samples) <= 72
+    assert len(meter._samples) <= 24
+    # Of the long time before its first share no more than the window counts.
+    idle = Meter()
+    for second in range(0, 5_000, 10):
+        idle.note(float(second), 0, 0)
+    assert len(idle._samples) == 2
+    assert idle.estimate().rate == 0
+    idle.note(5_000.0, 60, 60 << 20)
+    assert idle.estimate().rate == pytest.approx((60 << 20) / 600)
 
 
 # Pools

@@ -8,7 +8,6 @@ on; without any share the expected number is below 3.689, which is exact.
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +19,8 @@ __all__ = ["Estimate", "Meter", "together"]
 WINDOW_S: Final = 600.0
 """Over how long a rate is taken: a hundred shares of a device at the usual rate."""
 
-SAMPLES_MAX: Final = 64
+SAMPLES_MAX: Final = 20
+"""A translator has thousands of devices, and each keeps as many."""
 
 DEVIATIONS: Final = 1.96
 """Standard deviations of a normal distribution on each side of 95 parts in 100."""
@@ -48,17 +48,25 @@ class _Sample:
 class Meter:
     """Watches counters that only grow."""
 
+    __slots__ = ("_samples",)
+
     def __init__(self) -> None:
-        self._samples: deque[_Sample] = deque()
+        self._samples: list[_Sample] = []
 
     def note(self, time_s: float, shares: int, work: int) -> None:
         """Takes the counters of a moment."""
         samples = self._samples
-        if len(samples) >= 2 and time_s - samples[-2].time_s < WINDOW_S / SAMPLES_MAX:
-            samples.pop()
+        if len(samples) >= 2:
+            last, before = samples[-1], samples[-2]
+            # Of a time without shares its two ends are enough.
+            is_idle = before.shares == last.shares == shares
+            if is_idle or time_s - before.time_s < WINDOW_S / SAMPLES_MAX:
+                samples.pop()
         samples.append(_Sample(time_s, shares, work))
         while len(samples) > 2 and time_s - samples[1].time_s >= WINDOW_S:
-            samples.popleft()
+            del samples[0]
+        if len(samples) > 1 and samples[0].shares == samples[1].shares:
+            samples[0].time_s = max(samples[0].time_s, time_s - WINDOW_S)
 
     def estimate(self) -> Estimate | None:
         """Returns the rate over the window; None before any time has passed."""

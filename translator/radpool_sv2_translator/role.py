@@ -329,6 +329,7 @@ class TranslatorRole:
         """Takes the figures of a moment, for whoever shows them."""
         if self._engine is None:
             return
+        self._clients = []  # so that they are not in memory twice
         self._clients = self._engine.clients()
         for device in self._users.keys() - {each.device for each in self._clients}:
             self._forget(device)  # the news of it were dropped, or are under way

@@ -23,6 +23,9 @@ use crate::{
     setting::Keys,
 };
 
+/// Devices that are looked at in one go.
+const CLIENTS_AT_ONCE: usize = 256;
+
 /// Declares a class whose attributes are its fields.
 macro_rules! record {
     ($(#[$docs:meta])* $name:ident { $($field:ident: $kind:ty,)* }) => {
@@ -401,8 +404,16 @@ impl Translator {
         self.engine.disconnect(upstream.0).map_err(translator_error)
     }
 
-    fn clients(&self, py: Python<'_>) -> Vec<Client> {
-        py.detach(|| self.engine.clients().into_iter().map(client).collect())
+    fn clients(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
+        let list = PyList::empty(py);
+        // Some at a time: thousands of them are not to be in memory twice.
+        for devices in py.detach(|| self.engine.devices()).chunks(CLIENTS_AT_ONCE) {
+            let clients = py.detach(|| self.engine.clients(devices));
+            for each in clients {
+                list.append(object(py, client(each))?)?;
+            }
+        }
+        Ok(list.unbind())
     }
 
     fn metrics(&self) -> BTreeMap<String, u128> {

@@ -268,22 +268,27 @@ impl Translator {
         self.core.events.drain()
     }
 
-    /// All devices, in the order in which they came.
+    /// The numbers of all devices, in the order in which they came.
     #[must_use]
-    pub fn clients(&self) -> Vec<Client> {
-        let devices = self.core.devices.read();
-        let mut clients: Vec<Client> = devices
-            .iter()
+    pub fn devices(&self) -> Vec<u64> {
+        let mut devices: Vec<u64> = self.core.devices.read().keys().copied().collect();
+        devices.sort_unstable();
+        devices
+    }
+
+    /// Those of the devices that are still there.
+    #[must_use]
+    pub fn clients(&self, devices: &[u64]) -> Vec<Client> {
+        let entries = self.core.devices.read();
+        let found = devices.iter().filter_map(|device| Some((*device, entries.get(device)?)));
+        found
             .map(|(device, entry)| Client {
-                device: *device,
+                device,
                 address: entry.address,
                 since_unix_ms: entry.since_unix_ms,
                 figures: entry.figures.lock().clone(),
             })
-            .collect();
-        drop(devices);
-        clients.sort_unstable_by_key(|client| client.device);
-        clients
+            .collect()
     }
 
     /// Counters and gauges by name.

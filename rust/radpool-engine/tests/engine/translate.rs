@@ -235,7 +235,7 @@ fn shares_of_devices_are_the_pools_byte_for_byte() {
             assert!(Instant::now() < deadline, "{:?}", rig.translator.metrics());
             std::thread::sleep(Duration::from_millis(1));
         }
-        let clients = rig.translator.clients();
+        let clients = rig.translator.clients(&rig.translator.devices());
         let accepted: u64 = clients.iter().map(|client| client.figures.pool_accepted).sum();
         let rejected = clients.iter().filter(|client| !client.figures.pool_rejected.is_empty());
         assert_eq!((clients.len(), accepted, rejected.count()), (3, 14, 1));
@@ -362,7 +362,9 @@ fn devices_that_are_assigned_mine_for_their_own_pool_only() {
     rig.until(|events| {
         events.iter().any(|event| matches!(event, TranslatorEvent::DeviceJoined { .. }))
     });
-    let [client] = &rig.translator.clients()[..] else { panic!("one device") };
+    let [client] = &rig.translator.clients(&rig.translator.devices())[..] else {
+        panic!("one device")
+    };
     let number = client.device;
     assert_eq!((client.figures.jobs, rig.metric("upstream_channels")), (0, 2));
     rig.translator.assign(&[number, 99], other).unwrap();
@@ -399,7 +401,12 @@ fn each_pool_may_know_its_miners_by_another_name_and_refusals_are_shown() {
     knows.hear_until(",true]}");
     let asked: Vec<String> = pool.events.iter().filter_map(asked_for).collect();
     assert!(asked.contains(&"them.rig".into()) && asked.contains(&"them.b".into()), "{asked:?}");
-    let devices: Vec<u64> = rig.translator.clients().iter().map(|client| client.device).collect();
+    let devices: Vec<u64> = rig
+        .translator
+        .clients(&rig.translator.devices())
+        .iter()
+        .map(|client| client.device)
+        .collect();
     rig.translator.show(&devices, "the wallet is full");
     assert!(knows.hear_until("client.show_message").contains("the wallet is full"));
     plain.say(r#"{"id":9,"method":"mining.ping"}"#);
