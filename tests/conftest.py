@@ -1,15 +1,22 @@
 """Puts the independent peer on the path of all tests, and the real node among their fixtures."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import trio
+from hypothesis import settings
 from trio.testing import MockClock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from rig.bitcoind import bitcoind, bitcoinds  # noqa: F401 - fixtures are found by their name
+
+# The same commit has the same examples everywhere; who wants others asks for them.
+settings.register_profile("steady", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture
