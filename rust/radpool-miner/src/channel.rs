@@ -79,7 +79,8 @@ impl Channel {
             extranonce_prefix,
             submissions: Submissions::default(),
             tip: None,
-            future: VecDeque::new(),
+            // One job waits for its tip, as a rule.
+            future: VecDeque::with_capacity(1),
             active: None,
         }
     }

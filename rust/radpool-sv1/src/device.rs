@@ -300,9 +300,13 @@ impl Device {
     }
 
     pub(crate) fn add_name(&mut self, name: &str) {
+        self.names.reserve_exact(1);
         self.names.push(name.into());
         let worker = WorkerFigures { name: name.to_owned(), ..WorkerFigures::default() };
-        self.figures.lock().workers.push(worker);
+        let mut figures = self.figures.lock();
+        // Nearly all devices have one worker: room for more would be most of what is kept of them.
+        figures.workers.reserve_exact(1);
+        figures.workers.push(worker);
     }
 
     /// Takes in what it, or its owner, wants to be asked for.

@@ -84,7 +84,7 @@ where
 {
     let mut task = Task::new(core, socket, address);
     let reason = task.run().await;
-    task.leave(reason).await;
+    Box::pin(task.leave(reason)).await;
 }
 
 struct Task<S> {
@@ -274,7 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 if let Some(line) = self.lines.last().cloned() {
                     let order = Order::Update { device: self.id, rate: self.rate };
                     // A pool that is gone has told so already, or is about to.
-                    let _ = line.orders.send(order).await;
+                    let _ = send(&line, order).await;
                 }
             }
         }
@@ -290,7 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         let user = current.user.as_deref().or(self.core.settings.user.as_deref());
         let user = identity(user, name);
         let order = Order::Open { device: self.id, user, rate: self.rate };
-        if current.orders.send(order).await.is_ok() {
+        if send(&current, order).await {
             self.lines.push(current);
         }
     }
@@ -317,10 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 if is_block {
                     line.hurry.notify_one();
                 }
-                match line.orders.try_send(Order::Submit { device, share }) {
-                    Err(TrySendError::Full(order)) => line.orders.send(order).await.is_ok(),
-                    sent => sent.is_ok(),
-                }
+                send(line, Order::Submit { device, share }).await
             }
             None => false,
         };
@@ -383,7 +380,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         let written = match at_once {
             Poll::Ready(written) => Ok(written),
             Poll::Pending => {
-                timeout(limit, poll_fn(|context| self.poll_write(&mut sent, context))).await
+                let rest = poll_fn(|context| self.poll_write(&mut sent, context));
+                Box::pin(timeout(limit, rest)).await
             }
         };
         self.out.lines.clear();
@@ -465,6 +463,15 @@ impl<S> Drop for Task<S> {
             let device = self.id;
             self.core.events.push_device(TranslatorEvent::DeviceLeft { device, reason });
         }
+    }
+}
+
+/// Puts an order into a pool's queue; false when the pool is gone. What is needed to wait for room is
+/// in a box, for it would be a part of each device's memory.
+async fn send(line: &Line, order: Order) -> bool {
+    match line.orders.try_send(order) {
+        Err(TrySendError::Full(order)) => Box::pin(line.orders.send(order)).await.is_ok(),
+        sent => sent.is_ok(),
     }
 }
 

@@ -154,7 +154,7 @@ impl Upstream {
             since_ms: now_ms,
             idle_until_ms,
         };
-        self.channels.insert(success.channel_id, open);
+        self.channels.insert(success.channel_id, Box::new(open));
     }
 
     /// Gives back a channel that came too late for whoever had asked.

@@ -92,7 +92,8 @@ pub struct Upstream {
     next_request: u32,
     probe: Option<u32>,
     opening: BTreeMap<u32, Opening>,
-    channels: BTreeMap<u32, Open>,
+    /// In boxes: nodes of the tree are half empty.
+    channels: BTreeMap<u32, Box<Open>>,
     /// That of the last job.
     coinbase: Option<Arc<Coinbase>>,
     members: HashMap<u64, u32>,
