@@ -22,6 +22,7 @@ ZEROS = 18
 LIMIT = 2 ** (256 - ZEROS) - 1
 MATURITY = 3
 LIARS_AT_ONCE = 32
+PAGE = 100
 SETTINGS = UNLIMITED | {
     "mining.exponent_min": 8,
     "mining.exponent_max": 8,
@@ -53,7 +54,12 @@ async def eventually(look, what):
 
 
 def rows(running, page):
-    return running.get(f"/api/v1/{page}?limit=1000").json()["items"]
+    """Returns all that a page lists, which gives a hundred rows at a time."""
+    found, items = [], [{}] * PAGE
+    while len(items) == PAGE:
+        items = running.get(f"/api/v1/{page}?limit={PAGE}&offset={len(found)}").json()["items"]
+        found += items
+    return found
 
 
 def balances(running):
