@@ -164,6 +164,7 @@ class PoolLink:
                 return self.fail(str(error))
             await self._converse(*streams, rate=rate)
         finally:
+            self.machine.leave()
             with trio.CancelScope(shield=True):
                 for stream in streams:
                     await stream.aclose()

@@ -408,6 +408,10 @@ class Upstream:
         if self._carried is not None:
             self._carried.end(reason)
 
+    def leave(self) -> None:
+        """Counts what has no answer when the connection is left; nothing if it has failed."""
+        self.submissions.end(self._jobs.values())
+
     def poll(self) -> Effect | None:
         """Returns the next effect, in order."""
         return self._effects.popleft() if self._effects else None

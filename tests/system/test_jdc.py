@@ -152,9 +152,9 @@ def test_own_templates_earn_ecash(tmp_path):
         assert running.leave(signal.SIGTERM, 10) == 0
     purse = told["wallet"]
     assert purse["unsigned"] == 0
-    assert purse["tokens"] == Book(node.database).check()
-    # The last shares may have had their tokens from the mint before their answers were there.
-    assert told["accepted"] <= purse["tokens"] <= told["accepted"] + told["lost"]
+    # A share whose answer was on its way may have its token already, or have it by the next start.
+    kept = Book(node.database).check()
+    assert told["accepted"] <= purse["tokens"] <= kept <= told["accepted"] + told["lost"]
 
 
 @pytest.mark.timeout(120)
