@@ -239,12 +239,14 @@ class Limits:
         why="The specification wants such messages ignored; one chunk is read, a flood is not.",
     )
     seen_tips: int = integer(
-        3,
+        16,
         2,
         1_000,
         unit="tips",
-        about="For how many tips back the hashes of shares are kept against replays.",
-        why="A share of an older tip is refused as stale before its hash is looked up.",
+        about="For how many tips back the hashes of shares are kept: against replays, and so that "
+        "a share whose attachment was refused may come again with another one.",
+        why="More than come while a job is remembered, mining.job_stale_ms: a share that counts "
+        "and is not known any more is refused as stale, and never gets its token.",
     )
     seen_shares_expected: int = integer(
         100_000,

@@ -13,6 +13,7 @@ from engine_pool import (
 from peer.message import Message, RawFrame, decode, frame, tlv
 
 from radpool_sv2._native import engine as native
+from radpool_sv2.config.limit import Limits
 from radpool_sv2.errors import LocalProtocolError
 
 POINT = b"\x02" + b"\x55" * 32
@@ -186,6 +187,29 @@ async def test_a_repeated_share_is_handed_up_and_answered_by_its_own_way(pool):
     assert sum(map(len, pool.batches)) == 1
     metrics = pool.engine.metrics()
     assert (metrics["shares_accepted_total"], metrics["shares_repeated_total"]) == (1, 2)
+
+
+TIPS_IN_A_HURRY = 10
+"""Blocks that come while a job is remembered once in millions of years, ten minutes apart."""
+
+
+async def test_a_share_is_known_by_default_through_blocks_in_a_hurry(start_pool):
+    """A client whose claim was refused may need some blocks' time to bring another one."""
+    pool = await start_pool(seen_tips=Limits().seen_tips)
+    session, channel = await extended(pool)
+    share = session.mine(channel)
+    await session.accepted(share)
+    for _ in range(TIPS_IN_A_HURRY):
+        pool.new_tip()
+        await session.until("SetNewPrevHash")
+    again = session.mine(channel)
+    again.message = share.message.replace(sequence_number=again.message.sequence_number)
+    await session.client.send_frames(as_extension_share(again, POINT))
+    stale, known = "shares_rejected_stale_share_total", "shares_repeated_total"
+    await pool.until(lambda: pool.gauge(stale) or pool.gauge(known))
+    assert (pool.gauge(stale), pool.gauge(known)) == (0, 1)
+    event = await pool.event(native.RepeatedShare)
+    assert (event.hash, event.data) == (share.hash, POINT)
 
 
 def open_payload(request_id=7, **changes):

@@ -79,13 +79,16 @@ class Machine:
         self.lot, self.lapsed, self.sequence = 0, False, 0
         await self.hear(*[item.announcement for item in announced], opened=(5, terms.encode()))
 
-    def find(self, count=1, exponent=Z0):
-        """Finds shares and sends those for which there is a claim; returns their numbers."""
+    def find(self, count=1, exponent=Z0, again=None):
+        """Finds shares and sends those for which there is a claim; returns their numbers.
+
+        `again` is the number of a share that goes out once more instead.
+        """
         numbers = []
         for _ in range(min(count, len(self.queue))):
             attachment, tail = self.queue.popleft()
             self.sent[self.sequence] = wire.Claim.decode(tail)
-            share_hash = self.sequence.to_bytes(32, "big")
+            share_hash = (self.sequence if again is None else again).to_bytes(32, "big")
             self.pending.submitted.append((self.sequence, exponent, attachment, share_hash))
             numbers.append(self.sequence)
             self.sequence += 1

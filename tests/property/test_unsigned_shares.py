@@ -1,6 +1,6 @@
 """The miner's count of claims, whatever a pool does: how much work it can hold without a token."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from radpool_sv2_extensions.ecash.claims import FORGIVEN_S, WINDOW_MAX, Claim, Claims
 
@@ -57,7 +57,7 @@ class Pool:
                 now_s=self.now_s,
             )
             if again and claim is not None:
-                self.again.append(self.sent.pop(claim.key))
+                self.again.append(self.sent[claim.key])
 
     def cut(self):
         self.claims.end()
@@ -89,7 +89,11 @@ class Pool:
                 self.wait(number)
 
 
+KEPT_AND_CUT = [("send", 3), *[("refuse again", 0)] * 3, ("cut", 0)]
+
+
 @given(unsigned_max=st.integers(1, 32), deeds=cheats)
+@example(unsigned_max=3, deeds=KEPT_AND_CUT * 10)
 def test_pool_that_signs_nothing_gets_little(unsigned_max, deeds):
     """attack: A8. K shares unsigned, K that were lost, and one more for each connection it cuts."""
     pool = Pool(unsigned_max)

@@ -605,6 +605,7 @@ async def test_pool_that_refuses_every_claim_stops_the_miner(machine, side, mint
     assert taken == 3
     assert side.figures()["refused"] == {"invalid-blinded-message": 3}
     assert "kept while each claim for it was refused" in side.figures()["held"]
+    assert side.figures()["kept"] == 3
 
 
 async def test_what_can_happen_once_in_a_while_is_forgiven(machine, side, mint, autojump_clock):
@@ -684,6 +685,23 @@ async def test_shares_without_an_answer_are_asked_for_on_the_next_connection(
     figures = side.figures()
     assert (figures["tokens"], figures["gone"]) == (4, 1)
     assert figures["unsigned_reasons"] == {"known to the mint and not signed": 1}
+
+
+@pytest.mark.parametrize("later", ["stale-share", None])
+async def test_kept_share_that_cannot_be_claimed_any_more_is_told(machine, side, mint, later):
+    """Its next claim meets a pool that has forgotten it, or the connection ends before that."""
+    first = mint.open()
+    await machine.open(mint.terms(first), first)
+    [number] = machine.find()
+    await machine.hear()
+    await machine.refuse(number, "stale-keyset", again=True, lapse=True)
+    assert side.figures()["kept"] == 0, "it goes out again"
+    if later is not None:
+        await machine.hear(mint.open(first).announcement)
+        [again] = machine.find(again=number)
+        await machine.refuse(again, later, again=False)
+    await machine.end()
+    assert (side.figures()["kept"], side.figures()["lost"]) == (1, 0)
 
 
 async def test_what_an_earlier_run_missed_is_asked_for(wallet, tmp_path, mint):

@@ -572,7 +572,15 @@ def test_a_file_of_the_schema_before_goes_on(tmp_path):
     keyset = rig.mint.current(POOL).id
     rig.store.close()
     with sqlite3.connect(rig.file) as connection:
-        for name in ("cash_out", "value_settlement", "residue", "keyset_value", "unclaimed"):
+        newer = ("registration_order", "registration_told")
+        for name in (
+            "cash_out",
+            "value_settlement",
+            "residue",
+            "keyset_value",
+            "unclaimed",
+            *newer,
+        ):
             connection.execute(f"DROP TABLE {name}")
         connection.execute(
             "CREATE TABLE unclaimed (hash BLOB NOT NULL PRIMARY KEY CHECK (length(hash) = 32), "

@@ -8,6 +8,9 @@ A *claim* is a blinded message that went out with a share. It is
 - *lost* when the connection ended before the answer: the next one asks what became of it. If the
   pool never got the share, nothing is owed; if it did, the claim is signed or unsigned.
 
+A share whose claim was refused is *kept*, and goes out again with another claim on the same
+connection only. One that cannot any more has no token for good.
+
 Two rules bound what a pool can get for nothing. With `unsigned_max` unsigned claims nothing more is
 submitted until one of them is signed. And on a connection there may be as many under way and
 unsigned together, and one more for each that it has signed: a pool that never signs gets no more
@@ -105,6 +108,8 @@ class Claims:
     """Claims to ask for: of earlier connections, and what the wallet misses."""
     gone: int = 0
     """Claims that were lost with their share: the pool never got it."""
+    kept: int = 0
+    """Shares that the pool has and that can bring no token any more: each claim was refused."""
     _under_way: dict[int, Claim] = field(default_factory=dict)
     _unsigned: dict[tuple[bytes, int], _Unsigned] = field(default_factory=dict)
     _standing: dict[bytes, None] = field(default_factory=dict)
@@ -159,6 +164,11 @@ class Claims:
             if owed is None or owed.reason is Reason.UNANSWERED:
                 self._unsigned.pop(claim.key, None)
                 self.lost[claim.key] = claim
+        # A pool that refuses claims and hangs up must not get more than one that only hangs up.
+        again = {claim.share_hash for claim in self._under_way.values()}
+        given_up = len(self._standing.keys() - again)
+        self.kept += given_up
+        self._doubtful = min(self._doubtful + given_up, self.unsigned_max)
         while len(self.lost) > LOST_MAX:
             del self.lost[next(iter(self.lost))]
         self._under_way.clear()
@@ -210,6 +220,7 @@ class Claims:
         elif again:
             self._standing[claim.share_hash] = None
         elif stands:
+            self.kept += 1
             self.owe(claim, Reason.UNCLAIMED, now_s)
         if not again:
             self._standing.pop(claim.share_hash, None)
@@ -233,6 +244,7 @@ class Claims:
         owed = self._unsigned.get(claim.key)
         if owed is not None and owed.reason is Reason.UNAVAILABLE:
             owed.reason = Reason.UNCLAIMED
+            self.kept += 1
         if self.lost.pop(claim.key, None) is not None and claim.exponent is not None:
             self.gone += 1
             self._doubtful = min(self._doubtful + 1, self.unsigned_max)

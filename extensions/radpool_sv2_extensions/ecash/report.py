@@ -88,10 +88,11 @@ class Report:
 
         `tokens` and `units` were received since the start; `promised` are claims with a signed
         receipt in lazy mode; `unsigned` is explained in `claims`; `lost` are asked for; `gone` ones
-        the pool never got; `dropped` shares found no claim in time; `refused` counts refused claims
-        by code; `held` says why nothing is submitted. `left_over` shares brought no token of their
-        own; `unit_value` is what a unit of the keyset costs of value, 0 where it counts work, null
-        while nobody knows; `subsidy_percent` is what tokens stand for, beside what templates with
+        the pool never got; `kept` shares the pool has, with no token for good; `dropped` shares
+        found no claim in time; `refused` counts refused claims by code; `held` says why nothing is
+        submitted. `left_over` shares brought no token of their own; `unit_value` is what a unit of
+        the keyset costs of value, 0 where it counts work, null while nobody knows;
+        `subsidy_percent` is what tokens stand for, beside what templates with
         the subsidy alone would pay for the work, null where it is work that is counted.
         """
         keyset, worth = self.keyset, self.worth
@@ -103,6 +104,7 @@ class Report:
             "unsigned_reasons": dict(self._claims.reasons),
             "lost": len(self._claims.lost),
             "gone": self._claims.gone,
+            "kept": self._claims.kept,
             "dropped": self.dropped,
             "refused": dict(self.refused),
             "held": self.held or None,
@@ -132,6 +134,8 @@ class Report:
         if self.refused:
             codes = ", ".join(f"{count} {code}" for code, count in sorted(self.refused.items()))
             rows.append(("claims refused", codes))
+        if self._claims.kept:
+            rows.append(("without token", f"{self._claims.kept}, kept by the pool"))
         if self.held:
             rows.append(("holding", self.held))
         return rows
