@@ -69,7 +69,7 @@ test-rust: $(VENV)/.synced
 
 test-python: build load $(NUTSHELL)/.synced $(BITCOIND_DIR)/.ready
 	@echo "==> Python tests"
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: load
 load: .tools/.system
@@ -88,6 +88,11 @@ format: $(VENV)/.synced ## Formats Rust and Python.
 .PHONY: bench
 bench: build load $(NUTSHELL)/.synced ## Benchmarks beside their floors and peers; writes benchmarks/results.
 	@$(PYTHON) -m benchmarks
+
+SEEDS ?= 0..2000
+.PHONY: simulate
+simulate: build ## Runs the federation in seeded worlds with faults: SEEDS=A..B (2,000 by default).
+	@$(PYTHON) -m radpool_sv2.testing --seeds $(SEEDS)
 
 .PHONY: docs
 docs: build ## Builds the pages under build/docs.

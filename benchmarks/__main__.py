@@ -10,11 +10,25 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import claims, crowd, declaration, measure, peer, tokens, translator
+from benchmarks import (
+    claims,
+    crowd,
+    declaration,
+    federation,
+    federation_audit,
+    federation_keys,
+    measure,
+    peer,
+    threshold,
+    tokens,
+    translator,
+)
+from benchmarks.federation import FederationLoad
+from benchmarks.federation_audit import AuditLoad
 from benchmarks.peer import PeerLoad
 from benchmarks.process import LOAD, ROOT, BenchmarkError, processors
 from benchmarks.translator import TranslatorLoad
@@ -48,8 +62,11 @@ class Size:
         declared: Transactions of a declared template.
         declarers: Miners that declare at the same time.
         pushed: Transactions of each of their templates.
+        signers: Members of the largest committee.
         peer: What our pool and SRI's have to bear.
         translator: What our translator and its peers have to bear.
+        federation: What a federation's members have to bear.
+        audits: What logs of a federation are counted again.
     """
 
     shares: int
@@ -68,8 +85,11 @@ class Size:
     declared: int
     declarers: int
     pushed: int
+    signers: int
     peer: PeerLoad
     translator: TranslatorLoad
+    federation: FederationLoad
+    audits: tuple[AuditLoad, ...]
 
 
 SIZES = {
@@ -90,6 +110,7 @@ SIZES = {
         declared=4_000,
         declarers=100,
         pushed=1_000,
+        signers=50,
         peer=PeerLoad(
             shares=100_000,
             plans=((1, 64), (1, 4_096), (100, 16), (1_000, 10)),
@@ -110,6 +131,11 @@ SIZES = {
             period_ms=3_000,
             periods=20,
         ),
+        federation=FederationLoad(members=(4, 7, 16), shares=240_000, epochs=3, quiet_epochs=10),
+        audits=(
+            AuditLoad(shares=1_000_000, epochs=4),
+            AuditLoad(shares=10_000_000, epochs=40, in_full=False),
+        ),
     ),
     "smoke": Size(
         shares=20_000,
@@ -128,6 +154,7 @@ SIZES = {
         declared=200,
         declarers=10,
         pushed=100,
+        signers=4,
         peer=PeerLoad(
             shares=10_000,
             plans=((10, 16),),
@@ -148,6 +175,8 @@ SIZES = {
             period_ms=500,
             periods=4,
         ),
+        federation=FederationLoad(members=(4,), shares=8_000, epochs=1, quiet_epochs=1),
+        audits=(AuditLoad(shares=4_000, epochs=1),),
     ),
 }
 """What `make bench` runs, and what only shows that it works."""
@@ -214,6 +243,10 @@ def parts(size: Size) -> dict[str, Callable[[], list[Row]]]:
         "declaration": lambda: declaration.measure_declaration(size.declared, size.rounds),
         "translator": lambda: translator.measure_translator(size.translator),
         "crowd": lambda: crowd.measure_crowd(size.declarers, size.pushed, size.tips),
+        "federation": lambda: federation.measure_federation(size.federation),
+        "keys": lambda: federation_keys.measure_keys(size.signers),
+        "audit": lambda: federation_audit.measure_audits(size.audits),
+        "threshold": lambda: threshold.measure_threshold(size.signers, 10 * size.rounds),
     }
 
 
@@ -237,7 +270,7 @@ def describe_machine() -> dict[str, str]:
     pool_cpus, load_cpus = processors()
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "radpool-sv2": f"{version('radpool-sv2')} at {commit or 'no checkout'}",
+        "radpool-sv2": f"{name_version()} at {commit or 'no checkout'}",
         "processor": f"{model} ({', '.join(flags)}), {os.cpu_count()} visible",
         "pinned": f"pool to {sorted(pool_cpus)}, generator to {sorted(load_cpus)}",
         "load average before": describe_load(),
@@ -245,6 +278,14 @@ def describe_machine() -> dict[str, str]:
         f" {rustc.stdout.strip()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in ("trio", "msgspec")),
     }
+
+
+def name_version() -> str:
+    """Says which version is measured; a checkout need not be installed."""
+    try:
+        return version("radpool-sv2")
+    except PackageNotFoundError:
+        return "not installed,"
 
 
 def describe_load() -> str:

@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -27,7 +26,15 @@ from itertools import chain
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from benchmarks.process import ROOT, BenchmarkError, new_directory, read_line, stay_on
+from benchmarks.process import (
+    ROOT,
+    BenchmarkError,
+    end_process,
+    free_ports,
+    new_directory,
+    read_line,
+    stay_on,
+)
 from radpool_sv2._native.ecash import KeysetKeys, MintSeed, blind, hash_to_curve, unblind
 
 if TYPE_CHECKING:
@@ -148,12 +155,7 @@ class Mint(ABC):
         trace: TracebackType | None,
     ) -> None:
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end_process(self._process)
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
                     pipe.close()
@@ -256,9 +258,7 @@ class Mint(ABC):
 
     def take_port(self) -> int:
         """Finds a port that is free."""
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            self.port = int(probe.getsockname()[1])
+        (self.port,) = free_ports(1)
         return self.port
 
 

@@ -27,6 +27,8 @@ from benchmarks.process import (
     NodeAccess,
     Pool,
     Usage,
+    end_process,
+    free_ports,
     new_directory,
     processors,
     read_usage,
@@ -240,12 +242,7 @@ class _Process:
 
     def end(self) -> None:
         """Lets it leave."""
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end_process(self.process, 30)
         self._said.close()
 
     def usage(self) -> Usage:
@@ -450,15 +447,6 @@ def wait_for(is_so: Callable[[], bool], failure: str) -> None:
         if time.monotonic() > deadline:
             raise BenchmarkError(f"{failure} in {START_SECONDS_MAX} s")
         time.sleep(POLL_SECONDS)
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens on."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def is_free(port: int) -> bool:

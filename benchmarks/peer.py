@@ -26,6 +26,8 @@ from benchmarks.process import (
     BenchmarkError,
     Pool,
     Provider,
+    end_process,
+    free_ports,
     new_directory,
     processors,
     read_usage,
@@ -105,9 +107,7 @@ class SriPool:
         self._provider = Provider()
 
     def __enter__(self) -> Self:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        (port,) = free_ports(1)
         config = self._directory / "pool.toml"
         config.write_text(
             CONFIG.format(
@@ -134,12 +134,7 @@ class SriPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process)
         self._provider.end()
         shutil.rmtree(self._directory, ignore_errors=True)
 

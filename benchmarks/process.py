@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
@@ -100,6 +101,25 @@ def read_usage(pid: int) -> Usage:
                 commit += used
     pages = int((process / "statm").read_text().split()[1])
     return Usage(engine, trio, commit, pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns ports that nobody listens on."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def end_process(process: subprocess.Popen[Any], seconds_max: float = 10.0) -> None:
+    """Lets a process leave, and kills it when it does not."""
+    process.terminate()
+    try:
+        process.wait(timeout=seconds_max)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @dataclass(frozen=True)

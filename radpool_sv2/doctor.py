@@ -24,6 +24,7 @@ import trio
 
 from radpool_sv2.config import MspConfig, load
 from radpool_sv2.errors import ConfigError, LocalProtocolError
+from radpool_sv2.federating import Federating
 from radpool_sv2.installation import ECASH
 from radpool_sv2.keyfile import DAY_S, load_keys, load_mint_seed
 from radpool_sv2.network import NETWORKS, script_from_address
@@ -106,6 +107,7 @@ def examine(file: Path) -> Iterator[Finding]:
     yield from _ports(config)
     yield from _disk(config)
     yield from _source(config)
+    yield from _federation(config)
 
 
 Examination: TypeAlias = "Callable[[Path], Iterator[Finding]]"
@@ -258,6 +260,22 @@ def _sv1(config: MspConfig) -> Iterator[Finding]:
         subject,
         f"served at {config.mining.listen}, {limits.connections_per_address_max} of an address: "
         "limits.connections_per_address_max",
+    )
+
+
+def _federation(config: MspConfig) -> Iterator[Finding]:
+    if config.federation.dir is None:
+        return
+    try:
+        seat = Federating(config, load_keys(config.keys))
+    except ConfigError as error:
+        yield _bad("federation", str(error))
+        return
+    figures = seat.figures()
+    yield _good(
+        "federation",
+        f"member {figures['member']} of {figures['members']}, committee {figures['committee']}; "
+        f"blocks pay by {figures['payout']}",
     )
 
 

@@ -12,6 +12,7 @@ import trio
 from radpool_sv2.config import Endpoint
 from radpool_sv2.declaring import open_declaring
 from radpool_sv2.errors import ConfigError
+from radpool_sv2.federating import Federating
 from radpool_sv2.keyfile import load_keys
 from radpool_sv2.ledger import Ledger
 from radpool_sv2.minting import open_minting
@@ -59,6 +60,7 @@ async def run_msp(
     _set_limits()
     keys = load_keys(config.keys)
     factories = find_extensions(config.extensions.enabled)
+    federating = None if config.federation.dir is None else Federating(config, keys)
     with reside(config.node.data_dir):
         ledger = await Ledger.open(
             config.ledger.file,
@@ -75,6 +77,8 @@ async def run_msp(
             extensions = ExtensionRegistry(factories, config.extensions.required, parts)
             pool = Pool(config, keys, ledger, source, extensions, listen=sv2_listen)
             roles = [Role("templates", _follow(source, pool))]
+            if federating is not None:
+                roles.append(Role("federation", federating.watch(pool)))
             if minting is not None:
                 minting.watch(pool)
                 roles.append(Role("mint", minting.desk.run))
@@ -90,7 +94,13 @@ async def run_msp(
                 sv1 = open_sv1(Sv1Pool(config, pool.served_at, pool.lead_sv1))
             desks = () if minting is None else (minting.desk,)
             window = Window(
-                pool, config.mining.shares_per_minute, desks, declarator, register, sv1=sv1
+                pool,
+                config.mining.shares_per_minute,
+                desks,
+                declarator,
+                register,
+                sv1=sv1,
+                federation=federating,
             )
             web = _Web(config, window, minting, http_listen or config.http.listen)
             roles.append(Role("http", web.run))
@@ -99,11 +109,9 @@ async def run_msp(
                 roles.append(Role("sv1", sv1.run))
 
             def tell() -> None:
-                assert pool.address is not None
-                assert web.address is not None
-                public = config.keys.authority_public_key
                 declares = "" if declarator is None else str(declarator.address)
-                told = Serving(str(pool.address), str(web.address), public, declares)
+                public = config.keys.authority_public_key
+                told = Serving(str(pool.served_at()), str(web.address), public, declares)
                 tell_serving(config.node.data_dir, told)
                 # What lives until the end is not looked at again: that would stop everything for a
                 # tenth of a second, now and then.

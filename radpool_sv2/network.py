@@ -38,6 +38,8 @@ class Network:
         p2sh_version: The first byte of an address that pays a script's hash.
         prefixes: How its addresses begin, in words.
         is_real: Whether its blocks cost work. On regtest everybody finds one at once.
+        first_block: The hash of its first block, as people read it. Signets of other signers have
+            the same.
         halving_blocks: After how many blocks its subsidy halves.
     """
 
@@ -47,6 +49,7 @@ class Network:
     p2sh_version: int
     prefixes: str
     is_real: bool
+    first_block: str
     halving_blocks: int = HALVING_BLOCKS
 
 
@@ -57,6 +60,7 @@ MAIN: Final = Network(
     p2sh_version=0x05,
     prefixes="bc1…, 1… or 3…",
     is_real=True,
+    first_block="000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
 )
 TESTNET4: Final = Network(
     name="testnet4",
@@ -65,6 +69,7 @@ TESTNET4: Final = Network(
     p2sh_version=0xC4,
     prefixes="tb1…, m…, n… or 2…",
     is_real=True,
+    first_block="00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043",
 )
 SIGNET: Final = Network(
     name="signet",
@@ -73,6 +78,7 @@ SIGNET: Final = Network(
     p2sh_version=0xC4,
     prefixes="tb1…, m…, n… or 2…",
     is_real=True,
+    first_block="00000008819873e925422c1ff0f99f7cc9bbb232af63a077a480a3633bee1ef6",
 )
 REGTEST: Final = Network(
     name="regtest",
@@ -81,6 +87,7 @@ REGTEST: Final = Network(
     p2sh_version=0xC4,
     prefixes="bcrt1…, m…, n… or 2…",
     is_real=False,
+    first_block="0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
     halving_blocks=150,
 )
 

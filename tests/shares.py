@@ -75,6 +75,9 @@ class Template:
     merkle_path: tuple[bytes, ...] = ()
     extranonce_len: int = 12
     text: bytes = b"/radpool/"
+    script: bytes = b"\x00\x14" + b"\x33" * 20
+    outputs: tuple[tuple[bytes, int], ...] = ()
+    """Script and amount each, in the place of the one output of `value_sats`."""
 
     def parts(self) -> tuple[bytes, bytes, bytes]:
         push = height_push(self.height) + bytes([len(self.text)]) + self.text
@@ -82,9 +85,16 @@ class Template:
         script_len = len(push) + self.extranonce_len
         prefix = struct.pack("<I", 2) + b"\x01" + bytes(32) + b"\xff" * 4
         prefix += bytes([script_len]) + push
-        pool = struct.pack("<Q", self.value_sats) + b"\x16\x00\x14" + b"\x33" * 20
+        outputs = self.outputs or ((self.script, self.value_sats),)
+        pool = b"".join(
+            struct.pack("<Q", sats) + bytes([len(script)]) + script for script, sats in outputs
+        )
         commitment = bytes(8) + b"\x26\x6a\x24\xaa\x21\xa9\xed" + b"\x44" * 32
-        return prefix, b"\xff" * 4 + b"\x03" + pool, commitment + struct.pack("<I", 0)
+        return (
+            prefix,
+            b"\xff" * 4 + bytes([2 + len(outputs)]) + pool,
+            commitment + struct.pack("<I", 0),
+        )
 
     def encode(self) -> bytes:
         out = struct.pack("<I", self.version) + self.prev_hash

@@ -9,6 +9,7 @@ from . import keys as keys
 from . import ledger as ledger
 from . import miner as miner
 from . import template as template
+from . import threshold as threshold
 from . import translator as translator
 from . import wire as wire
 

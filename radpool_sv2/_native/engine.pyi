@@ -497,6 +497,15 @@ class Engine:
             LocalProtocolError: If the tip names a template that was not published.
         """
 
+    def set_floor(self, exponent: int) -> None:
+        """Gives no channel shares that are easier than this from now on; settings may ask more.
+
+        Channels below are moved; jobs that they have already stay good as past jobs do.
+
+        Raises:
+            LocalProtocolError: If the exponent is above 120.
+        """
+
     def add_prefixes(self, start: int, end: int) -> None:
         """Adds the extranonce prefixes from `start` up to but not including `end`.
 

@@ -140,6 +140,29 @@ class BatchSummary:
     def header_hashes(self) -> bytes:
         """The header hashes of its shares in order, 32 bytes each, internal byte order."""
 
+    @property
+    def template_shares(self) -> list[tuple[bytes, int, int, bytes]]:
+        """Its shares by their templates: `(digest, price, lowest exponent, fingerprints)`.
+
+        A fingerprint is the first 16 bytes of a header hash in internal byte order; they are in the
+        order of the shares.
+        """
+
+@final
+class Fingerprints:
+    """Is a set of shares, each known by the first 16 bytes of its header hash.
+
+    Args:
+        fingerprints: Those to begin with, one behind the other; bytes left over are none.
+    """
+
+    def __new__(cls, fingerprints: bytes, /) -> Fingerprints: ...
+    def meet(self, fingerprints: bytes, /) -> bool:
+        """Returns whether one of these is in the set."""
+
+    def add(self, fingerprints: bytes, /) -> None:
+        """Adds these; those that are there already stay."""
+
 def verify_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> BatchSummary:
     """Recomputes everything that a batch claims.
 

@@ -7,7 +7,6 @@ message, so the engine verifies these payments like any other.
 from __future__ import annotations
 
 import hashlib
-import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +14,8 @@ import coincurve
 
 from radpool_sv2.chain.coin import COINBASE_MATURITY
 from radpool_sv2.chain.mempool import PACKAGE_MAX, RefusedError
-from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput, compact_size
+from radpool_sv2.chain.taproot import signature_hash
+from radpool_sv2.chain.transaction import Transaction, TxInput, TxOutput
 from radpool_sv2.units import tagged_hash
 
 if TYPE_CHECKING:
@@ -61,33 +61,9 @@ class TaprootKey:
         """Returns the transaction with every input signed; all of them spend this key's outputs."""
         inputs = []
         for index, each in enumerate(transaction.inputs):
-            message = sighash(transaction, spent, index)
+            message = signature_hash(transaction, spent, index)
             inputs.append(replace(each, witness=(self._key.sign_schnorr(message, bytes(32)),)))
         return replace(transaction, inputs=tuple(inputs))
-
-
-def sighash(transaction: Transaction, spent: Sequence[TxOutput], index: int) -> bytes:
-    """Returns what a key-path input signs by default, over all inputs and outputs (BIP 341)."""
-
-    def digest(parts: Sequence[bytes]) -> bytes:
-        return hashlib.sha256(b"".join(parts)).digest()
-
-    inputs = transaction.inputs
-    scripts = [compact_size(len(each.script)) + each.script for each in spent]
-    message = b"".join(
-        (
-            b"\x00\x00",  # the epoch, and SIGHASH_DEFAULT
-            struct.pack("<II", transaction.version, transaction.locktime),
-            digest([each.previous[0] + struct.pack("<I", each.previous[1]) for each in inputs]),
-            digest([struct.pack("<q", each.value_sats) for each in spent]),
-            digest(scripts),
-            digest([struct.pack("<I", each.sequence) for each in inputs]),
-            digest([each.to_bytes() for each in transaction.outputs]),
-            b"\x00",  # key path, no annex
-            struct.pack("<I", index),
-        )
-    )
-    return tagged_hash("TapSighash", message)
 
 
 @dataclass(frozen=True)

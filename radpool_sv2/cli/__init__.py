@@ -41,6 +41,11 @@ for command in entry_points(group="radpool_sv2.commands"):
     about = "" if command.dist is None else command.dist.metadata["Summary"]
     app.command(command.value, name=command.name, help=about)
 app.command("radpool_sv2.cli.wallet:app", name="wallet", help="Keeps what a miner earns.")
+app.command(
+    "radpool_sv2.cli.federation:app",
+    name="federation",
+    help="Makes, joins and shows a federation of MSPs.",
+)
 app.command("radpool_sv2.cli.status:app", name="status", help="Shows how a running node fares.")
 app.command("radpool_sv2.cli.verify:app", name="verify", help="Recomputes an exported epoch.")
 app.command("radpool_sv2.cli.chain:app", name="chain", help="Drives a running embedded chain.")

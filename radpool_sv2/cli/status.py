@@ -92,6 +92,9 @@ def _picture(seen: dict[str, Any]) -> RenderableType:
         ),
         *(Text(problem, style="bold red") for problem in now["problems"]),
     ]
+    federation = now.get("federation")
+    if federation:
+        lines.append(_federation(federation))
     mint = now.get("mint")
     if mint:
         lines.append(_mint(mint))
@@ -99,6 +102,19 @@ def _picture(seen: dict[str, Any]) -> RenderableType:
         lines.append(Text(template["rule"], style="yellow"))
     declarers = [_declarers(seen)] if seen["declarers"]["items"] else []
     return Group(*lines, _miners(seen), *declarers, _accounts(seen), _blocks(seen))
+
+
+def _federation(figures: dict[str, Any]) -> Text:
+    """Says in a line how the pool's member fares."""
+    who = f"federation: member {figures['member']} of {figures['members']}"
+    node = figures.get("node")
+    if node is None:
+        return Text(f"{who}, which does not run now", style="bold red")
+    pays = "blocks pay it" if figures["script"] or figures["payout"] == "direct" else "no key yet"
+    return Text(
+        f"{who}, {len(node['links'])} links, {node['epochs']['certified']} epochs certified; "
+        f"{pays}; next batch {figures['next_batch']}, {node['waiting_payloads']} entries wait"
+    )
 
 
 def _mint(figures: dict[str, Any]) -> Text:

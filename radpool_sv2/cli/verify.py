@@ -17,6 +17,7 @@ from rich.progress import Progress
 from radpool_sv2.cli.claim import claim
 from radpool_sv2.cli.receipt import receipt
 from radpool_sv2.cli.register import register
+from radpool_sv2.cli.verify_federation import federation
 from radpool_sv2.errors import FaultyMSPError, LocalProtocolError
 from radpool_sv2.verify import EpochReport, verify_export
 
@@ -33,6 +34,7 @@ app = App(name="verify")
 app.command(claim)
 app.command(receipt)
 app.command(register)
+app.command(federation)
 
 RAILS = ("account", "ecash", "contract")
 

@@ -13,6 +13,7 @@ from pathlib import Path  # noqa: TC003 - the reader resolves the annotations at
 
 from radpool_sv2.config.declarator import DeclaratorSection  # noqa: TC001 - as below
 from radpool_sv2.config.ecash import EcashSection  # noqa: TC001 - as above
+from radpool_sv2.config.federated import FederatedSection  # noqa: TC001 - as above
 from radpool_sv2.config.limit import HOUR_MS, MINUTE_MS, Limits
 from radpool_sv2.config.setting import (
     REQUIRED,
@@ -341,6 +342,7 @@ class MspConfig:
     extensions: Extensions
     ecash: EcashSection
     sv1: Sv1Section
+    federation: FederatedSection
 
     def __post_init__(self) -> None:
         """Checks what concerns several keys.

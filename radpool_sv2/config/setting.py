@@ -79,7 +79,7 @@ def _field(setting: Setting) -> Any:
     if setting.default is REQUIRED:
         return dataclasses.field(metadata={"setting": setting})
     value = setting.read(setting.default, Path())
-    if isinstance(value, (tuple, str, int, Path, Endpoint)):
+    if value is None or isinstance(value, (tuple, str, int, Path, Endpoint)):
         return dataclasses.field(default=value, metadata={"setting": setting})
     raise TypeError(f"{value!r} is no immutable default")
 
@@ -164,6 +164,18 @@ def path(default: object, *, about: str, why: str) -> Any:
 
     allowed = "a path; a relative one starts at the directory of this file"
     return _field(Setting(read, default, about, why, allowed))
+
+
+def optional_path(*, about: str, why: str) -> Any:
+    """Declares a file or directory that need not be; without it the value is None."""
+
+    def read(value: object, base: Path) -> Path | None:
+        if not isinstance(value, str):
+            raise ValueError("give a path in quotes, or nothing in them")  # noqa: TRY004 - as above
+        return base / Path(value).expanduser() if value else None
+
+    allowed = "empty, or a path; a relative one starts at the directory of this file"
+    return _field(Setting(read, "", about, why, allowed))
 
 
 def paths(default: object, *, about: str, why: str) -> Any:

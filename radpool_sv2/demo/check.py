@@ -37,17 +37,19 @@ def check_miners(
 ) -> Iterator[Outcome]:
     """Compares what miners counted with what the ledger holds for the account of all of them.
 
-    A share that a miner was told of must be in the ledger; one whose answer was still on its way
-    when the miner left may be.
+    A share that a miner was told of must be in the ledger, also one that the pool kept while it
+    refused each claim for it; one whose answer was still on its way when the miner left may be.
     """
     shares = sum(_of(epoch.parts, account, "shares") for epoch in epochs)
     work = sum(_of(epoch.parts, account, "work") for epoch in each_payment(epochs))
     told = sum(int(miner.figures.get("accepted", 0)) for miner in miners)
     told_work = sum(int(miner.figures.get("accepted_hashes", 0)) for miner in miners)
+    kept = sum(int(miner.figures.get("wallet", {}).get("kept", 0)) for miner in miners)
     yield Outcome(
-        fits_told(shares, work, miners),
+        fits_told(shares, work, miners, kept),
         "every share that a miner was told of is in the ledger",
-        f"told {told} shares, {told_work:,} hashes; ledger {shares} shares, {work:,} hashes",
+        f"told {told} shares, {told_work:,} hashes; ledger {shares} shares, {work:,} hashes"
+        + (f"; {kept} of them without a token" if kept else ""),
     )
     for miner in miners:
         figures = miner.figures
@@ -62,10 +64,16 @@ def check_miners(
         )
 
 
-def fits_told(shares: int, work: int, miners: Sequence[Miner]) -> bool:
+def fits_told(shares: int, work: int, miners: Sequence[Miner], kept: int = 0) -> bool:
     """Says whether shares and their work are what miners were told of.
 
     A share whose answer was on its way when the miner left may be among them.
+
+    Args:
+        shares: How many there are.
+        work: Their work in hashes.
+        miners: Who was told.
+        kept: How many more they were told of as kept without a token, and not of their work.
     """
     told = sum(int(miner.figures.get("accepted", 0)) for miner in miners)
     told_work = sum(int(miner.figures.get("accepted_hashes", 0)) for miner in miners)
@@ -74,7 +82,7 @@ def fits_told(shares: int, work: int, miners: Sequence[Miner]) -> bool:
         for miner in miners
     )
     work_fits = work == told_work if shares == told else work > told_work
-    return 0 < told <= shares <= told + open_answers and work_fits
+    return told > 0 and told + kept <= shares <= told + kept + open_answers and work_fits
 
 
 def each_payment(epochs: Sequence[Epoch]) -> list[Epoch]:

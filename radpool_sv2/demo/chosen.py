@@ -24,6 +24,7 @@ from radpool_sv2.demo.books import look, read_commitments, read_epoch
 from radpool_sv2.demo.check import Outcome, check_payments, check_report
 from radpool_sv2.demo.chosen_stage import CHOOSERS, market
 from radpool_sv2.demo.process import leave, lines_of, run_radpool, tail
+from radpool_sv2.demo.regtest import SATS
 from radpool_sv2.errors import RadpoolError
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ PLAY_SECONDS_MAX: Final = 120.0
 
 SHOW_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.5
-AGREE_SECONDS_MAX: Final = 10.0
-HTTP_SECONDS_MAX: Final = 10.0
-SATS_PER_COIN: Final = 100_000_000
+AGREE_SECONDS_MAX: Final = 60.0
+HTTP_SECONDS_MAX: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ async def _mine(client: httpx.AsyncClient, stage: Market, view: View) -> None:
                 finders.add(block.finder)
                 view.say(
                     f"Block {block.height}, found by {block.finder}, is on the chain: it pays the "
-                    f"pool {block.value_sats / SATS_PER_COIN:.4f} coins",
+                    f"pool {block.value_sats / SATS:.4f} coins",
                     block=block.hash,
                     height=block.height,
                     finder=block.finder,
@@ -191,7 +191,7 @@ async def _held(stage: Market, block: Block) -> Held:
     script = await _script_of(stage)
     outputs = told["tx"][0]["vout"]
     paid = [each["value"] for each in outputs if each["scriptPubKey"]["hex"] == script]
-    sats = sum(round(value * SATS_PER_COIN) for value in paid)
+    sats = sum(round(value * SATS) for value in paid)
     return Held(True, False, sats, len(told["tx"]) - 1)
 
 

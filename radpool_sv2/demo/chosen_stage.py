@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from radpool_sv2.demo.process import command, kill_all, lines_of, open_process, tail
-from radpool_sv2.demo.regtest import ANYBODY, SATS, Coin, RegtestNode, free_ports, pay
-from radpool_sv2.errors import RadpoolError
+from radpool_sv2.demo.process import command, kill_all, lines_of, open_process, serve
+from radpool_sv2.demo.regtest import ANYBODY, SATS, Coin, RegtestNode, follow, free_ports, pay
 from radpool_sv2.installation import Installation, install_jdc, install_msp
 from radpool_sv2.network import REGTEST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 __all__ = ["BLOCK_ZEROS", "CHOOSERS", "Chooser", "Market", "MinerAtWork", "market"]
@@ -46,8 +45,6 @@ COMMON_FEE: Final = SATS // 10
 KNOWN_PAYMENTS: Final = 240
 KNOWN_FEE: Final = SATS // 8
 """What only the second node knows pays a quarter more: as much as the pool counts."""
-
-START_SECONDS_MAX: Final = 60.0
 
 SETTINGS: Final = {
     "mining.listen": "127.0.0.1:0",
@@ -196,7 +193,7 @@ async def _fund(node: RegtestNode, other: RegtestNode) -> None:
         coins += await node.split(coin, COIN_PARTS)
     while await node.rpc.call("getrawmempool"):
         await node.mine(1)
-    await _follow(node, other)
+    await follow(node, other)
     common, known = coins[:COMMON_PAYMENTS], coins[COMMON_PAYMENTS:][:KNOWN_PAYMENTS]
     for coin in common:
         payment = pay(coin, [coin.sats - COMMON_FEE])
@@ -204,16 +201,6 @@ async def _fund(node: RegtestNode, other: RegtestNode) -> None:
         await other.send(payment)
     for coin in known:
         await other.send(pay(coin, [coin.sats - KNOWN_FEE]))
-
-
-async def _follow(node: RegtestNode, other: RegtestNode) -> None:
-    """Waits until the second node has the first one's chain."""
-    tip = await node.rpc.call("getbestblockhash")
-    with trio.move_on_after(START_SECONDS_MAX):
-        while await other.rpc.call("getbestblockhash") != tip:  # noqa: ASYNC110 - a process
-            await trio.sleep(0.1)
-        return
-    raise RadpoolError(f"{other.name} does not follow {node.name}")
 
 
 def _source(node: RegtestNode) -> dict[str, object]:
@@ -234,9 +221,9 @@ async def _start_pool(
     installation = await trio.to_thread.run_sync(
         functools.partial(install_msp, place, settings=settings)
     )
-    log = directory / "msp.log"
-    served = await _serve(command("msp", "--dir", str(place), "--json"), log, processes)
-    return installation, served
+    line = command("msp", "--dir", str(place), "--json")
+    served = await serve("the pool", line, directory / "msp.log", processes)
+    return installation, served.fields
 
 
 async def _start_jdc(  # noqa: PLR0913, PLR0917 - what a client joins
@@ -270,8 +257,9 @@ async def _start_jdc(  # noqa: PLR0913, PLR0917 - what a client joins
             settings=settings | plan.policy,
         )
     )
+    line = command("jdc", "--dir", str(place), "--json")
     log = directory / f"{plan.name}-jdc.log"
-    await _serve(command("jdc", "--dir", str(place), "--json"), log, processes)
+    await serve(f"{plan.name}'s job declarator client", line, log, processes)
     return str(made.authority_public_key)
 
 
@@ -286,20 +274,3 @@ async def _start_miner(
     process = await open_process(command("miner", *arguments), log)
     processes.append(process)
     return MinerAtWork(plan, process, log)
-
-
-async def _serve(line: Sequence[str], log: Path, processes: list[trio.Process]) -> dict[str, str]:
-    """Starts a command that tells in a line of JSON where it serves."""
-    process = await open_process(line, log)
-    processes.append(process)
-    assert process.stdout is not None
-    first = ""
-    try:
-        with trio.move_on_after(START_SECONDS_MAX):
-            first = await anext(lines_of(process.stdout), "")
-        fields: dict[str, str] = json.loads(first)
-    except ValueError as error:
-        raise RadpoolError(
-            f"`{' '.join(line[2:5])}` did not start; the end of {log}:\n{tail(log)}"
-        ) from error
-    return fields

@@ -70,9 +70,9 @@ PLAY_SECONDS_MAX: Final = 120.0
 
 LOOK_SECONDS: Final = 0.5
 EPOCHS_SHOWN: Final = 3
-HTTP_SECONDS_MAX: Final = 10.0
-SETTLE_SECONDS_MAX: Final = 10.0
-"""The ledger follows the chain within a second or two."""
+HTTP_SECONDS_MAX: Final = 30.0
+SETTLE_SECONDS_MAX: Final = 60.0
+"""The ledger follows the chain within a second or two, where the machine has time for it."""
 
 MATURITY_BLOCKS: Final = 100
 """The network lets nobody spend a coinbase earlier, and the mint pays from it no earlier."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -14,10 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-__all__ = ["command", "kill_all", "leave", "lines_of", "open_process", "run_radpool", "tail"]
+__all__ = [
+    "Server",
+    "command",
+    "kill_all",
+    "leave",
+    "lines_of",
+    "open_process",
+    "run_radpool",
+    "serve",
+    "tail",
+]
 
-LEAVE_SECONDS_MAX: Final = 5.0
-"""What a process may take to leave in order after SIGTERM."""
+SERVE_SECONDS_MAX: Final = 90.0
+"""A pool with an embedded chain makes its first hundred blocks before it serves, and four pools may
+start at once."""
+
+LEAVE_SECONDS_MAX: Final = 60.0
+"""What a process may take to leave in order after SIGTERM. It takes a second, on a machine that has
+nothing else to do."""
 
 
 def command(*arguments: str) -> list[str]:
@@ -36,6 +53,45 @@ async def open_process(line: Sequence[str], log: Path) -> trio.Process:
             stderr=errors,
             start_new_session=True,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Is a process that serves.
+
+    Attributes:
+        process: The process.
+        fields: What it has said of where it serves.
+        lines: What it prints behind that.
+    """
+
+    process: trio.Process
+    fields: dict[str, Any]
+    lines: AsyncIterator[str]
+
+
+async def serve(name: str, line: Sequence[str], log: Path, processes: list[trio.Process]) -> Server:
+    """Starts a command that tells in a line of JSON where it serves.
+
+    Args:
+        name: What errors call it.
+        line: The command line.
+        log: The file of what it says of itself.
+        processes: Gets the process, to be ended even when it does not serve.
+
+    Raises:
+        RadpoolError: It does not serve; the message ends with what it said last.
+    """
+    process = await open_process(line, log)
+    processes.append(process)
+    assert process.stdout is not None
+    lines, first = lines_of(process.stdout), ""
+    try:
+        with trio.move_on_after(SERVE_SECONDS_MAX):
+            first = await anext(lines, "")
+        return Server(process, json.loads(first), lines)
+    except ValueError as error:
+        raise RadpoolError(f"{name} did not start; the end of {log}:\n{tail(log)}") from error
 
 
 async def kill_all(processes: Sequence[trio.Process]) -> None:

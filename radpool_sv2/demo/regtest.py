@@ -26,9 +26,9 @@ from radpool_sv2.node.rpc import NodeRpc, NodeSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Coin", "RegtestNode", "find_bitcoind", "free_ports"]
+__all__ = ["SATS", "Coin", "RegtestNode", "find_bitcoind", "follow", "free_ports", "pay"]
 
-START_SECONDS_MAX: Final = 30.0
+START_SECONDS_MAX: Final = 90.0
 LOOK_SECONDS: Final = 0.1
 RPC_SECONDS_MAX: Final = 60.0
 BLOCKS_AT_ONCE: Final = 50
@@ -197,6 +197,21 @@ class RegtestNode:
     async def send(self, payment: Transaction) -> None:
         """Gives a payment to the node, whatever fee it pays."""
         await self.rpc.call("sendrawtransaction", payment.to_bytes().hex(), 0)
+
+
+async def follow(first: RegtestNode, *others: RegtestNode) -> None:
+    """Waits until other nodes have the chain that a first one has now.
+
+    Raises:
+        RadpoolError: One of them does not follow.
+    """
+    tip = await first.rpc.call("getbestblockhash")
+    with trio.move_on_after(START_SECONDS_MAX) as limit:
+        for node in others:
+            while await node.rpc.call("getbestblockhash") != tip:  # noqa: ASYNC110 - a process
+                await trio.sleep(LOOK_SECONDS)
+    if limit.cancelled_caught:
+        raise RadpoolError(f"{node.name} does not follow {first.name}")
 
 
 def pay(coin: Coin, amounts: Sequence[int]) -> Transaction:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from radpool_sv2.demo.process import command, kill_all, lines_of, open_process, tail
-from radpool_sv2.errors import RadpoolError
+from radpool_sv2.demo.process import command, kill_all, lines_of, open_process, serve
 from radpool_sv2.installation import Installation, install_msp
 from radpool_sv2.wallet import Wallet
 
@@ -66,9 +65,6 @@ SETTINGS: Final = {
     "templates.block_zeros": BLOCK_ZEROS,
     "templates.payments_per_minute": 60,
 }
-
-START_SECONDS_MAX: Final = 60.0
-"""The embedded chain of a new directory makes its first hundred blocks before the pool serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,26 +203,12 @@ async def stage(directory: Path) -> AsyncIterator[tuple[Pool, list[Miner]]]:
 
 async def _start_pool(installation: Installation, processes: list[trio.Process]) -> Pool:
     directory = installation.directory
-    log = directory / "msp.log"
-    process = await open_process(command("msp", "--dir", str(directory), "--json"), log)
-    processes.append(process)
-    assert process.stdout is not None
-    fields = await _serving(lines_of(process.stdout), "the pool", log)
+    line = command("msp", "--dir", str(directory), "--json")
+    server = await serve("the pool", line, directory / "msp.log", processes)
+    fields = server.fields
     return Pool(
-        process, installation, fields["sv2"], fields["http"], fields["authority_public_key"]
+        server.process, installation, fields["sv2"], fields["http"], fields["authority_public_key"]
     )
-
-
-async def _serving(lines: AsyncIterator[str], name: str, log: Path) -> dict[str, Any]:
-    """Waits for a process to say where it serves."""
-    line = ""
-    try:
-        with trio.move_on_after(START_SECONDS_MAX):
-            line = await anext(lines, "")
-        fields: dict[str, Any] = json.loads(line)
-    except ValueError as error:
-        raise RadpoolError(f"{name} did not start; the end of {log}:\n{tail(log)}") from error
-    return fields
 
 
 async def _start_miner(plan: MinerPlan, pool: Pool, processes: list[trio.Process]) -> Miner:
@@ -251,19 +233,15 @@ async def _start_device(plan: MinerPlan, pool: Pool, processes: list[trio.Proces
     await (await Wallet.create(wallet)).close()
     config, log = directory / "translator.toml", directory / "translator.log"
     config.write_text(_translator(pool, wallet))
-    own = ("--config", str(config), "--listen", "127.0.0.1:0", "--json")
-    process = await open_process(command(TRANSLATOR, *own), log)
-    processes.append(process)
-    assert process.stdout is not None
-    lines = lines_of(process.stdout)
-    fields = await _serving(lines, "the translator", log)
+    line = command(TRANSLATOR, "--config", str(config), "--listen", "127.0.0.1:0", "--json")
+    server = await serve("the translator", line, log, processes)
     arguments = (
-        *("--sv1", fields["sv1"], "--user", plan.name, "--threads", "1"),
+        *("--sv1", server.fields["sv1"], "--user", plan.name, "--threads", "1"),
         *("--hash-rate-limit", str(plan.hash_rate_limit), "--json"),
     )
     device = await open_process(command("miner", *arguments), directory / f"{plan.name}.log")
     processes.append(device)
-    return Miner(plan, process, wallet, log, device, _lines=lines)
+    return Miner(plan, server.process, wallet, log, device, _lines=server.lines)
 
 
 def _translator(pool: Pool, wallet: Path) -> str:

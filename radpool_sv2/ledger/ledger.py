@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from radpool_sv2.ledger.batch import last_sequence, read_batches, read_bodies
 from radpool_sv2.ledger.books import BatchKey, Books, Reconciled, Sealable, Weigher
 from radpool_sv2.ledger.export import Export, Reach, export_epoch
 from radpool_sv2.ledger.page import epoch_page
 from radpool_sv2.store import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from radpool_sv2.ledger.account import Account
+    from radpool_sv2.ledger.batch import DurableBatch
     from radpool_sv2.store import BlockRow, Enclosure, EpochRow, Store, SumRow, VoidRow
 
 __all__ = ["Ledger"]
@@ -38,11 +40,13 @@ class Ledger:
 
     Attributes:
         store: The file, for what others keep in it beside the ledger's own tables.
+        committed: Are called on trio's thread when a batch has become durable; must not wait.
     """
 
     def __init__(self, books: Books, store: SqliteStore) -> None:
         self._books = books
         self.store = store
+        self.committed: set[Callable[[], None]] = set()
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(1)
 
@@ -140,7 +144,10 @@ class Ledger:
         Raises:
             StoreError: Nothing may be acknowledged yet.
         """
-        return await self._write(self._books.commit, batch, enclosures)
+        refused = await self._write(self._books.commit, batch, enclosures)
+        for listener in tuple(self.committed):
+            listener()
+        return refused
 
     async def reserve_prefixes(self, count: int) -> tuple[int, int]:
         """Reserves extranonce prefixes that were never used and never will be by anyone else.
@@ -216,6 +223,22 @@ class Ledger:
     async def voids(self) -> Sequence[VoidRow]:
         """Returns all voids, the oldest first."""
         return await self._read(self._store.voids)
+
+    async def last_sequence(self) -> int:
+        """Returns the number of the last durable batch; -1 before the first."""
+        return await self._read(last_sequence, self._store)
+
+    async def batches(self, first: int, limit: int) -> Sequence[DurableBatch]:
+        """Returns up to `limit` durable batches from a number on, in order."""
+        return await self._read(read_batches, self._store, first, limit)
+
+    async def bodies(self, digests: Collection[bytes]) -> Mapping[bytes, bytes]:
+        """Returns template bodies by their digest.
+
+        Raises:
+            StoreError: One is not there, or the store cannot be read.
+        """
+        return await self._read(read_bodies, self._store, digests)
 
     async def recent_hashes(self, limit: int) -> bytes:
         """Returns the header hashes of up to `limit` recent shares, 32 bytes each."""

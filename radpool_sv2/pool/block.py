@@ -11,6 +11,9 @@ that is away must not gather a task for each.
 
 A block of a miner's own template goes out whole, from where it was saved.
 
+What a block pays to a federation is not recorded here: the federation tells which part of it is the
+pool's, whoever has found it.
+
 Whether a block pays is what the chain says: whenever the tip changes, the ledger is told how deep
 each unsettled block lies, and settles or undoes.
 """
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -131,16 +135,29 @@ class BlockDesk:
         height: That of the last block that it recorded; 0 before the first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the desk joins
         self,
         ledger: Ledger,
         source: TemplateSource,
         solution_log: Path,
         declared: DeclaredBlocks,
         changed: Callable[[], None],
+        *,
+        shared: Callable[[Transaction], bool] = lambda _: False,
     ) -> None:
-        """Takes what the desk joins; `changed` is called when the ledger knows more of a block."""
+        """Takes what the desk joins.
+
+        Args:
+            ledger: Where blocks are recorded.
+            source: What they are submitted to.
+            solution_log: Where the engine writes them down.
+            declared: Those of miners' templates.
+            changed: Called when the ledger knows more of a block.
+            shared: Tells by a block's coinbase whether others have a part in what it pays.
+        """
         self.height = 0
+        self._shared = shared
+        self._finders: OrderedDict[bytes, int] = OrderedDict()
         self._ledger = ledger
         self._source = source
         self._solution_log = solution_log
@@ -188,6 +205,8 @@ class BlockDesk:
         async with trio.open_nursery() as nursery:
             solutions = self._on_disk()
             for solution, account in solutions:
+                if self._is_shared(solution, account):
+                    continue
                 if not await self._ledger.has_block(solution.hash):
                     log.warning("a block of the solution log is new to the ledger")
                     await self._record(solution, account)
@@ -196,7 +215,8 @@ class BlockDesk:
             for _ in range(SUBMITTERS):
                 nursery.start_soon(self._submit_each)
             async for solution, account in self._to_record:
-                await self._record(solution, account)
+                if not self._is_shared(solution, account):
+                    await self._record(solution, account)
                 if solution.hash in self._hurried:
                     self._hurried.discard(solution.hash)
                 else:
@@ -234,6 +254,33 @@ class BlockDesk:
         for solution in last:
             if active.get(solution.hash) is None:
                 await self._submit(solution)
+
+    def _is_shared(self, solution: Solution, account: int) -> bool:
+        """Tells whether others have a part in a block; who has found it is remembered then."""
+        if not self._shared(Transaction.from_bytes(solution.coinbase_tx)):
+            return False
+        self._finders[solution.hash] = account
+        if len(self._finders) > REPLAY_MAX:
+            self._finders.popitem(last=False)
+        return True
+
+    async def record_part(self, block_hash: bytes, height: int, value_sats: int) -> None:
+        """Records a block that pays a federation, with the part of it that is the pool's.
+
+        A block that is recorded already changes nothing.
+
+        Raises:
+            StoreError: It is not durable.
+        """
+        await self._ledger.record_block(
+            hash=block_hash,
+            height=height,
+            value_sats=value_sats,
+            finder=self._finders.get(block_hash, 0),
+        )
+        self.height = max(self.height, height)
+        self._changed()
+        self.tip_changed()
 
     async def _record(self, solution: Solution, account: int) -> None:
         coinbase = Transaction.from_bytes(solution.coinbase_tx)

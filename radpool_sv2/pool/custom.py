@@ -227,6 +227,12 @@ class CustomJobDesk:
         declared = right if isinstance(right, DeclaredJob) else None
         coinbase = check_custom_job(event, tip, declared, self._now_unix_s())
         pay = self.terms.read(owner, coinbase.outputs, hidden=declared is None)
+        least = self._weighing.least_sats(tip.height)
+        if pay.paid_sats < least:
+            raise RemoteProtocolError(
+                f"{pay.paid_sats} sats are paid, where shares count by {least} at least",
+                INVALID_OUTPUTS,
+            )
         price = self._weighing.price(tip, tip.height, pay.paid_sats, upside=declared is not None)
         number = DECLARED_ID_MIN | secrets.randbits(63)
         if declared is None:

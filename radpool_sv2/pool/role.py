@@ -57,8 +57,14 @@ from radpool_sv2.pool.extension import ChannelGrant
 from radpool_sv2.pool.intake import Intake
 from radpool_sv2.pool.outlet import BlockOutlet
 from radpool_sv2.pool.roster import Roster
-from radpool_sv2.pool.setting import SOLUTION_LOG, engine_settings, payout_script, weighing_of
-from radpool_sv2.pool.work import to_native_template, to_native_tip
+from radpool_sv2.pool.setting import (
+    SOLUTION_LOG,
+    engine_settings,
+    gathering_of,
+    payout_script,
+    weighing_of,
+)
+from radpool_sv2.pool.work import Payee, to_native_template, to_native_tip
 from radpool_sv2.templates.board import TipBoard
 from radpool_sv2.templates.declared import DECLARED_ID_MIN, Owner, TipView
 
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
 
     from radpool_sv2._native.keys import ServerIdentity
     from radpool_sv2._native.translator import Translator
+    from radpool_sv2.chain.transaction import Transaction
     from radpool_sv2.config import MspConfig
     from radpool_sv2.keyfile import KeyRing
     from radpool_sv2.ledger import Account, Ledger
@@ -106,6 +113,8 @@ class Pool:
         roster: The connections and channels of now.
         address: Where miners connect, once it serves.
         work: The latest template and its tip, and the epoch that it was published for.
+        script: Where the pool itself is paid.
+        payee: Whom the blocks pay that are mined now.
         weighing: Prices templates: its own ones and those that miners declare.
         tip: The latest change of the chain; None before the template source has told any.
         board: What is mined now, for whoever waits for it.
@@ -114,6 +123,9 @@ class Pool:
         bearers: Other listeners that show the pool's certificate.
         changed: Are called on trio's thread when the chain has another tip, when a block was
             recorded and when settlements were brought in line with the chain; must not wait.
+        offered: Are called on trio's thread with each template that is mined now; must not wait.
+        shared: Tells by a block's coinbase whether others have a part in what it pays.
+        sharing: Is set once blocks pay others, too.
         started_unix_ms: When it began to serve.
     """
 
@@ -137,8 +149,8 @@ class Pool:
         self.ledger = ledger
         self._source = source
         self._extensions = extensions
-        self._script = payout_script(config.templates.payout_address, config.templates.network)
-        self.weighing, self._reference = weighing_of(config, self._script)
+        self.script = payout_script(config.templates.payout_address, config.templates.network)
+        self.weighing, self._reference = weighing_of(config, self.script)
         ledger.weigh_by(self.weighing)
         socket = source.solution_socket()
         self._hurries = socket is None
@@ -160,7 +172,14 @@ class Pool:
         self.tip: ChainEvent | None = None
         self.tip_height = 0
         self.changed: set[Callable[[], None]] = set()
+        self.offered: set[Callable[[TemplateUpdate], None]] = set()
+        self.shared: Callable[[Transaction], bool] = lambda _: False
+        self.sharing = trio.Event()
+        self.payee = Payee.one(self.script)
+        self._payee_next: Payee | None = None
+        self._floor = 0
         self.started_unix_ms = 0
+        self.is_serving = False
         self._engine: Engine | None = None
         self._sv1: Translator | None = None
         self._blocks: list[BlockFound] = []
@@ -175,7 +194,7 @@ class Pool:
         found = []
         if time.monotonic() - self._engine_trouble_s < TROUBLE_SECONDS:
             found.append(self._engine_trouble)
-        if self._engine is None:
+        if not self.is_serving:
             found.append("the pool does not serve now; the log says why")
         else:
             found += [part.problem for part in (self._intake, self._watch) if part.problem]
@@ -209,6 +228,8 @@ class Pool:
             previous, self.work = self.work, update
             self._first_work.set()
             moved = self._post(update)
+            if moved and self._payee_next is not None:
+                self._turn()
             if self._engine is not None:
                 is_activation = previous is not None and previous.template.id == update.template.id
                 self._publish(self._engine, activate=is_activation)
@@ -225,8 +246,65 @@ class Pool:
         if tip is None:
             return False
         self._reference.offered(tip.prev_hash, update.template.fees_sats)
+        for listener in tuple(self.offered):
+            listener(update)
         view = TipView(update.template.height, tip.prev_hash, tip.min_ntime, tip.nbits, tip.target)
         return self.board.post(view)
+
+    def pay(self, payee: Payee) -> None:
+        """Makes blocks pay somebody else.
+
+        When the pool begins to share its blocks, that is from the next tip on: so no batch has
+        shares on both kinds of templates, but for those that were on their way.
+        """
+        if self._engine is not None and payee.is_shared and not self.payee.is_shared:
+            self._payee_next = payee
+            return
+        republishes = payee.script != self.payee.script
+        self._payee_next = payee
+        self._turn()
+        if self._engine is not None and republishes:
+            self._publish(self._engine, activate=False)
+
+    def set_floor(self, exponent: int) -> None:
+        """Gives no channel shares that are easier than this, whatever the settings say."""
+        if exponent != self._floor:
+            self._floor = exponent
+            self._tell_terms()
+            if self._engine is not None:
+                self._engine.set_floor(exponent)
+
+    def _tell_terms(self) -> None:
+        """Tells miners who make their own jobs whom these are to pay, and how hard shares are."""
+        if self.custom is not None:
+            self.custom.terms.pay(self.payee.script, is_shared=self.payee.is_shared)
+            self.custom.terms.set_floor(max(self._floor, self._config.mining.exponent_min))
+
+    def _turn(self) -> None:
+        assert self._payee_next is not None
+        self.payee, self._payee_next = self._payee_next, None
+        if self.weighing.script != self.payee.script:
+            self.weighing.pay(self.payee.script)
+            self._tell_terms()
+            log.info("blocks pay another script", script=self.payee.script.hex())
+        if self.payee.is_shared:
+            self.sharing.set()
+        # A template that waits for its tip was made for the former payee.
+        self._work_epoch = -1
+
+    async def record_part(self, block_hash: bytes, height: int, value_sats: int) -> bool:
+        """Records a block that pays a federation, with the part of it that is the pool's.
+
+        Returns:
+            Whether it is recorded: not while the pool does not serve.
+
+        Raises:
+            StoreError: It is not durable.
+        """
+        if self._engine is None:
+            return False
+        await self._desk.record_part(block_hash, height, value_sats)
+        return True
 
     async def follow_chain(self, events: trio.MemoryReceiveChannel[ChainEvent]) -> None:
         """Takes the template source's changes of the chain for ever."""
@@ -280,10 +358,12 @@ class Pool:
                 self._listen = self.address = Endpoint(host, port)
                 self.started_unix_ms = self.started_unix_ms or time.time_ns() // 1_000_000
                 nursery.start_soon(self._leave_when_told, engine, stop)
+                self.is_serving = True
                 task_status.started()
                 await self._intake.run()
                 nursery.cancel_scope.cancel()
         finally:
+            self.is_serving = False
             self._engine = None
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(engine.stop, STOP_MS_MAX)
@@ -299,17 +379,29 @@ class Pool:
         self._blocks.clear()
         self._extensions.attach(engine)
         self._desk = BlockDesk(
-            self.ledger, self._source, self._solution_log, self._declared, self._tell_changed
+            self.ledger,
+            self._source,
+            self._solution_log,
+            self._declared,
+            self._tell_changed,
+            shared=self.shared,
         )
         self._watch = CertificateWatch(self._keys, self._config.keys, self)
         self._intake = Intake(
-            engine, self.ledger, self._extensions, ledger, self._handle, self._hand_over
+            engine,
+            self.ledger,
+            self._extensions,
+            gathering_of(self._config),
+            self._handle,
+            self._hand_over,
         )
         self._relay = ExtensionDesk(engine, self._extensions)
         self._engine = engine
         engine.set_sv1(self._sv1)
+        engine.set_floor(self._floor)
         self._publish(engine, activate=False)
         if self.custom is not None:
+            self._tell_terms()
             self.custom.started()
         nursery.start_soon(self._desk.run)
         nursery.start_soon(self.outlet.run)
@@ -334,7 +426,7 @@ class Pool:
             engine.activate_template(native_tip)
             return
         self._work_epoch = epoch
-        engine.publish_template(to_native_template(template, epoch, self._script), native_tip)
+        engine.publish_template(to_native_template(template, epoch, self.payee), native_tip)
         log.debug("template published", template=template.id, height=template.height, epoch=epoch)
 
     def _handle(self, event: Event) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Final
 
 from radpool_sv2._native.engine import EngineSettings
@@ -12,9 +12,10 @@ from radpool_sv2.weight import OwnReference, Weighing, WeightMode, scale_of
 
 if TYPE_CHECKING:
     from radpool_sv2.config import MspConfig
+    from radpool_sv2.config.msp import LedgerSection
     from radpool_sv2.pool.registry import ExtensionRegistry
 
-__all__ = ["SOLUTION_LOG", "engine_settings", "payout_script", "weighing_of"]
+__all__ = ["SOLUTION_LOG", "engine_settings", "gathering_of", "payout_script", "weighing_of"]
 
 SOLUTION_LOG: Final = "blocks.jsonl"
 
@@ -50,6 +51,19 @@ def weighing_of(config: MspConfig, script: bytes) -> tuple[Weighing, OwnReferenc
     reference = OwnReference()
     mode = WeightMode[config.weight.mode.upper()]
     return Weighing(mode, scale, script=script, reference=reference), reference
+
+
+def gathering_of(config: MspConfig) -> LedgerSection:
+    """Says how shares are gathered into batches: in a federation fewer of them, and not larger."""
+    federation = config.federation
+    if federation.dir is None:
+        return config.ledger
+    return replace(
+        config.ledger,
+        batch_shares=federation.batch_shares,
+        pace_shares=1,
+        pace_ms=federation.batch_ms,
+    )
 
 
 def engine_settings(

@@ -85,6 +85,7 @@ class JobTerms:
             ecash_owner: Returns the owner of a policy; None when the pool has no mint.
         """
         self._script = script
+        self._is_shared = False
         self._msp_key = msp_key
         self._exponent_min, self._exponent_max = exponents
         self._current_epoch = current_epoch
@@ -108,6 +109,22 @@ class JobTerms:
         if identity.exponent is not None and owner.key not in self._wanted:
             self.want(owner.key, identity.exponent)
         return owner
+
+    def pay(self, script: bytes, *, is_shared: bool = False) -> None:
+        """Asks for jobs that pay another script from now on; tokens of before are worth nothing.
+
+        Args:
+            script: The script.
+            is_shared: Whether it is a federation's, which takes the first output that pays it for
+                all that is paid.
+        """
+        self._script, self._is_shared = script, is_shared
+
+    def set_floor(self, exponent: int) -> None:
+        """Gives nobody tags below an exponent any more, and takes none."""
+        self._exponent_min = min(exponent, self._exponent_max)
+        for owner, wanted in self._wanted.items():
+            self._wanted[owner] = max(wanted, self._exponent_min)
 
     def want(self, owner: tuple[int, int], exponent: int) -> None:
         """Sets the exponent of the tags that an owner is given from now on."""
@@ -191,6 +208,12 @@ class JobTerms:
         if not paid:
             raise RemoteProtocolError(
                 "nothing is paid to the script of the token's first output", INVALID_OUTPUTS
+            )
+        if self._is_shared and sum(each.script == self._script for each in outputs) > 1:
+            raise RemoteProtocolError(
+                "several outputs pay the script of the token's first output: a federation counts"
+                " one alone",
+                INVALID_OUTPUTS,
             )
         return JobPay(paid, tag)
 

@@ -1,7 +1,8 @@
-"""Gives the engine its work: each template with the pool's output and the epoch it counts in."""
+"""Gives the engine its work: each template with whom it pays and the epoch it counts in."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -9,11 +10,33 @@ import structlog
 from radpool_sv2._native import engine as native
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from radpool_sv2.templates.source import Template, Tip
 
-__all__ = ["payout_output", "to_native_template", "to_native_tip"]
+__all__ = ["Payee", "payout_output", "to_native_template", "to_native_tip"]
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Payee:
+    """Is whom blocks pay.
+
+    Attributes:
+        script: What templates are weighed by: what they pay there.
+        divide: Splits what a block may pay: script and satoshi of each output.
+        is_shared: Whether others than this pool have a part in it.
+    """
+
+    script: bytes
+    divide: Callable[[int], Sequence[tuple[bytes, int]]]
+    is_shared: bool = False
+
+    @classmethod
+    def one(cls, script: bytes, *, is_shared: bool = False) -> Payee:
+        """Makes one that has a single script."""
+        return cls(script, lambda value_sats: [(script, value_sats)], is_shared)
 
 
 def payout_output(value_sats: int, script: bytes) -> bytes:
@@ -27,8 +50,9 @@ def payout_output(value_sats: int, script: bytes) -> bytes:
     return value_sats.to_bytes(8, "little") + bytes([len(script)]) + script
 
 
-def to_native_template(template: Template, epoch: int, script: bytes) -> native.Template:
-    """Makes the engine's template of a source's one: the pool takes the whole value."""
+def to_native_template(template: Template, epoch: int, payee: Payee) -> native.Template:
+    """Makes the engine's template of a source's one: the payee takes the whole value."""
+    outputs = payee.divide(template.value_sats)
     return native.Template(
         id=template.id,
         epoch=epoch,
@@ -37,8 +61,8 @@ def to_native_template(template: Template, epoch: int, script: bytes) -> native.
         coinbase_tx_version=template.coinbase_tx_version,
         coinbase_prefix=template.coinbase_prefix,
         coinbase_sequence=template.coinbase_sequence,
-        pool_outputs=payout_output(template.value_sats, script),
-        pool_output_count=1,
+        pool_outputs=b"".join(payout_output(sats, script) for script, sats in outputs),
+        pool_output_count=len(outputs),
         template_outputs=template.template_outputs,
         template_output_count=template.template_output_count,
         coinbase_locktime=template.coinbase_locktime,

@@ -1,5 +1,8 @@
 """Keeps the register of owners in the ledger's file: which miner key owns which account.
 
+Registrations become whole in another order than they are numbered in: that of the miners' first
+signatures. By this order a federation is told of them, and it has to be the same after a restart.
+
 Functions take a connection inside a transaction of the caller; `SqliteFile.change` and
 `SqliteFile.look` make one. Rows are never removed, and only the miner's signature is ever added.
 """
@@ -17,10 +20,15 @@ __all__ = [
     "RegistrationRow",
     "add_registration",
     "confirm_registration",
+    "create_order",
     "create_registrations",
     "find_registration",
     "next_registration",
+    "place_of_registration",
     "registrations",
+    "registrations_behind",
+    "tell_registrations",
+    "told_registrations",
 ]
 
 COLUMNS = (
@@ -86,6 +94,38 @@ def create_registrations(connection: sqlite3.Connection) -> None:
     )
 
 
+def create_order(connection: sqlite3.Connection) -> None:
+    """Makes the tables of who is told what; a file of schema 4 becomes one of 5."""
+    connection.execute(
+        """
+        CREATE TABLE registration_order (
+            place INTEGER PRIMARY KEY CHECK (place > 0),
+            number INTEGER NOT NULL UNIQUE REFERENCES registration
+        ) STRICT
+        """
+    )
+    for change in ("UPDATE", "DELETE"):
+        connection.execute(
+            f"CREATE TRIGGER registration_order_no_{change.lower()} "
+            f"BEFORE {change} ON registration_order "
+            "BEGIN SELECT RAISE(ABORT, 'registration_order is append-only'); END"
+        )
+    # Of the order in which they became whole nothing is known any more; any will do, once.
+    connection.execute(
+        "INSERT INTO registration_order (number) SELECT number FROM registration "
+        "WHERE length(miner_signature) > 0 ORDER BY number"
+    )
+    connection.execute(
+        """
+        CREATE TABLE registration_told (
+            committee BLOB NOT NULL PRIMARY KEY CHECK (length(committee) = 32),
+            place INTEGER NOT NULL CHECK (place >= 0),
+            entries INTEGER NOT NULL CHECK (entries >= 0)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
 def next_registration(connection: sqlite3.Connection) -> int:
     """Returns the number that the next registration gets."""
     (last,) = connection.execute("SELECT max(number) FROM registration").fetchone()
@@ -112,11 +152,13 @@ def confirm_registration(
     connection: sqlite3.Connection, number: int, miner_signature: bytes
 ) -> None:
     """Adds the miner's signature; one that is there stays."""
-    connection.execute(
+    added = connection.execute(
         "UPDATE registration SET miner_signature = ? "
         "WHERE number = ? AND length(miner_signature) = 0",
         (miner_signature, number),
     )
+    if added.rowcount:
+        connection.execute("INSERT INTO registration_order (number) VALUES (?)", (number,))
 
 
 def find_registration(connection: sqlite3.Connection, miner_key: bytes) -> RegistrationRow | None:
@@ -134,3 +176,44 @@ def registrations(
     query = f"SELECT {COLUMNS} FROM {JOINED} ORDER BY number DESC LIMIT ? OFFSET ?"  # noqa: S608
     rows = connection.execute(query, (limit, offset)).fetchall()
     return total, [RegistrationRow(*row) for row in rows]
+
+
+def registrations_behind(
+    connection: sqlite3.Connection, place: int, limit: int
+) -> Sequence[RegistrationRow]:
+    """Returns whole registrations in the order in which they became so, behind a place of it."""
+    query = (
+        f"SELECT {COLUMNS} FROM registration_order "  # noqa: S608 - constants
+        "JOIN registration USING (number) JOIN account ON account.id = registration.account "
+        "WHERE place > ? ORDER BY place LIMIT ?"
+    )
+    return [RegistrationRow(*row) for row in connection.execute(query, (place, limit))]
+
+
+def place_of_registration(connection: sqlite3.Connection, number: int) -> int | None:
+    """Returns the place of a registration in that order, from 1; None while it is not whole."""
+    query = "SELECT place FROM registration_order WHERE number = ?"
+    row = connection.execute(query, (number,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def told_registrations(connection: sqlite3.Connection, committee: bytes) -> tuple[int, int] | None:
+    """Returns how far a federation has been told, if it is known.
+
+    Returns:
+        The last place that is surely in the own stream, and before which entry.
+    """
+    query = "SELECT place, entries FROM registration_told WHERE committee = ?"
+    row = connection.execute(query, (committee,)).fetchone()
+    return None if row is None else (int(row[0]), int(row[1]))
+
+
+def tell_registrations(
+    connection: sqlite3.Connection, committee: bytes, place: int, entries: int
+) -> None:
+    """Keeps how far a federation has been told."""
+    connection.execute(
+        "INSERT INTO registration_told VALUES (?, ?, ?) "
+        "ON CONFLICT (committee) DO UPDATE SET place = excluded.place, entries = excluded.entries",
+        (committee, place, entries),
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from radpool_sv2.store.ecash_schema import create_mint
+from radpool_sv2.store.registration import create_order
 from radpool_sv2.store.residue_schema import create_residues
 from radpool_sv2.store.value_schema import EPOCH_SUM, add_value, create_value, keep_for_ever
 
@@ -21,7 +22,7 @@ __all__ = ["APPLICATION_ID", "LIMB_BITS", "MIGRATIONS", "VERSION", "create"]
 APPLICATION_ID = 0x52505332
 """Marks the file as ours ("RPS2"), so that another program's database is never written to."""
 
-VERSION = 4
+VERSION = 5
 
 LIMB_BITS = 40
 
@@ -29,6 +30,7 @@ MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: create_mint,
     2: add_value,
     3: create_residues,
+    4: create_order,
 }
 """What turns a file of the version that is the key into one of the next version."""
 
@@ -156,5 +158,6 @@ def create(connection: sqlite3.Connection) -> None:
     create_mint(connection)
     create_value(connection)
     create_residues(connection)
+    create_order(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -28,7 +28,9 @@ __all__ = [
     "Weight",
     "decode_batch",
     "decode_body",
+    "open_batch",
     "verify_batch",
+    "verify_share",
 ]
 
 MAGIC = b"RPSB"
@@ -358,44 +360,78 @@ def verify_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> tuple[Batch, lis
     Raises:
         BatchFault: Something is not as claimed; the first such thing.
     """
+    batch, opened = open_batch(blob, bodies)
+    shares: list[VerifiedShare] = []
+    seen: set[bytes] = set()
+    scripts: dict[tuple[int, int], bytes] = {}
+    for index in range(len(batch.shares)):
+        verified = verify_share(batch, opened, index, scripts)
+        if verified.hash in seen:
+            raise BatchFault("duplicate-share", index)
+        seen.add(verified.hash)
+        shares.append(verified)
+    return batch, shares
+
+
+def open_batch(blob: bytes, bodies: Mapping[bytes, bytes]) -> tuple[Batch, list[Body]]:
+    """Checks a batch but for its shares: form, signature, sums, template bodies.
+
+    Args:
+        blob: The batch.
+        bodies: Encoded template bodies by digest.
+
+    Returns:
+        The batch, and the bodies of its table of templates.
+
+    Raises:
+        BatchFault: Something is not as claimed; the first such thing.
+    """
     batch = decode_batch(blob)
     if not is_signed_by(batch.msp_key, batch.hash, batch.signature):
         raise BatchFault("signature")
     _check_sums(batch)
-    opened = [_body(template.digest, bodies) for template in batch.templates]
-    shares: list[VerifiedShare] = []
-    seen: set[bytes] = set()
-    scripts: dict[tuple[int, int], bytes] = {}
-    for index, share in enumerate(batch.shares):
-        owner = batch.owners[share.owner]
-        key = (share.owner, share.exponent)
-        if key not in scripts:
-            scripts[key] = owner_script(
-                batch.msp_key, owner.commitment, owner.epoch, owner.rail, share.exponent
-            )
-        body = opened[share.template]
-        try:
-            block_hash, coinbase = _hash(share, body, scripts[key])
-        except CoinbaseFault as fault:
-            raise BatchFault(fault.code, index) from None
-        if block_hash in seen:
-            raise BatchFault("duplicate-share", index)
-        seen.add(block_hash)
-        verified = VerifiedShare(
-            hash=block_hash,
-            owner=owner,
-            epoch=max(owner.epoch, batch.epoch_min),
-            work=1 << share.exponent,
-            value=_value(batch, share),
-            template=batch.templates[share.template],
-            weight=batch.weight,
-            height=body.height,
-            prev_hash=body.prev_hash,
-            nbits=body.nbits,
-            coinbase=coinbase,
+    return batch, [_body(template.digest, bodies) for template in batch.templates]
+
+
+def verify_share(
+    batch: Batch, opened: Sequence[Body], index: int, scripts: dict[tuple[int, int], bytes]
+) -> VerifiedShare:
+    """Recomputes one share of a batch: its owner, its proof of work.
+
+    Args:
+        batch: The batch.
+        opened: Its bodies, as `open_batch` returns them.
+        index: The share's place.
+        scripts: Is filled with owner outputs that other shares may need.
+
+    Raises:
+        BatchFault: The share is not what it claims.
+    """
+    share = batch.shares[index]
+    owner = batch.owners[share.owner]
+    key = (share.owner, share.exponent)
+    if key not in scripts:
+        scripts[key] = owner_script(
+            batch.msp_key, owner.commitment, owner.epoch, owner.rail, share.exponent
         )
-        shares.append(verified)
-    return batch, shares
+    body = opened[share.template]
+    try:
+        block_hash, coinbase = _hash(share, body, scripts[key])
+    except CoinbaseFault as fault:
+        raise BatchFault(fault.code, index) from None
+    return VerifiedShare(
+        hash=block_hash,
+        owner=owner,
+        epoch=max(owner.epoch, batch.epoch_min),
+        work=1 << share.exponent,
+        value=_value(batch, share),
+        template=batch.templates[share.template],
+        weight=batch.weight,
+        height=body.height,
+        prev_hash=body.prev_hash,
+        nbits=body.nbits,
+        coinbase=coinbase,
+    )
 
 
 def _value(batch: Batch, share: Share) -> int:

@@ -3,14 +3,14 @@
 A verification takes some milliseconds: fine for one per batch. Nothing here is secret, so nothing
 needs to take constant time.
 
-Source: BIP340, "Verification".
+Source: BIP340, "Verification"; BIP341, "Script validation rules".
 """
 
 from __future__ import annotations
 
 from radpool_sv2.units import tagged_hash
 
-__all__ = ["is_point", "is_signed_by"]
+__all__ = ["is_point", "is_signed_by", "tweaked_key"]
 
 FIELD = 2**256 - 2**32 - 977
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -58,6 +58,29 @@ def is_point(compressed: bytes) -> bool:
     if len(compressed) != 1 + PUBLIC_KEY_LEN or compressed[0] not in (2, 3):
         return False
     return _lift_x(int.from_bytes(compressed[1:], "big")) is not None
+
+
+def tweaked_key(public_key: bytes, tweak: bytes) -> bytes:
+    """Adds a tweak to a key, as BIP341 does for outputs.
+
+    Args:
+        public_key: 32 bytes, x-only.
+        tweak: 32 bytes.
+
+    Returns:
+        The sum, x-only.
+
+    Raises:
+        ValueError: The key is none, or the two have no sum that is one.
+    """
+    point, scalar = _lift_x(int.from_bytes(public_key, "big")), int.from_bytes(tweak, "big")
+    if point is None or scalar >= ORDER:
+        raise ValueError(f"{public_key.hex()} cannot be tweaked")
+    x, _, z = _sum_of_products(scalar, GENERATOR, 1, point)
+    if z == 0:
+        raise ValueError(f"{public_key.hex()} cannot be tweaked")
+    inverse = pow(z, -1, FIELD)
+    return (x * inverse * inverse % FIELD).to_bytes(32, "big")
 
 
 def _lift_x(x: int) -> Point | None:

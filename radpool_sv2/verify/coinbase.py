@@ -19,6 +19,7 @@ __all__ = [
     "coinbase_largest_output",
     "coinbase_paid_sats",
     "coinbase_value_sats",
+    "outputs_around",
     "owner_script",
 ]
 
@@ -62,7 +63,8 @@ def check_coinbase(
     except TruncatedError:
         raise CoinbaseFault("coinbase") from None
     end = SCRIPT_SIG_AT + len(script_sig)
-    if extranonce_at < SCRIPT_SIG_AT or extranonce_at + extranonce_len > end:
+    # Only so does what `outputs_around` is given begin behind the script.
+    if extranonce_at < SCRIPT_SIG_AT or extranonce_at + extranonce_len != end:
         raise CoinbaseFault("coinbase")
     if not script_sig.startswith(_height_push(height)):
         raise CoinbaseFault("height")
@@ -79,6 +81,23 @@ def coinbase_value_sats(coinbase: bytes) -> int:
 def coinbase_paid_sats(coinbase: bytes, scripts: Collection[bytes]) -> int:
     """Sums what the outputs of a checked coinbase pay to some scripts."""
     return sum(value for value, script in _parse(coinbase)[1] if script in scripts)
+
+
+def outputs_around(before_tag: bytes, after_tag: bytes) -> list[tuple[int, bytes]]:
+    """Lists the outputs around the owner output of a template body: amount and script each.
+
+    Raises:
+        TruncatedError: The parts are not those of a coinbase.
+    """
+    before, after = Reader(before_tag), Reader(after_tag[:-4])
+    before.take(4)
+    before.compact_size()
+    outputs = []
+    for reader in (before, after):
+        while reader.left:
+            value = reader.number(8)
+            outputs.append((value, reader.take(reader.compact_size())))
+    return outputs
 
 
 def coinbase_largest_output(coinbase: bytes) -> int:

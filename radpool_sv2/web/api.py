@@ -12,12 +12,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from radpool_sv2.units import target_of
 from radpool_sv2.web import cashu_api, work_api
 from radpool_sv2.web.allowance import Allowance
+from radpool_sv2.web.federation_page import HEADERS, federation_page
 from radpool_sv2.web.metrics import Snapshot, exposition
 from radpool_sv2.web.mint import MintView
 from radpool_sv2.web.page import Page
@@ -114,6 +115,7 @@ class Api:
         routes = {
             "/": (self._root, "this list"),
             "/metrics": (self._metrics, "Prometheus metrics"),
+            "/federation": (self._federation, "the pool's member of a federation, for a browser"),
             "/api/v1/health": (self._health, "whether the pool works"),
             "/api/v1/global": (self._global, "sums over all connections"),
             "/api/v1/status": (self._status, "tip, template, epoch, addresses"),
@@ -178,6 +180,12 @@ class Api:
         snapshot = Snapshot.of(self._pool, self._now_unix_ms(), mint)
         text = await trio.to_thread.run_sync(exposition, snapshot)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    async def _federation(self, _request: Request) -> Response:
+        figures = self._pool.federation()
+        if figures is None:
+            raise HTTPException(404, "this pool is a member of no federation: [federation] dir")
+        return HTMLResponse(federation_page(figures), headers=HEADERS)
 
     async def _health(self, _request: Request) -> Response:
         problems = list(self._pool.problems())

@@ -28,6 +28,15 @@ MINT = {
 }
 """The figures of a mint that are metrics, and what they are."""
 
+FEDERATION = {
+    "members": "Members of the federation.",
+    "next_batch": "Number of the next batch of shares that goes to the federation.",
+    "registrations": "Owners that the federation has been told of.",
+    "stale_shares": "Shares of all members that came too late for the last certified epoch.",
+    "void_batches": "Batches of all members that count nothing in the last certified epoch.",
+}
+"""The figures of a pool's seat in a federation that are metrics, and what they are."""
+
 _CHANNEL = ("client_id", "channel_id", "user_identity")
 
 
@@ -42,6 +51,7 @@ class Snapshot:
     mint: Mapping[str, Any]
     declarator: Mapping[str, int]
     sv1: Sv1Figures | None
+    federation: Mapping[str, Any] | None
 
     @classmethod
     def of(cls, pool: PoolView, now_unix_ms: int, mint: Mapping[str, Any]) -> "Snapshot":
@@ -54,6 +64,7 @@ class Snapshot:
             mint,
             pool.declarator_metrics(),
             pool.sv1_figures(),
+            pool.federation(),
         )
 
 
@@ -84,6 +95,8 @@ class SnapshotCollector(Collector):
         yield from _mint_metrics(seen.mint)
         if seen.sv1 is not None:
             yield from _sv1_metrics(seen.sv1)
+        if seen.federation is not None:
+            yield from _federation_metrics(seen.federation)
 
 
 def _mint_metrics(figures: Mapping[str, Any]) -> Iterable[Metric]:
@@ -124,6 +137,48 @@ def _sv1_metrics(figures: Sv1Figures) -> Iterable[Metric]:
         plain = name.removesuffix("_total")
         family = GaugeMetricFamily if plain == name else CounterMetricFamily
         yield family(f"radpool_translator_{plain}", f"SV1 devices: {plain}.", value)
+
+
+def _federation_metrics(figures: Mapping[str, Any]) -> Iterable[Metric]:
+    """Yields how a pool's member fares; without the member, only that it is not there."""
+    for name, text in FEDERATION.items():
+        yield GaugeMetricFamily(f"radpool_federation_{name}", text, figures[name])
+    yield GaugeMetricFamily(
+        "radpool_federation_blocks", "Blocks in its books.", len(figures["blocks"])
+    )
+    yield CounterMetricFamily(
+        "radpool_federation_batches_too_late",
+        "Batches left out: they came too late to count.",
+        figures["batches_too_late"],
+    )
+    node = figures.get("node")
+    healthy = node is not None and not figures["problem"]
+    yield GaugeMetricFamily(
+        "radpool_federation_healthy", "1, or 0: /api/v1/health says why.", int(healthy)
+    )
+    if node is None:
+        return
+    yield GaugeMetricFamily(
+        "radpool_federation_links", "Links to other members that are up.", len(node["links"])
+    )
+    yield GaugeMetricFamily(
+        "radpool_federation_waiting_payloads",
+        "Payloads that wait for their turn in the own stream.",
+        node["waiting_payloads"],
+    )
+    epochs = GaugeMetricFamily(
+        "radpool_federation_epochs", "Epochs by how far they are.", labels=["stage"]
+    )
+    for stage in ("decided", "applied", "certified"):
+        epochs.add_metric([stage], node["epochs"][stage])
+    behind = GaugeMetricFamily(
+        "radpool_federation_behind_entries",
+        "Entries of the own stream that a linked member has not certified.",
+        labels=["member"],
+    )
+    for member, link in node["links"].items():
+        behind.add_metric([member], link["behind_entries"])
+    yield from (epochs, behind)
 
 
 def _channel_sums(clients: Iterable[ClientView]) -> Iterable[Metric]:

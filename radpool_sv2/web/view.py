@@ -102,6 +102,9 @@ class PoolView(Protocol):
     async def sv1_clients(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
         """Returns how many of them there are, and some of them, JSON-ready."""
 
+    def federation(self) -> Mapping[str, Any] | None:
+        """Returns how the pool's member of a federation fares, JSON-ready; None without one."""
+
     async def declarers(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
         """Returns how many miners declare templates, and some of them, JSON-ready."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from radpool_sv2.pool.roster import Channel, Client
     from radpool_sv2.web.view import LedgerView
 
-__all__ = ["DeclaratorView", "RegisterView", "Sv1View", "Troubled", "Window"]
+__all__ = ["DeclaratorView", "FederationView", "RegisterView", "Sv1View", "Troubled", "Window"]
 
 
 class Troubled(Protocol):
@@ -57,6 +57,13 @@ class Sv1View(Troubled, Protocol):
         """Returns how many devices there are, and some of them, JSON-ready."""
 
 
+class FederationView(Troubled, Protocol):
+    """Is the pool's seat in its federation, seen from outside."""
+
+    def figures(self) -> Mapping[str, Any]:
+        """Returns what an operator looks at, JSON-ready."""
+
+
 class Window:
     """Is the `PoolView` of a pool."""
 
@@ -69,6 +76,7 @@ class Window:
         register: RegisterView | None = None,
         *,
         sv1: Sv1View | None = None,
+        federation: FederationView | None = None,
     ) -> None:
         """Takes what is shown.
 
@@ -79,13 +87,19 @@ class Window:
             declarator: The job declarator, if there is one.
             register: The register of owners, if there is one.
             sv1: Who serves devices that speak Stratum V1, if anybody does.
+            federation: The seat in a federation, if the pool is a member of one.
         """
+        self._federation = federation
         self._sv1 = sv1
         self._register = register
         self._declarator = declarator
         self._pool = pool
         self._shares_per_minute = shares_per_minute
-        self._beside = (*beside, *(() if sv1 is None else (sv1,)))
+        self._beside = (
+            *beside,
+            *(() if sv1 is None else (sv1,)),
+            *(() if federation is None else (federation,)),
+        )
 
     @property
     def started_unix_ms(self) -> int:
@@ -132,6 +146,10 @@ class Window:
         """Returns how many of them there are, and some of them, JSON-ready."""
         return (0, []) if self._sv1 is None else self._sv1.page(offset, limit)
 
+    def federation(self) -> Mapping[str, Any] | None:
+        """Returns how the pool's member of a federation fares, JSON-ready; None without one."""
+        return None if self._federation is None else self._federation.figures()
+
     async def declarers(self, offset: int, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
         """Returns how many miners declare templates, and some of them, JSON-ready."""
         return (0, []) if self._declarator is None else self._declarator.page(offset, limit)
@@ -167,6 +185,7 @@ class Window:
             "template": template,
             "epoch": self._pool.ledger.current_epoch,
             "blocks_found": self.blocks_found(),
+            "federation": self.federation(),
             "problems": list(self.problems()),
         }
 

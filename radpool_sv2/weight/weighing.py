@@ -20,12 +20,16 @@ from radpool_sv2.consensus import subsidy_sats
 from radpool_sv2.store import QuoteRow, WeightRow
 from radpool_sv2.weight.body import body_paid_sats, body_prev_hash
 from radpool_sv2.weight.price import cap_sats, price_of, quality_q32
+from radpool_sv2.weight.scale import WeightMode
 
 if TYPE_CHECKING:
     from radpool_sv2.weight.reference import ReferenceFees
-    from radpool_sv2.weight.scale import Scale, WeightMode
+    from radpool_sv2.weight.scale import Scale
 
 __all__ = ["PricedTip", "Weighing"]
+
+SCRIPTS_KEPT: Final = 4
+"""A pool changes its script once in a long while; shares on older templates come for minutes."""
 
 QUOTES_MAX: Final = 65_536
 """Some 250 bytes each. A thousand declarers that declare every half minute make 20,000 on a tip."""
@@ -48,7 +52,7 @@ class Weighing:
 
     Attributes:
         rule: What batches name their weight by: mode, scale, base.
-        script: The pool's output script.
+        script: The script that templates pay as the pool's.
     """
 
     def __init__(
@@ -59,9 +63,19 @@ class Weighing:
         self._scale = scale
         self._reference = reference
         self.script = script
+        self._scripts: tuple[bytes, ...] = (script,)
         self.rule = WeightRow(mode, scale.bits, scale.base)
-        self._quotes: dict[tuple[bytes, int, int], QuoteRow] = {}
+        self._quotes: dict[tuple[bytes, bytes, int, int], QuoteRow] = {}
         self._lock = threading.Lock()
+
+    def pay(self, script: bytes) -> None:
+        """Weighs templates by what they pay to another script from now on.
+
+        Prices that were made before are still explained.
+        """
+        self.script = script
+        others = (each for each in self._scripts if each != script)
+        self._scripts = (script, *others)[:SCRIPTS_KEPT]
 
     def price(self, tip: PricedTip, height: int, paid_sats: int, *, upside: bool = True) -> int:
         """Prices a template on its tip, and remembers the quote.
@@ -94,6 +108,18 @@ class Weighing:
         self._remember(tip.prev_hash, quote)
         return price
 
+    def least_sats(self, height: int) -> int:
+        """Returns what a template must pay to be priced.
+
+        By difficulty all are worth the same, so what one keeps back would be its maker's gain.
+
+        Args:
+            height: The height of the block that it would become.
+        """
+        if self._mode is not WeightMode.DIFFICULTY:
+            return 1
+        return max(subsidy_sats(height, self._scale.halving_blocks), 1)
+
     def quality_q32(self, tip: PricedTip, height: int, paid_sats: int) -> int:
         """Returns how good a template is beside the reference: 2^32 when it pays the same."""
         return quality_q32(
@@ -107,13 +133,17 @@ class Weighing:
 
         It may be called in any thread.
         """
-        key = (body_prev_hash(body), body_paid_sats(body, self.script), price)
-        with self._lock:
-            return self._quotes.get(key)
+        for script in self._scripts:
+            key = (body_prev_hash(body), script, body_paid_sats(body, script), price)
+            with self._lock:
+                quote = self._quotes.get(key)
+            if quote is not None:
+                return quote
+        return None
 
     def _remember(self, prev_hash: bytes, quote: QuoteRow) -> None:
         with self._lock:
-            key = (prev_hash, quote.paid_sats, quote.price)
+            key = (prev_hash, quote.script, quote.paid_sats, quote.price)
             # The newest explanation is the last to be forgotten.
             self._quotes.pop(key, None)
             if len(self._quotes) >= QUOTES_MAX:

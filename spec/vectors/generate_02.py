@@ -182,6 +182,15 @@ def wrong_coinbases() -> list[dict[str, Any]]:
         before_tag=POOL_OUTPUT[12:] + output(1, b"\x51"),
         after_tag=le(0, 4),
     )
+    # What follows the extranonce inside the script looks like outputs: the last one has all that
+    # the coinbase really pays in its script.
+    pays = b"\xff" * 4 + b"\x02" + output(5_000_000_000, b"\x51")
+    looks = b"\xff" * 4 + b"\x03" + POOL_OUTPUT + le(0, 8) + le(len(pays), 1)
+    disguised = Body(
+        prefix=coinbase_start(height_push(101), 12 + len(looks)),
+        before_tag=looks + pays,
+        after_tag=le(0, 4),
+    )
     faults: dict[str, tuple[Body, str]] = {
         "second-tag-before": (template(**outputs(other, POOL_OUTPUT)), "owner-tag"),
         "second-tag-behind": (template(**outputs(POOL_OUTPUT, after=(other,))), "owner-tag"),
@@ -214,6 +223,7 @@ def wrong_coinbases() -> list[dict[str, Any]]:
         "other-outpoint": (template(prefix=nowhere), "coinbase"),
         "other-outpoint-index": (template(prefix=index), "coinbase"),
         "extranonce-outside-the-script": (behind, "coinbase"),
+        "outputs-inside-the-script": (disguised, "coinbase"),
         "script-of-101-bytes": (
             template(prefix=coinbase_start(height_push(101) + bytes(101 - 2 - 12), 12)),
             "coinbase",

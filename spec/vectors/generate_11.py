@@ -1,4 +1,4 @@
-"""Writes `11-owner-registration.json`: registrations, running receipts, messages, owners."""
+"""Writes `11-owner-registration.json`: registrations, receipts, messages, owners, streams."""
 
 from __future__ import annotations
 
@@ -192,6 +192,64 @@ def owners() -> list[dict[str, Any]]:
     return cases
 
 
+def told() -> list[dict[str, Any]]:
+    """What a member's stream says of its owners, and which fault it has; 0 is none."""
+
+    def row(name: str, epoch: int = 1, number: int = 1, rail: int = 0) -> bytes:
+        secret, key, salt = miner_of(name)
+        commitment = commitment_of(key.hex(), salt)
+        signed = signed_hash(key, commitment, epoch, number)
+        numbers = le(rail, 1) + le(epoch, 4) + le(number, 8)
+        signatures = sign(MSP_SECRET, signed) + sign(secret, signed)
+        return MSP_KEY + key + commitment + numbers + signatures
+
+    def payload(*rows: bytes) -> bytes:
+        return le(len(rows), 2) + b"".join(rows)
+
+    def spoiled(at: int) -> bytes:
+        data = bytearray(row("emil", 1, 2))
+        data[at] ^= 1
+        return bytes(data)
+
+    dora, emil, fay = row("dora"), row("emil", 1, 2), row("fay", 2**32 - 1, 2**63 - 1)
+    other = public_key(named("miner secret of another MSP"))
+    streams: dict[str, list[tuple[bytes, int]]] = {
+        "one": [(payload(dora), 0)],
+        "three": [(payload(dora, emil, fay), 0)],
+        "in-any-order": [(payload(fay), 0), (payload(emil), 0)],
+        "again": [(payload(dora), 0), (payload(dora, emil), 0), (payload(emil, emil), 0)],
+        "none": [(payload(), 1)],
+        "short": [(payload(dora)[:-1], 1)],
+        "long": [(payload(dora) + b"\x00", 1)],
+        "another-rail": [(payload(dora, row("emil", 1, 2, rail=1)), 1)],
+        "another-msp": [(payload(other + dora[32:]), 2)],
+        "not-the-msps": [(payload(dora, spoiled(109)), 3), (payload(emil), 0)],
+        "not-the-miners": [(payload(dora, spoiled(236)), 3)],
+        "another-number": [(payload(dora), 0), (payload(row("dora", 1, 2)), 4)],
+        "another-epoch": [(payload(dora), 0), (payload(row("dora", 2, 1)), 4)],
+        "two-of-a-number": [(payload(dora, row("emil")), 4), (payload(row("emil")), 0)],
+        "two-later": [(payload(dora), 0), (payload(fay, row("emil")), 4)],
+    }
+    return [
+        {
+            "id": f"told-{name}",
+            "inputs": {"msp_key": MSP_KEY.hex(), "payloads": [data.hex() for data, _ in payloads]},
+            "expected": {
+                "faults": [fault for _, fault in payloads],
+                "count": len(
+                    {
+                        data[at + 101 : at + 109]
+                        for data, fault in payloads
+                        if not fault
+                        for at in range(2, len(data), 237)
+                    }
+                ),
+            },
+        }
+        for name, payloads in streams.items()
+    ]
+
+
 write_vectors(
     "11-owner-registration.json",
     ["Page 11. Keys, hashes and signatures are bytes in the order in which they are sent."],
@@ -200,5 +258,6 @@ write_vectors(
         "receipts": receipts(),
         "messages": messages(),
         "owners": owners(),
+        "told": told(),
     },
 )

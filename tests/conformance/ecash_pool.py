@@ -94,16 +94,7 @@ class EcashPool:
         """Stops the engine as a fault would, and waits until another one serves in its place."""
         engine = self.pool._engine
         await trio.to_thread.run_sync(engine.stop, 0)
-        await self.until(lambda: self.pool._engine not in (engine, None))
-        address = (self.pool.address.host, self.pool.address.port)
-        with trio.fail_after(60):
-            while True:
-                try:
-                    await (await trio.open_tcp_stream(*address)).aclose()
-                except OSError:
-                    await trio.sleep(0.005)
-                else:
-                    return
+        await self.until(lambda: self.pool._engine is not engine and self.pool.is_serving)
 
     async def shares(self) -> int:
         """How many shares are in the books."""

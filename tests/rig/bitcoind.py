@@ -18,6 +18,7 @@ import hashlib
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import struct
@@ -34,6 +35,12 @@ CORE_DIRECTORY = Path(os.environ.get("RADPOOL_BITCOIN_CORE_DIR", ROOT / ".nodes"
 MATURE_BLOCKS = 110
 START_ATTEMPTS = 3
 SATS = 100_000_000
+
+RUNNER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+RUNNERS_MAX = 64
+PORTS = list(range(10_000 + RUNNER % RUNNERS_MAX, 32_768, RUNNERS_MAX))
+random.SystemRandom().shuffle(PORTS)
+PORTS = itertools.cycle(PORTS)
 
 # Whoever knows the script may spend it: P2WSH of OP_TRUE, which relays as a standard payment.
 WITNESS_SCRIPT = b"\x51"
@@ -267,14 +274,18 @@ def compact(value):
 
 
 def free_ports(count):
-    """Finds TCP ports of this machine that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        found = []
-        for _ in range(count):
-            listener = stack.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            found.append(listener.getsockname()[1])
-        return found
+    """Finds TCP ports of this machine that nobody listens on.
+
+    They are below those that the kernel gives to whoever asks for any, and tests that run beside
+    each other choose from different ones: so nobody takes them before they are used.
+    """
+    found = []
+    while len(found) < count:
+        port = next(PORTS)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 @pytest.fixture

@@ -122,6 +122,9 @@ class Relay:
         self._is_up = True
 
     def close(self):
+        # It would go on listening otherwise: the thread that waits for connections holds it too.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._end()
 

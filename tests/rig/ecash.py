@@ -3,9 +3,9 @@
 import contextlib
 import json
 import signal
-import socket
 
 from . import audit
+from .bitcoind import free_ports
 from .mint_book import EXPIRED, FINAL, FIXED, VOID, WORDS, MintBook
 from .node import UNLIMITED, Node
 from .process import RADPOOL, Process, radpool
@@ -39,9 +39,8 @@ class EcashScene:
         self.policy = policy
         more = {f"ecash.{name}": value for name, value in (FEES | settings).items()}
         self.node = Node(directory / "msp", SETTINGS | {"ecash.policies": [WORDS[policy]]} | more)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            # Wallets remember where their mint is: it must be there again after a restart.
-            self.port = server.getsockname()[1]
+        # Wallets remember where their mint is: it must be there again after a restart.
+        (self.port,) = free_ports(1)
         self.book = MintBook(self.node.database)
         self.running = None
         self._exports = 0

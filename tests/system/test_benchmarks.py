@@ -81,3 +81,23 @@ def test_smoke_size_answers_for_the_translator(tmp_path):
     steady = next(figure for question, figure in figures.items() if "devices submit" in question)
     assert steady.startswith("400 of 400 accepted, 0 disconnected;")
     assert any(question.startswith("memory per idle device") for question in figures)
+
+
+@pytest.mark.timeout(SECONDS_MAX + 30)
+def test_smoke_size_answers_for_the_federation():
+    figures = answers(["federation", "keys", "audit", "threshold"], dict(os.environ))
+    for words in (
+        "federation of 4: shares replicated, verified and certified",
+        "federation of 4: CPU of a member per share",
+        "federation of 4: bytes on the wire per share and receiver",
+        "federation of 4, under that load: from an epoch's last block to its decision",
+        "federation of 4, quiet: from an epoch's last block to its decision",
+        "key generation by the machines, 3 of 4",
+        "one signature by the machines, 3 of 4, all answer",
+        "one signature by the machines, 3 of 4, 1 silent",
+        "audit of 4,000 shares by the members' own program",
+        "audit of 4,000 shares by the independent program, in full",
+        "audit of 4,000 shares by the independent program, 1 % of the work drawn",
+        "threshold key, 3 of 4: share",
+    ):
+        assert any(question.startswith(words) for question in figures), (words, list(figures))

@@ -4,7 +4,7 @@ import pytest
 from rig.bitcoind import DIRECTORY
 from rig.process import RADPOOL, Process
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_miners_are_paid_for_what_they_choose(tmp_path):
@@ -13,7 +13,7 @@ def test_miners_are_paid_for_what_they_choose(tmp_path):
     assert program.exists(), f"there is no {program}: run scripts/get-bitcoind {DIRECTORY}"
     command = [RADPOOL, "demo", "--node", "--bitcoind", program, "--json"]
     with Process(command, tmp_path, "demo") as demo:
-        assert demo.wait(360) == 0, demo.tail()
+        assert demo.wait(840) == 0, demo.tail()
         checks = {line["claim"]: line for line in demo.messages("check")}
         [table] = demo.messages("table")
     assert len(checks) >= 9

@@ -62,6 +62,10 @@ def rows(running, page):
     return found
 
 
+def template_height(running):
+    return running.get("/api/v1/status").json()["template"]["height"]
+
+
 def balances(running):
     return {row["account"]: row["balance_sats"] for row in rows(running, "accounts")}
 
@@ -223,7 +227,9 @@ async def test_tokens_of_others_replayed_and_overtaken(running, bitcoind):
         old = await alice.template(outputs)
         new, code, detail = await alice.declarer.declare(old, token)
         assert new, (code, detail)
+        before = template_height(running)
         await trio.to_thread.run_sync(bitcoind.mine, 1)
+        await eventually(lambda: template_height(running) > before, lambda: "work on the block")
         assert await alice.set_job(old, new) == "stale-chain-tip"
         token, outputs = await alice.declarer.token("alice")
         assert (await alice.declarer.declare(old, token))[1] == "stale-chain-tip"

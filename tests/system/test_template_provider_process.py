@@ -1,7 +1,7 @@
 """`radpool template-provider` as a process, before the embedded chain and before a real node."""
 
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -47,6 +47,16 @@ class Follower:
                 update = await self._updates.receive()
                 if condition(update):
                     return update
+
+    async def lost(self):
+        """Waits until the provider is known to be away, and forgets what it has sent."""
+        with trio.fail_after(PATIENCE_S):
+            # That there is no node beside it is the one problem that it always has.
+            while len(self.source.problems()) < 2:
+                await trio.sleep(0.01)
+        with suppress(trio.WouldBlock):
+            while True:
+                self._updates.receive_nowait()
 
 
 @asynccontextmanager
@@ -147,6 +157,7 @@ async def test_a_provider_that_restarts_is_followed_on(tmp_path):
             first = await client.until(lambda _each: True)
             process.kill()
             until(process.is_gone, lambda: f"the end of all of it; {process.tail()}")
+            await client.lost()
             with provider.running():
                 again = await client.until(lambda each: each.template.id > first.template.id)
                 assert again.tip.prev_hash == first.tip.prev_hash

@@ -64,6 +64,14 @@ def test_a_share_whose_answer_was_on_its_way_may_be_in_the_ledger():
     assert not miners_hold(figures | {"accepted_hashes": 24 << 12})[0]
 
 
+def test_a_share_that_was_kept_without_a_token_is_in_the_ledger():
+    figures = {"accepted": 2, "accepted_hashes": 16 << 12, "wallet": {"kept": 1}}
+    assert miners_hold(figures)[0]
+    assert not miners_hold(figures | {"wallet": {"kept": 2}})[0]
+    assert not miners_hold(GOOD | {"wallet": {"kept": 1}})[0], "it is not there"
+    assert not tokens_hold(figures)[0], "there are three tokens, for two shares that earned one"
+
+
 KEYSET = Keyset("0a", 1, "final", 75_000, 24, 74_000, 102)
 HELD = {"alice": (Tokens("0a", 3, 24),)}
 

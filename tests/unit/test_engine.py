@@ -566,6 +566,7 @@ def test_wrong_arguments_are_refused_before_anything_happens():
     wrong = [
         lambda: engine.open_channel(1, 1, **good, exponent=121),
         lambda: engine.set_exponent(1, 1, 256),
+        lambda: engine.set_floor(121),
         lambda: engine.refuse_channel(1, 1, "ä"),
         lambda: engine.refuse_channel(1, 1, ""),
         lambda: engine.refuse_custom_job(1, 1, 1, ""),

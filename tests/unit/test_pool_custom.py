@@ -80,6 +80,10 @@ class FakeEngine:
 class Weighing:
     def __init__(self):
         self.asked = []
+        self.least = 1
+
+    def least_sats(self, height):
+        return self.least
 
     def price(self, at, height, paid_sats, *, upside=True):
         self.asked.append((at.prev_hash, height, paid_sats, upside))
@@ -263,6 +267,28 @@ async def test_who_offers_many_jobs_takes_no_room_of_others(scene):
     assert honest["template_id"] in scene.desk._kept
     newest = scene.engine.accepted[-1][1]["template_id"]
     assert newest in scene.desk._kept
+
+
+@pytest.mark.parametrize("first", [0, 1, SUBSIDY])
+async def test_a_job_that_pays_a_federation_by_several_outputs_is_refused(scene, first):
+    """spec: JD-11"""
+    scene.desk.terms.pay(POOL_SCRIPT, is_shared=True)
+    twice = [output(first, POOL_SCRIPT), *outputs()]
+    declare(scene, twice)
+    await scene.desk.decide(scene.engine, event(twice))
+    assert [code for _, code in scene.engine.refused] == ["invalid-coinbase-tx-outputs"]
+    assert scene.weighing.asked == []
+
+
+async def test_a_job_that_pays_less_than_shares_count_by_is_refused(scene):
+    """spec: JD-11"""
+    scene.weighing.least = SUBSIDY + 1
+    declare(scene)
+    await scene.desk.decide(scene.engine, event())
+    assert [code for _, code in scene.engine.refused] == ["invalid-coinbase-tx-outputs"]
+    scene.weighing.least = SUBSIDY
+    await scene.desk.decide(scene.engine, event())
+    assert len(scene.engine.accepted) == 1
 
 
 async def test_connection_that_ends_leaves_nothing_behind(scene):

@@ -403,7 +403,7 @@ async def test_a_failed_role_serves_again_on_its_port_and_credits_nothing_twice(
         await session.accepted(share)
         first = scene.pool._engine
         await trio.to_thread.run_sync(first.stop, 0)
-        await scene.until(lambda: scene.pool._engine not in (first, None))
+        await scene.until(lambda: scene.pool._engine is not first and scene.pool.is_serving)
         assert scene.pool.address == address
         again = await scene.session()
         fresh = await again.open(user="alice")

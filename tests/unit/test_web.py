@@ -61,6 +61,7 @@ class Pool:
     ledger: Books = field(default_factory=Books)
     started_unix_ms: int = NOW_MS - 90_000
     sv1: Sv1Figures | None = None
+    seat: Mapping[str, Any] | None = None
 
     def clients(self):
         return self.connected
@@ -79,6 +80,9 @@ class Pool:
 
     async def sv1_clients(self, offset, limit):
         return 2, [{"client_id": 1}, {"client_id": 2}][offset : offset + limit]
+
+    def federation(self):
+        return self.seat
 
     async def declarers(self, offset, limit):
         return 1, [{"account": "alice", "accepted": 2}]

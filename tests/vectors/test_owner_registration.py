@@ -8,9 +8,16 @@ from vector_file import cases
 
 from radpool_sv2._native.ledger import MspKey
 from radpool_sv2.errors import RemoteProtocolError
+from radpool_sv2.federation.codec import CodecError
+from radpool_sv2.federation.state.registration import (
+    RegisterCheck,
+    decode_registrations,
+    encode_registrations,
+)
 from radpool_sv2.ledger.account import commitment_of
 from radpool_sv2.pool.register import Registration, registration_hash
 from radpool_sv2.verify.receipt import find_owner
+from radpool_sv2.verify.registration import ToldOwners
 
 FILE = "11-owner-registration.json"
 
@@ -93,3 +100,19 @@ def test_owner(case):
         )
     assert find_owner(bytes(32), script, register, inputs["epochs"]) is None
     assert find_owner(bytes.fromhex(inputs["msp_key"]), script[:-1], register, [1]) is None
+
+
+@cases(FILE, "told")
+def test_what_a_stream_says_of_owners(case):
+    """spec: OR-15, OR-16"""
+    key = bytes.fromhex(case["inputs"]["msp_key"])
+    members, outsiders = RegisterCheck(key), ToldOwners(key)
+    for shown, fault in zip(case["inputs"]["payloads"], case["expected"]["faults"], strict=True):
+        payload = bytes.fromhex(shown)
+        assert (members.take(payload) or 0) == outsiders.take(payload) == fault
+        if fault != 1:
+            assert encode_registrations(decode_registrations(payload)) == payload
+        else:
+            with pytest.raises(CodecError):
+                decode_registrations(payload)
+    assert members.count == outsiders.count == case["expected"]["count"]

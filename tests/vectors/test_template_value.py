@@ -177,6 +177,23 @@ def test_quotes_explain_what_was_priced_and_nothing_else():
     assert hidden == weighing.price(tip, template.height, 5_000_400_000, upside=False) > price
 
 
+def test_prices_of_before_are_explained_when_templates_pay_another_script():
+    """spec: TV-8"""
+    weighing = Weighing(WeightMode.VALUE, REGTEST, script=SCRIPT, reference=OwnReference())
+    other = b"\x51\x20" + bytes(32)
+    former = Template(value_sats=5_000_000_000, prev_hash=b"\x09" * 32)
+    tip = SimpleNamespace(prev_hash=former.prev_hash, target=b"\xff" * 31 + b"\x7f")
+    price = weighing.price(tip, former.height, former.value_sats)
+    weighing.pay(other)
+    later = Template(value_sats=5_000_000_000, prev_hash=b"\x09" * 32, script=other)
+    assert weighing.quote_of(later.encode(), price) is None
+    assert weighing.price(tip, later.height, later.value_sats) == price
+    assert weighing.quote_of(later.encode(), price).script == other
+    assert weighing.quote_of(former.encode(), price).script == SCRIPT
+    weighing.pay(SCRIPT)
+    assert weighing.quote_of(later.encode(), price).script == other
+
+
 def test_scales_belong_to_networks_and_bound_the_ladder():
     """spec: TV-9"""
     assert [scale_of(name) for name in ("main", "testnet4", "signet", "regtest")] == [

@@ -8,9 +8,14 @@ import pytest
 DIRECTORY = Path(__file__).parents[2] / "spec" / "vectors"
 
 
+def load(file):
+    """Returns all groups of a file."""
+    return json.loads((DIRECTORY / file).read_text(encoding="ascii"))
+
+
 def cases(file, group):
     """Returns a parametrisation over the cases of a group."""
-    found = json.loads((DIRECTORY / file).read_text(encoding="ascii"))[group]
+    found = load(file)[group]
     assert found
     return pytest.mark.parametrize("case", found, ids=lambda case: case["id"])
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use radpool_ledger::MspKey;
+use radpool_identity::IdentityKey;
 use radpool_units::tagged_hash;
 
 use crate::{AdmittedClaim, BlindSignature, ClaimBatch, ClaimBatchError, POINT_LEN};
@@ -43,7 +43,12 @@ pub fn extend_root(
 
 /// Signs a channel's running hash.
 #[must_use]
-pub fn sign_root(key: &MspKey, channel: u32, last_sequence: u32, root: &ReceiptRoot) -> [u8; 64] {
+pub fn sign_root(
+    key: &IdentityKey,
+    channel: u32,
+    last_sequence: u32,
+    root: &ReceiptRoot,
+) -> [u8; 64] {
     let (channel, last_sequence) = (channel.to_le_bytes(), last_sequence.to_le_bytes());
     key.sign(&tagged_hash("radpool/receipts", &[&channel, &last_sequence, root]))
 }
@@ -84,7 +89,7 @@ impl ClaimBatch {
     /// [`ClaimBatchError::Unsigned`] when a claim of an eager channel is not signed yet.
     pub fn replies(
         &self,
-        key: &MspKey,
+        key: &IdentityKey,
         roots: &mut HashMap<(u64, u32), ReceiptRoot>,
     ) -> Result<Vec<Reply>, ClaimBatchError> {
         let mut groups: Vec<Vec<&AdmittedClaim>> = Vec::new();
@@ -110,7 +115,7 @@ impl ClaimBatch {
 /// Answers claims of one channel that came by the same message; `None` for none.
 fn reply(
     claims: &[&AdmittedClaim],
-    key: &MspKey,
+    key: &IdentityKey,
     roots: &mut HashMap<(u64, u32), ReceiptRoot>,
 ) -> Option<Reply> {
     let last = claims.last()?.share;

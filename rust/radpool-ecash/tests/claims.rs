@@ -10,7 +10,7 @@ use radpool_ecash::{
     KeysetKeys, MintSeed, NO_TOKEN, Point, RECEIPTS_MAX, SlotState, channel_claimant, extend_root,
     hash_to_curve, sign_root,
 };
-use radpool_ledger::MspKey;
+use radpool_identity::IdentityKey;
 use radpool_units::{Exponent, Hash256};
 use zeroize::Zeroizing;
 
@@ -23,8 +23,8 @@ fn keys() -> KeysetKeys {
     KeysetKeys::derive(&seed, "work", NUMBER, 0, 64).unwrap()
 }
 
-fn msp() -> MspKey {
-    MspKey::from_secret(&[9; 32]).unwrap()
+fn msp() -> IdentityKey {
+    IdentityKey::from_secret(&[9; 32]).unwrap()
 }
 
 fn slot() -> ClaimSlot {

@@ -8,7 +8,7 @@ mod case;
 
 use case::*;
 use radpool_ecash::{KeysetId, Point};
-use radpool_ledger::is_signed_by;
+use radpool_identity::verify;
 use radpool_units::tagged_hash;
 
 const FILE: &str = "05-ecash-messages.json";
@@ -44,7 +44,7 @@ fn announcements_and_updates_are_signed_and_named_by_their_keys() {
         let (unsigned, signature) = payload.split_at(payload.len() - SIGNATURE_LEN);
         let digest = tagged_hash(tag, &[unsigned]);
         let key = array(&inputs["msp_key"]);
-        let signed = is_signed_by(&key, &digest, signature.try_into().unwrap());
+        let signed = verify(&key, &digest, signature.try_into().unwrap()).is_ok();
         let named = !announces || {
             let (stated, computed) = ids(&payload);
             stated == computed.as_bytes()

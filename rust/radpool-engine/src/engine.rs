@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use radpool_mining::{Command, ConnectionId, Settings, ShareRecord, Shared, Template, Tip};
+use radpool_units::Exponent;
 use radpool_wire::noise::ServerIdentity;
 use tokio::{runtime, task::AbortHandle};
 
@@ -204,6 +205,17 @@ impl Engine {
     pub fn activate_template(&self, tip: Tip) -> Result<(), EngineError> {
         self.check_process()?;
         self.core.shared.activate_template(tip)?;
+        self.core.registry.wake_all();
+        Ok(())
+    }
+
+    /// Gives no channel an easier step than this one from now on, whatever the settings say.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn set_floor(&self, floor: Exponent) -> Result<(), EngineError> {
+        self.check_process()?;
+        self.core.shared.set_floor(floor);
         self.core.registry.wake_all();
         Ok(())
     }

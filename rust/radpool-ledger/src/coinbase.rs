@@ -1,8 +1,8 @@
 //! What a verifier checks of a share's coinbase.
 //!
 //! The parts of a template body could be cut anywhere: only a whole parse shows that the extranonce
-//! stands inside the input's script, that the owner output is an output of its own, and that there is
-//! no second one.
+//! is the end of the input's script, that the owner output is an output of its own, and that there is no
+//! second one.
 //!
 //! Source: `spec/02-owner-tag.md`, "Opening".
 
@@ -16,7 +16,8 @@ const OWNER_SCRIPT_START: [u8; 6] = *b"\x6a\x26RADP";
 /// What is wrong with a coinbase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CoinbaseFault {
-    /// The bytes are no coinbase without witness, or the extranonce is not inside the input's script.
+    /// The bytes are no coinbase without witness, or the extranonce is not the end of the input's
+    /// script.
     Shape,
     /// The input's script does not begin with the push of the height.
     Height,
@@ -40,7 +41,9 @@ pub fn check_coinbase(
     let script = read_input(&mut reader).ok_or(CoinbaseFault::Shape)?;
     let script_at = 42;
     let (start, len) = extranonce_at;
-    if start < script_at || start + len > script_at + script.len() {
+    // Who reads a template body by itself takes the extranonce for the end of the script: what comes
+    // behind it must be what it says.
+    if start < script_at || start + len != script_at + script.len() {
         return Err(CoinbaseFault::Shape);
     }
     let tags = read_outputs(&mut reader).ok_or(CoinbaseFault::Shape)?;

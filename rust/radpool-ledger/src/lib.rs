@@ -3,7 +3,6 @@
 mod batch;
 mod body;
 mod coinbase;
-mod key;
 mod merkle;
 mod payout;
 mod reader;
@@ -17,7 +16,6 @@ mod weight;
 pub use batch::{Batch, EXTRANONCE_MAX, Head, Link, PricedTemplate, SHARES_MAX, Share};
 pub use body::{BodyError, CoinbaseLengthError, MERKLE_PATH_MAX, TemplateBody};
 pub use coinbase::{CoinbaseFault, check_coinbase};
-pub use key::{MspKey, MspKeyError, is_signed_by};
 pub use merkle::{Earned, Node, Sum, SumTree};
 pub use payout::{Claim, WorkOverflowError, split_reward};
 pub use receipt::RunningReceipt;
@@ -26,5 +24,8 @@ pub use seal::{
 };
 pub use summary::{TemplateSum, template_sums};
 pub use tag::{OWNER_OUTPUT_LEN, OWNER_SCRIPT_LEN, Owner, OwnerTag, OwnerTagError, Rail};
-pub use verify::{BatchError, VERSION_MASK, VerifiedBatch, coinbase_of, verify_batch};
+pub use verify::{
+    BatchError, FINGERPRINT_LEN, TemplateShares, VERSION_MASK, VerifiedBatch, coinbase_of,
+    verify_batch, verify_decoded,
+};
 pub use weight::{Weight, WeightError, WeightMode};

@@ -12,7 +12,7 @@
 
 use core::{fmt, marker::PhantomData};
 
-use radpool_units::{TaggedHasher, Value, Work};
+use radpool_units::{ABREAST, TaggedHasher, Value, Work};
 
 /// What a tree sums up.
 pub trait Sum: Copy + Eq + fmt::Debug {
@@ -76,6 +76,26 @@ pub struct Node<S = Work> {
     pub sum: S,
 }
 
+/// Longest message of a node: two hashes and two sums of at most 32 bytes.
+const PAIR_MAX: usize = 2 * 32 + 2 * 32;
+
+/// Writes what the hash of a node is made of; returns what was written.
+fn write_pair<'a, S: Sum>(
+    left: &Node<S>,
+    right: &Node<S>,
+    message: &'a mut [u8; PAIR_MAX],
+) -> &'a [u8] {
+    message[..32].copy_from_slice(&left.hash);
+    message[32..64].copy_from_slice(&right.hash);
+    let mut end = 64;
+    for sum in [left.sum.to_bytes(), right.sum.to_bytes()] {
+        let sum = sum.as_ref();
+        message[end..end + sum.len()].copy_from_slice(sum);
+        end += sum.len();
+    }
+    &message[..end]
+}
+
 /// The two hashers of the tree, their tags taken in once.
 #[derive(Clone, Debug)]
 pub struct SumTree<S = Work> {
@@ -101,16 +121,48 @@ impl<S: Sum> SumTree<S> {
         Node { hash: self.leaf.hash(&[record, sum.to_bytes().as_ref()]), sum }
     }
 
+    /// Makes the leaves of encoded share records, in their order.
+    #[must_use]
+    pub fn leaves(&self, records: &[&[u8]], sums: &[S]) -> Vec<Node<S>> {
+        let mut leaves = Vec::with_capacity(records.len());
+        let mut hashes = [[0; 32]; ABREAST];
+        let mut messages: [Vec<u8>; ABREAST] = Default::default();
+        for (records, sums) in records.chunks(ABREAST).zip(sums.chunks(ABREAST)) {
+            for ((message, record), sum) in messages.iter_mut().zip(records).zip(sums) {
+                message.clear();
+                message.extend_from_slice(record);
+                message.extend_from_slice(sum.to_bytes().as_ref());
+            }
+            let own: [&[u8]; ABREAST] = messages.each_ref().map(Vec::as_slice);
+            self.leaf.hash_abreast(&own[..records.len()], &mut hashes[..records.len()]);
+            leaves
+                .extend(hashes.iter().zip(sums).map(|(hash, sum)| Node { hash: *hash, sum: *sum }));
+        }
+        leaves
+    }
+
     /// Joins two nodes; `None` when the sum exceeds 2^128 - 1.
     #[must_use]
     pub fn join(&self, left: &Node<S>, right: &Node<S>) -> Option<Node<S>> {
-        let hash = self.node.hash(&[
-            &left.hash,
-            &right.hash,
-            left.sum.to_bytes().as_ref(),
-            right.sum.to_bytes().as_ref(),
-        ]);
+        let mut message = [0; PAIR_MAX];
+        let hash = self.node.hash(&[write_pair(left, right, &mut message)]);
         Some(Node { hash, sum: left.sum.checked_add(right.sum)? })
+    }
+
+    /// Joins up to [`ABREAST`] pairs of nodes.
+    fn join_abreast(&self, pairs: &[[Node<S>; 2]]) -> Option<[Option<Node<S>>; ABREAST]> {
+        let mut messages = [[0; PAIR_MAX]; ABREAST];
+        let mut own: [&[u8]; ABREAST] = [&[]; ABREAST];
+        for ((own, message), [left, right]) in own.iter_mut().zip(&mut messages).zip(pairs) {
+            *own = write_pair(left, right, message);
+        }
+        let mut hashes = [[0; 32]; ABREAST];
+        self.node.hash_abreast(&own[..pairs.len()], &mut hashes[..pairs.len()]);
+        let mut joined = [None; ABREAST];
+        for ((joined, [left, right]), hash) in joined.iter_mut().zip(pairs).zip(hashes) {
+            *joined = Some(Node { hash, sum: left.sum.checked_add(right.sum)? });
+        }
+        Some(joined)
     }
 
     /// Reduces leaves to the root; `None` without leaves or when the sum exceeds 2^128 - 1.
@@ -118,8 +170,12 @@ impl<S: Sum> SumTree<S> {
     pub fn root(&self, mut nodes: Vec<Node<S>>) -> Option<Node<S>> {
         while nodes.len() > 1 {
             let pairs = nodes.len() / 2;
-            for pair in 0..pairs {
-                nodes[pair] = self.join(&nodes[2 * pair], &nodes[2 * pair + 1])?;
+            for first in (0..pairs).step_by(ABREAST) {
+                let last = pairs.min(first + ABREAST);
+                let joined = self.join_abreast(nodes[2 * first..2 * last].as_chunks().0)?;
+                for (node, joined) in nodes[first..last].iter_mut().zip(joined.iter().flatten()) {
+                    *node = *joined;
+                }
             }
             if nodes.len() % 2 == 1 {
                 nodes[pairs] = nodes[2 * pairs];

@@ -5,12 +5,13 @@
 
 use std::{collections::HashMap, hash::Hash};
 
+use radpool_identity::IdentityKey;
 use radpool_units::{Exponent, Hash256, Value, Work, tagged_hash};
 use thiserror::Error;
 
 use crate::{
-    BodyError, EXTRANONCE_MAX, Earned, Head, Link, MspKey, Node, Owner, PricedTemplate, SHARES_MAX,
-    Share, SumTree, TemplateBody, Weight, WorkOverflowError,
+    BodyError, EXTRANONCE_MAX, Earned, Head, Link, Node, Owner, PricedTemplate, SHARES_MAX, Share,
+    SumTree, TemplateBody, Weight, WorkOverflowError,
 };
 
 /// A validated share, borrowed from whoever holds it.
@@ -140,7 +141,7 @@ pub enum SealError {
 /// # Errors
 /// [`SealError`] names the first share that does not belong into a batch.
 pub fn seal<'a>(
-    key: &MspKey,
+    key: &IdentityKey,
     link: Link,
     weight: Weight,
     shares: impl IntoIterator<Item = ShareView<'a>>,
@@ -294,7 +295,7 @@ impl<'a> Sealing<'a> {
         Ok(())
     }
 
-    fn finish(mut self, key: &MspKey, link: Link) -> Result<SealedBatch, SealError> {
+    fn finish(mut self, key: &IdentityKey, link: Link) -> Result<SealedBatch, SealError> {
         if self.leaves.is_empty() {
             return Err(SealError::Empty);
         }

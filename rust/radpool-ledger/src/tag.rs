@@ -3,8 +3,9 @@
 //! Source: `spec/02-owner-tag.md`.
 
 use core::fmt;
+use std::sync::LazyLock;
 
-use radpool_units::{Exponent, tagged_hash};
+use radpool_units::{Exponent, TaggedHasher};
 use thiserror::Error;
 
 /// Length of the owner output's script: `OP_RETURN`, push of 38 bytes, the payload.
@@ -16,6 +17,8 @@ const MAGIC: [u8; 4] = *b"RADP";
 const VERSION: u8 = 1;
 const OP_RETURN: u8 = 0x6a;
 const PUSH_38: u8 = 0x26;
+
+static BINDING: LazyLock<TaggedHasher> = LazyLock::new(|| TaggedHasher::new("radpool/owner"));
 
 /// How the owner of a share is paid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,15 +73,12 @@ impl Owner {
     /// Makes the tag of this owner's jobs at exponent z.
     #[must_use]
     pub fn tag(&self, exponent: Exponent) -> OwnerTag {
-        let binding = tagged_hash(
-            "radpool/owner",
-            &[
-                &self.msp_key,
-                &self.commitment,
-                &self.epoch.to_le_bytes(),
-                &[self.rail as u8, exponent.get()],
-            ],
-        );
+        let binding = BINDING.hash(&[
+            &self.msp_key,
+            &self.commitment,
+            &self.epoch.to_le_bytes(),
+            &[self.rail as u8, exponent.get()],
+        ]);
         OwnerTag { rail: self.rail, exponent, binding }
     }
 }

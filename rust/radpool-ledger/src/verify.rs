@@ -4,13 +4,14 @@
 
 use std::collections::HashSet;
 
-use radpool_units::{Hash256, Work, merkle_root_from_path, sha256d};
+use radpool_units::{
+    ABREAST, Exponent, Hash256, Midstate, Work, merkle_roots_abreast, sha256d_abreast,
+};
 use thiserror::Error;
 
 use crate::{
-    Batch, Earned, OWNER_SCRIPT_LEN, Owner, Share, SumTree, TemplateBody,
+    Batch, Earned, OWNER_SCRIPT_LEN, Owner, PricedTemplate, Share, SumTree, TemplateBody,
     coinbase::{CoinbaseFault, check_coinbase},
-    key::is_signed_by,
 };
 
 /// The version bits that a miner may change: those of BIP323, 13 to 28, and 5 to 12 as SRI grants.
@@ -134,6 +135,42 @@ pub struct VerifiedBatch<'a> {
     pub header_hashes: Vec<Hash256>,
 }
 
+/// What the shares on one template of a batch have in common, and what tells them apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateShares {
+    pub template: PricedTemplate,
+    /// The lowest exponent among them.
+    pub exponent_min: Exponent,
+    /// The first [`FINGERPRINT_LEN`] bytes of each header hash, in the order of the shares.
+    pub fingerprints: Vec<u8>,
+}
+
+/// A hash's first bytes are its least significant ones: no work has been done to choose them.
+pub const FINGERPRINT_LEN: usize = 16;
+
+impl VerifiedBatch<'_> {
+    /// Sorts the shares by their entry in the table of templates, in its order.
+    #[must_use]
+    pub fn template_shares(&self) -> Vec<TemplateShares> {
+        let mut sorted: Vec<TemplateShares> = Vec::with_capacity(self.batch.head.templates.len());
+        for (share, hash) in self.batch.shares.iter().zip(&self.header_hashes) {
+            // Entries are in the order of first use: a share's is there, or the next one.
+            let at = usize::from(share.template);
+            if at == sorted.len() {
+                sorted.push(TemplateShares {
+                    template: self.batch.head.templates[at],
+                    exponent_min: share.exponent,
+                    fingerprints: Vec::new(),
+                });
+            }
+            let of_template = &mut sorted[at];
+            of_template.exponent_min = of_template.exponent_min.min(share.exponent);
+            of_template.fingerprints.extend_from_slice(&hash.as_bytes()[..FINGERPRINT_LEN]);
+        }
+        sorted
+    }
+}
+
 /// Recomputes everything that a batch claims: form, signature, sums, root, and of each share the
 /// coinbase with its owner tag, the merkle root, the header and its hash.
 ///
@@ -145,35 +182,36 @@ pub fn verify_batch<'a, 'b>(
     blob: &'a [u8],
     body: impl Fn(&[u8; 32]) -> Option<&'b [u8]>,
 ) -> Result<VerifiedBatch<'a>, BatchError> {
-    let batch = Batch::decode(blob)?;
-    if !is_signed_by(&batch.head.msp_key, &batch.hash, &batch.signature) {
-        return Err(BatchError::Signature);
-    }
+    verify_decoded(Batch::decode(blob)?, body)
+}
+
+/// Does what is left of [`verify_batch`] when a batch is decoded.
+///
+/// # Errors
+/// [`BatchError`] names the first thing that is not as claimed.
+pub fn verify_decoded<'a, 'b>(
+    batch: Batch<'a>,
+    body: impl Fn(&[u8; 32]) -> Option<&'b [u8]>,
+) -> Result<VerifiedBatch<'a>, BatchError> {
+    radpool_identity::verify(&batch.head.msp_key, &batch.hash, &batch.signature)
+        .map_err(|_| BatchError::Signature)?;
     check_sums(&batch)?;
-    let mut bodies = Vec::with_capacity(batch.head.templates.len());
+    let mut templates = Vec::with_capacity(batch.head.templates.len());
     for (index, template) in batch.head.templates.iter().enumerate() {
         let encoded = body(&template.digest).ok_or(BatchError::TemplateMissing(index))?;
         if TemplateBody::digest_of(encoded) != template.digest {
             return Err(BatchError::TemplateDigest(index));
         }
         let body = TemplateBody::decode(encoded);
-        bodies.push(body.map_err(|_| BatchError::TemplateShape(index))?);
+        templates.push(Template::new(body.map_err(|_| BatchError::TemplateShape(index))?));
     }
-    let mut scratch = Vec::new();
-    let mut scripts = OwnerScripts::default();
     let mut header_hashes = Vec::with_capacity(batch.shares.len());
-    let mut seen = HashSet::with_capacity(batch.shares.len());
-    for (index, share) in batch.shares.iter().enumerate() {
-        // Decoding has checked that the indices are within the tables.
-        let owner = &batch.head.owners[usize::from(share.owner)];
-        let body = &bodies[usize::from(share.template)];
-        let script = scripts.get(owner, share);
-        let hash = hash_share(index, share, body, &script, &mut scratch)?;
-        if !seen.insert(hash) {
-            return Err(BatchError::DuplicateShare(index));
-        }
-        header_hashes.push(hash);
+    let hashed = hash_shares(&batch, &templates, &mut header_hashes);
+    // A repeated header comes before what is wrong with a share behind it.
+    if let Some(index) = first_repeat(&header_hashes) {
+        return Err(BatchError::DuplicateShare(index));
     }
+    hashed?;
     Ok(VerifiedBatch { batch, header_hashes })
 }
 
@@ -210,40 +248,87 @@ fn check_sums(batch: &Batch<'_>) -> Result<(), BatchError> {
     if sum.value != batch.head.value {
         return Err(BatchError::ValueSum);
     }
-    let leaves = batch.records.iter().zip(earned);
     let root = if batch.head.weight.is_some() {
         let tree = SumTree::<Earned>::default();
-        let root = tree.root(leaves.map(|(record, earned)| tree.leaf(record, earned)).collect());
-        root.map(|root| root.hash)
+        tree.root(tree.leaves(&batch.records, &earned)).map(|root| root.hash)
     } else {
         let tree = SumTree::<Work>::default();
-        let root = tree.root(leaves.map(|(record, each)| tree.leaf(record, each.work)).collect());
-        root.map(|root| root.hash)
+        let work: Vec<_> = earned.iter().map(|earned| earned.work).collect();
+        tree.root(tree.leaves(&batch.records, &work)).map(|root| root.hash)
     };
     if root == Some(batch.head.root) { Ok(()) } else { Err(BatchError::Root) }
 }
 
-/// The last owner script that was computed: neighbours mostly have the same.
-#[derive(Debug, Default)]
-struct OwnerScripts(Option<((u16, u8), [u8; OWNER_SCRIPT_LEN])>);
+/// A template body, with what its coinbases begin with already hashed.
+struct Template {
+    body: TemplateBody,
+    prefix: Midstate,
+}
+
+impl Template {
+    fn new(body: TemplateBody) -> Self {
+        let mut prefix = Midstate::START;
+        prefix.take_blocks(&body.coinbase_prefix);
+        Self { body, prefix }
+    }
+}
+
+/// The last script of each owner: its exponent rarely changes.
+struct OwnerScripts(Vec<Option<(Exponent, [u8; OWNER_SCRIPT_LEN])>>);
 
 impl OwnerScripts {
     fn get(&mut self, owner: &Owner, share: &Share<'_>) -> [u8; OWNER_SCRIPT_LEN] {
-        let key = (share.owner, share.exponent.get());
-        match self.0 {
-            Some((last, script)) if last == key => script,
-            _ => self.0.insert((key, owner.tag(share.exponent).to_script())).1,
+        let last = &mut self.0[usize::from(share.owner)];
+        match *last {
+            Some((exponent, script)) if exponent == share.exponent => script,
+            _ => last.insert((share.exponent, owner.tag(share.exponent).to_script())).1,
         }
     }
 }
 
-fn hash_share(
+/// Hashes the headers of the shares in their order, up to the first that is not as it should be.
+fn hash_shares(
+    batch: &Batch<'_>,
+    templates: &[Template],
+    hashes: &mut Vec<Hash256>,
+) -> Result<(), BatchError> {
+    let mut scripts = OwnerScripts(vec![None; batch.head.owners.len()]);
+    let mut coinbases: [Vec<u8>; ABREAST] = Default::default();
+    // Decoding has checked that the indices are within the tables.
+    let template_of = |share: &Share<'_>| &templates[usize::from(share.template)];
+    for shares in batch.shares.chunks(ABREAST) {
+        let first = hashes.len();
+        let mut count = 0;
+        let mut fault = Ok(());
+        for (index, (share, coinbase)) in (first..).zip(shares.iter().zip(&mut coinbases)) {
+            let script = scripts.get(&batch.head.owners[usize::from(share.owner)], share);
+            fault = write_checked(index, share, &template_of(share).body, &script, coinbase);
+            if fault.is_err() {
+                break;
+            }
+            count += 1;
+        }
+        let shares = &shares[..count];
+        let found = hash_abreast(shares, &coinbases, template_of);
+        for (index, (share, hash)) in (first..).zip(shares.iter().zip(found)) {
+            if !share.exponent.is_met_by(&hash) {
+                return Err(BatchError::InsufficientWork(index));
+            }
+            hashes.push(hash);
+        }
+        fault?;
+    }
+    Ok(())
+}
+
+/// Writes the coinbase of a share and checks all that can be said of the share without a hash.
+fn write_checked(
     index: usize,
     share: &Share<'_>,
     body: &TemplateBody,
     owner_script: &[u8; OWNER_SCRIPT_LEN],
     coinbase: &mut Vec<u8>,
-) -> Result<Hash256, BatchError> {
+) -> Result<(), BatchError> {
     if (share.version ^ body.version) & !VERSION_MASK != 0 {
         return Err(BatchError::VersionBits(index));
     }
@@ -259,19 +344,61 @@ fn hash_share(
             CoinbaseFault::Height => BatchError::Height(index),
             CoinbaseFault::OwnerTag => BatchError::OwnerTag(index),
         },
-    )?;
-    let root = merkle_root_from_path(sha256d(coinbase), &body.merkle_path);
-    let mut header = [0; 80];
-    header[..4].copy_from_slice(&share.version.to_le_bytes());
-    header[4..36].copy_from_slice(&body.prev_hash);
-    header[36..68].copy_from_slice(root.as_bytes());
-    header[68..72].copy_from_slice(&share.ntime.to_le_bytes());
-    header[72..76].copy_from_slice(&body.nbits.to_le_bytes());
-    header[76..].copy_from_slice(&share.nonce.to_le_bytes());
-    let hash = sha256d(&header);
-    if share.exponent.is_met_by(&hash) {
-        Ok(hash)
-    } else {
-        Err(BatchError::InsufficientWork(index))
+    )
+}
+
+/// Hashes the headers of up to [`ABREAST`] shares whose coinbases are written.
+fn hash_abreast<'a>(
+    shares: &[Share<'_>],
+    coinbases: &[Vec<u8>; ABREAST],
+    template_of: impl Fn(&Share<'_>) -> &'a Template,
+) -> [Hash256; ABREAST] {
+    let count = shares.len();
+    let mut hashes = [Hash256::default(); ABREAST];
+    let mut states = [Midstate::START; ABREAST];
+    let mut rests: [&[u8]; ABREAST] = [&[]; ABREAST];
+    let mut paths: [&[[u8; 32]]; ABREAST] = [&[]; ABREAST];
+    for (at, (share, coinbase)) in shares.iter().zip(coinbases).enumerate() {
+        let Template { body, prefix } = template_of(share);
+        states[at] = *prefix;
+        rests[at] = &coinbase[prefix.len()..];
+        paths[at] = &body.merkle_path;
     }
+    sha256d_abreast(&states[..count], &rests[..count], &mut hashes[..count]);
+    merkle_roots_abreast(&mut hashes[..count], &paths[..count]);
+    let mut headers = [[0; 80]; ABREAST];
+    for ((header, share), root) in headers.iter_mut().zip(shares).zip(&hashes) {
+        let body = &template_of(share).body;
+        header[..4].copy_from_slice(&share.version.to_le_bytes());
+        header[4..36].copy_from_slice(&body.prev_hash);
+        header[36..68].copy_from_slice(root.as_bytes());
+        header[68..72].copy_from_slice(&share.ntime.to_le_bytes());
+        header[72..76].copy_from_slice(&body.nbits.to_le_bytes());
+        header[76..].copy_from_slice(&share.nonce.to_le_bytes());
+    }
+    let headers: [&[u8]; ABREAST] = headers.each_ref().map(<[u8; 80]>::as_slice);
+    sha256d_abreast(&[Midstate::START; ABREAST][..count], &headers[..count], &mut hashes[..count]);
+    hashes
+}
+
+/// Finds the first hash that stands before itself.
+///
+/// By sorting and not by a table: whoever made the batch may have chosen hashes that would fall into
+/// one place of it.
+fn first_repeat(hashes: &[Hash256]) -> Option<usize> {
+    let mut sorted: Vec<(u64, usize)> = hashes
+        .iter()
+        .enumerate()
+        .map(|(index, hash)| {
+            (u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("32 bytes")), index)
+        })
+        .collect();
+    sorted.sort_unstable();
+    // Within hashes that begin alike there may be several that are not the same.
+    let runs = sorted.chunk_by(|one, other| one.0 == other.0).filter(|run| run.len() > 1);
+    let repeats = runs.filter_map(|run| {
+        let mut seen = HashSet::new();
+        run.iter().map(|(_, index)| *index).find(|index| !seen.insert(hashes[*index]))
+    });
+    repeats.min()
 }

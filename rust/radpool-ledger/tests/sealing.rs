@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic outside of its test functions too")]
 
+use radpool_identity::IdentityKey;
 use radpool_ledger::{
-    Batch, Link, MspKey, Owner, Rail, SHARES_MAX, SealError, ShareView, TemplateBody, Weight,
-    coinbase_of, seal, template_sums, verify_batch,
+    Batch, Link, Owner, Rail, SHARES_MAX, SealError, ShareView, TemplateBody, Weight, coinbase_of,
+    seal, template_sums, verify_batch,
 };
 use radpool_units::{Exponent, Hash256};
 
-fn key() -> MspKey {
-    MspKey::from_secret(&[1; 32]).unwrap()
+fn key() -> IdentityKey {
+    IdentityKey::from_secret(&[1; 32]).unwrap()
 }
 
 fn owner(msp_key: [u8; 32]) -> Owner {

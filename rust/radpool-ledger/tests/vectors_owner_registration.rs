@@ -6,7 +6,8 @@
 mod case;
 
 use case::*;
-use radpool_ledger::{MspKey, Owner, Rail, RunningReceipt, is_signed_by};
+use radpool_identity::{IdentityKey, verify};
+use radpool_ledger::{Owner, Rail, RunningReceipt};
 use radpool_units::{Hash256, tagged_hash};
 
 const FILE: &str = "11-owner-registration.json";
@@ -17,7 +18,7 @@ fn both_sides_sign_the_registration() {
     for (id, case) in cases(FILE, "registrations") {
         let (inputs, expected) = (&case["inputs"], &case["expected"]);
         let [msp, miner] = ["msp_secret", "miner_secret"]
-            .map(|name| MspKey::from_secret(&array(&inputs[name])).unwrap());
+            .map(|name| IdentityKey::from_secret(&array(&inputs[name])).unwrap());
         assert_eq!(*msp.public(), array(&expected["msp_key"]), "{id}");
         assert_eq!(*miner.public(), array(&expected["miner_key"]), "{id}");
         let name = hex::encode(miner.public());
@@ -33,7 +34,7 @@ fn both_sides_sign_the_registration() {
         assert_eq!(signed, array(&expected["signed_hash"]), "{id}");
         for (key, signature) in [(msp, "msp_signature"), (miner, "miner_signature")] {
             let signature = array(&expected[signature]);
-            assert!(is_signed_by(key.public(), &signed, &signature), "{id}");
+            assert!(verify(key.public(), &signed, &signature).is_ok(), "{id}");
             assert_eq!(key.sign(&signed), signature, "{id}");
         }
     }
@@ -53,7 +54,7 @@ fn receipts_run_over_the_shares() {
         assert_eq!(receipt.root, array(&expected["root"]), "{id}");
         let signed = receipt.signed_hash(inputs["number"].as_u64().unwrap());
         assert_eq!(signed, array(&expected["signed_hash"]), "{id}");
-        let key = MspKey::from_secret(&array(&inputs["msp_secret"])).unwrap();
+        let key = IdentityKey::from_secret(&array(&inputs["msp_secret"])).unwrap();
         assert_eq!(key.sign(&signed), array(&expected["signature"]), "{id}");
     }
 }

@@ -6,8 +6,9 @@
 mod case;
 
 use case::*;
+use radpool_identity::IdentityKey;
 use radpool_ledger::{
-    Link, MspKey, OWNER_OUTPUT_LEN, OwnerTag, OwnerTagError, ShareView, Weight, seal, verify_batch,
+    Link, OWNER_OUTPUT_LEN, OwnerTag, OwnerTagError, ShareView, Weight, seal, verify_batch,
 };
 use radpool_units::{Hash256, tagged_hash};
 
@@ -61,7 +62,7 @@ fn other_scripts_are_refused() {
 fn coinbases_are_taken_apart() {
     for (id, case) in cases(FILE, "coinbases") {
         let inputs = &case["inputs"];
-        let key = MspKey::from_secret(&array(&inputs["secret_key"])).unwrap();
+        let key = IdentityKey::from_secret(&array(&inputs["secret_key"])).unwrap();
         assert_eq!(key.public(), &array(&inputs["msp_key"]), "{id}");
         let (owner, body) = (owner(inputs, *key.public()), body(&inputs["body"]));
         let extranonce = bytes(&inputs["extranonce"]);

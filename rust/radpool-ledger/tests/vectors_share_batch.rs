@@ -8,9 +8,10 @@ mod case;
 use std::collections::HashMap;
 
 use case::*;
+use radpool_identity::IdentityKey;
 use radpool_ledger::{
-    Batch, Earned, Link, MspKey, Node, Owner, SealError, ShareView, Sum, SumTree, TemplateBody,
-    Weight, seal, verify_batch,
+    Batch, Earned, Link, Node, Owner, SealError, ShareView, Sum, SumTree, TemplateBody, Weight,
+    seal, verify_batch,
 };
 use radpool_units::{Hash256, Work};
 use serde_json::Value;
@@ -124,7 +125,7 @@ fn check_wrong_paths<S: Heavier>(
 
 /// What a case of the group "batches" is sealed from.
 struct Ingredients {
-    key: MspKey,
+    key: IdentityKey,
     link: Link,
     weight: Weight,
     bodies: Vec<TemplateBody>,
@@ -136,7 +137,7 @@ struct Ingredients {
 impl Ingredients {
     fn read(case: &Value) -> Self {
         let inputs = &case["inputs"];
-        let key = MspKey::from_secret(&array(&inputs["secret_key"])).unwrap();
+        let key = IdentityKey::from_secret(&array(&inputs["secret_key"])).unwrap();
         let link = Link {
             sequence: inputs["sequence"].as_u64().unwrap(),
             previous: array(&inputs["previous"]),

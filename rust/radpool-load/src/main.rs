@@ -6,6 +6,7 @@
 
 mod acknowledged;
 mod arguments;
+mod batches;
 mod claims;
 mod fanout;
 mod floor;
@@ -18,6 +19,7 @@ mod signatures;
 mod sink;
 mod storm;
 mod sv1;
+mod threshold;
 
 use std::process::ExitCode;
 
@@ -56,6 +58,11 @@ radpool-load SUBCOMMAND [--OPTION VALUE]...
   signatures [--count 4000] [--rounds 3]
           Blind signatures per second with and without proofs, on one core and on all, beside the
           bare multiplications.
+  threshold [--rounds 5] [--members 50]
+          Key generation and signing of committees of 4, 16 and 50, beside the plain library.
+  batches --secret HEX --out FILE [--first 101] [--heights 1] [--batches 10] [--shares 1000]
+          [--owners 100] [--path 12] [--script HEX]
+          Writes signed batches that pay SCRIPT, BATCHES for each height, and their templates.
 ";
 
 fn main() -> ExitCode {
@@ -74,6 +81,8 @@ fn main() -> ExitCode {
         "floor" => floor::run,
         "signatures" => signatures::run,
         "sink" => sink::run,
+        "threshold" => threshold::run,
+        "batches" => batches::run,
         "-h" | "--help" | "help" => {
             report::text(USAGE);
             return ExitCode::SUCCESS;

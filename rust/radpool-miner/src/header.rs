@@ -5,23 +5,12 @@
 
 use core::ops::Range;
 
-use radpool_units::{Hash256, Target};
+use radpool_units::{Hash256, INITIAL_STATE, Target};
 use sha2::{
     compress256,
     digest::generic_array::{GenericArray, typenum::U64},
 };
 
-/// SHA-256's initial state. Source: FIPS 180-4, 5.3.3.
-const INITIAL_STATE: [u32; 8] = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
-];
 /// Where the nonce stands in the second block of a header.
 const NONCE_AT: Range<usize> = 12..16;
 

@@ -16,6 +16,8 @@ const OLDER_PREFIXES_MAX: usize = 8;
 pub(crate) struct Bounds {
     pub(crate) easiest: Exponent,
     pub(crate) hardest: Exponent,
+    /// The easiest step that client and settings allow, whatever the floor is.
+    allowed: Exponent,
 }
 
 impl Bounds {
@@ -25,7 +27,12 @@ impl Bounds {
         let asked = Target::from_le_bytes(max_target).exponent_at_most()?;
         let easiest = asked.max(settings.exponent_min);
         let hardest = settings.exponent_max;
-        (easiest <= hardest).then_some(Self { easiest, hardest })
+        (easiest <= hardest).then_some(Self { easiest, hardest, allowed: easiest })
+    }
+
+    /// The same bounds above a floor; a floor above all of them leaves the hardest step.
+    pub(crate) fn above(self, floor: Exponent) -> Self {
+        Self { easiest: self.allowed.max(floor).min(self.hardest), ..self }
     }
 
     pub(crate) fn clamp(self, exponent: Exponent) -> Exponent {

@@ -31,8 +31,34 @@ impl Connection {
             return;
         }
         if self.work_selection {
-            return self.follow_tip(&old, now);
+            self.follow_tip(&old, now);
+        } else {
+            self.follow_templates(&old, &work, now, out);
         }
+        if old.floor != work.floor {
+            self.follow_floor(work.floor, now, out);
+        }
+    }
+
+    fn follow_floor(&mut self, floor: Exponent, now: Now, out: &mut Outbox) {
+        for index in 0..self.channels.len() {
+            let channel = &mut self.channels[index];
+            channel.bounds = channel.bounds.above(floor);
+            let (easiest, wanted) = (channel.bounds.easiest, channel.wanted);
+            if wanted < easiest {
+                self.move_to(index, easiest, now, out);
+            }
+            if self.channels[index].exponent < easiest {
+                // Only of a channel that selects its work: its next job may come much later.
+                self.set_target(index, easiest, out);
+            }
+            // A lower floor may leave a way down that was not there.
+            let deadline = self.rate_deadline(index);
+            self.wake_by(deadline);
+        }
+    }
+
+    fn follow_templates(&mut self, old: &Work, work: &Work, now: Now, out: &mut Outbox) {
         if let Some((template, tip)) = &work.active {
             match &old.active {
                 Some((old_template, old_tip)) if old_tip.prev_hash == tip.prev_hash => {
@@ -43,7 +69,7 @@ impl Connection {
                 _ => self.send_new_tip(template, *tip, now, out),
             }
         }
-        self.follow_future(&old, &work, now, out);
+        self.follow_future(old, work, now, out);
     }
 
     fn follow_future(&mut self, old: &Work, work: &Work, now: Now, out: &mut Outbox) {

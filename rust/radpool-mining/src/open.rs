@@ -164,13 +164,14 @@ impl Connection {
         // The first job must be what everyone else works on.
         self.follow_work(now, out);
         let per_minute = self.shared.settings.shares_per_minute;
-        let declared = pending.bounds.for_hash_rate(pending.hash_rate, per_minute);
+        let bounds = pending.bounds.above(self.work.floor);
+        let declared = bounds.for_hash_rate(pending.hash_rate, per_minute);
         let new = NewChannel {
             id: self.new_id(),
             kind: pending.kind,
             rollable: pending.rollable,
-            exponent: grant.exponent.map_or(declared, |exponent| pending.bounds.clamp(exponent)),
-            bounds: pending.bounds,
+            exponent: grant.exponent.map_or(declared, |exponent| bounds.clamp(exponent)),
+            bounds,
             hash_rate: pending.hash_rate,
             owner: grant.owner,
             prefix,

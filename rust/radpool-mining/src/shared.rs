@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use radpool_units::Exponent;
 
 use crate::{
     Counters, PrefixPool, SeenShares, Settings, SettingsError, Template, Tip, Work, WorkError,
@@ -81,11 +82,19 @@ impl Shared {
             return Err(WorkError::OtherTemplate { tip, template });
         }
         let active = Some((Arc::clone(future), tip));
-        *work = Arc::new(Work { active, future: None, generation: work.generation + 1 });
+        let generation = work.generation + 1;
+        *work = Arc::new(Work { active, future: None, floor: work.floor, generation });
         drop(work);
         self.seen.prepare(&tip.prev_hash);
         self.forget_sources();
         Ok(())
+    }
+
+    /// Gives no channel easier steps than this one from now on, whatever the settings say.
+    /// Connections hear of it when [`Connection::handle_work`](crate::Connection::handle_work) is
+    /// called on them.
+    pub fn set_floor(&self, floor: Exponent) {
+        self.change_work(|work| work.floor = floor);
     }
 
     /// What is to be worked on now.

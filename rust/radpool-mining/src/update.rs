@@ -26,6 +26,7 @@ impl Connection {
         let Some(bounds) = Bounds::new(&self.shared.settings, update.maximum_target) else {
             return send_update_error(update.channel_id, error_code::MAX_TARGET_OUT_OF_RANGE, out);
         };
+        let bounds = bounds.above(self.work.floor);
         let per_minute = self.shared.settings.shares_per_minute;
         let channel = &mut self.channels[index];
         channel.bounds = bounds;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use radpool_ledger::{OWNER_OUTPUT_LEN, TemplateBody};
-use radpool_units::{CompactTargetError, Target};
+use radpool_units::{CompactTargetError, Exponent, Target};
 use thiserror::Error;
 
 use crate::{
@@ -72,6 +72,8 @@ pub struct Work {
     pub active: Option<(Arc<Template>, Tip)>,
     /// What is going to be mined on the next tip.
     pub future: Option<Arc<Template>>,
+    /// The easiest step that any channel is given, whatever the settings say.
+    pub floor: Exponent,
     /// Grows with each change.
     pub generation: u64,
 }

@@ -142,6 +142,11 @@ impl Engine {
         py.detach(|| self.0.activate_template(tip.0)).map_err(engine_error)
     }
 
+    fn set_floor(&self, py: Python<'_>, exponent: Int<u32>) -> PyResult<()> {
+        let floor = argument::exponent(exponent.0)?;
+        py.detach(|| self.0.set_floor(floor)).map_err(engine_error)
+    }
+
     fn add_prefixes(&self, start: i64, end: i64) -> PyResult<()> {
         let bound = |number| u32::try_from(number).ok();
         match (bound(start), bound(end)) {

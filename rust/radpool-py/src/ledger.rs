@@ -1,8 +1,13 @@
 //! `radpool_sv2._native.ledger`: signed share batches.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use pyo3::{prelude::*, types::PyBytes};
+use parking_lot::Mutex;
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+use radpool_identity::IdentityKey;
 use radpool_ledger as ledger;
 use zeroize::Zeroizing;
 
@@ -14,14 +19,14 @@ use crate::{
 /// Signs batches: the identity of an MSP.
 #[pyclass(frozen, module = "radpool_sv2._native.ledger")]
 #[derive(Debug)]
-pub struct MspKey(pub(crate) ledger::MspKey);
+pub struct MspKey(pub(crate) IdentityKey);
 
 #[pymethods]
 impl MspKey {
     #[staticmethod]
     fn generate() -> PyResult<Self> {
         let secret = Zeroizing::new(random_bytes()?);
-        ledger::MspKey::from_secret(&secret).map(Self).map_err(internal_error)
+        IdentityKey::from_secret(&secret).map(Self).map_err(internal_error)
     }
 
     #[staticmethod]
@@ -29,7 +34,7 @@ impl MspKey {
         let secret: Zeroizing<[u8; 32]> = Zeroizing::new(secret.try_into().map_err(|_| {
             config_error(format!("an MSP's secret key has 32 bytes, not {}", secret.len()))
         })?);
-        ledger::MspKey::from_secret(&secret).map(Self).map_err(config_error)
+        IdentityKey::from_secret(&secret).map(Self).map_err(config_error)
     }
 
     fn expose_secret<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -145,17 +150,25 @@ pub(crate) struct BatchSummary {
     weight: Option<(u8, u8, u8)>,
     root: [u8; 32],
     header_hashes: Vec<u8>,
+    template_shares: Vec<TemplateSharesRow>,
 }
+
+/// Digest, price, lowest exponent, fingerprints.
+type TemplateSharesRow = ([u8; 32], u128, u8, Vec<u8>);
 
 /// Recomputes everything that a batch claims, without the GIL.
 #[pyfunction]
 pub(crate) fn verify_batch(
     py: Python<'_>,
     blob: Vec<u8>,
-    bodies: HashMap<[u8; 32], Vec<u8>>,
+    bodies: &Bound<'_, PyDict>,
 ) -> PyResult<BatchSummary> {
+    let decoded = py.detach(|| ledger::Batch::decode(&blob));
+    let named = decoded.as_ref().map_or(&[][..], |batch| &batch.head.templates);
+    let bodies = named_bodies(bodies, named)?;
     let verified = py.detach(|| {
-        let batch = ledger::verify_batch(&blob, |digest| bodies.get(digest).map(Vec::as_slice))?;
+        let body = |digest: &[u8; 32]| bodies.get(digest).map(Vec::as_slice);
+        let batch = ledger::verify_decoded(decoded?, body)?;
         let head = &batch.batch.head;
         Ok(BatchSummary {
             hash: batch.batch.hash,
@@ -170,6 +183,14 @@ pub(crate) fn verify_batch(
             weight: head.weight.map(|weight| weight.to_bytes().into()),
             root: head.root,
             header_hashes: batch.header_hashes.iter().flat_map(|hash| *hash.as_bytes()).collect(),
+            template_shares: batch
+                .template_shares()
+                .into_iter()
+                .map(|shares| {
+                    let (template, exponent) = (shares.template, shares.exponent_min.get());
+                    (template.digest, template.price, exponent, shares.fingerprints)
+                })
+                .collect(),
         })
     });
     verified.map_err(|error: ledger::BatchError| {
@@ -179,16 +200,32 @@ pub(crate) fn verify_batch(
     })
 }
 
+/// Copies the bodies that a batch names: its MSP may keep thousands.
+fn named_bodies(
+    bodies: &Bound<'_, PyDict>,
+    templates: &[ledger::PricedTemplate],
+) -> PyResult<HashMap<[u8; 32], Vec<u8>>> {
+    let mut named = HashMap::with_capacity(templates.len());
+    for ledger::PricedTemplate { digest, .. } in templates {
+        if let Some(body) = bodies.get_item(PyBytes::new(bodies.py(), digest))? {
+            named.insert(*digest, body.extract()?);
+        }
+    }
+    Ok(named)
+}
+
 /// Writes the coinbase of one share of a batch that was verified before.
 #[pyfunction]
 pub(crate) fn share_coinbase<'py>(
     py: Python<'py>,
     blob: Vec<u8>,
-    bodies: HashMap<[u8; 32], Vec<u8>>,
+    bodies: &Bound<'_, PyDict>,
     index: usize,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let coinbase = py.detach(|| {
-        let batch = ledger::Batch::decode(&blob).ok()?;
+    let decoded = py.detach(|| ledger::Batch::decode(&blob).ok());
+    let named = decoded.as_ref().map_or(&[][..], |batch| &batch.head.templates);
+    let bodies = named_bodies(bodies, named)?;
+    let coinbase = decoded.and_then(|batch| {
         ledger::coinbase_of(&batch, index, |digest| bodies.get(digest).map(Vec::as_slice))
     });
     let coinbase = coinbase.ok_or_else(|| {
@@ -228,4 +265,34 @@ pub(crate) fn seal<'a>(
     ledger::seal(&key.0, link, weight, shares, excluding)
         .map(SealedBatch)
         .map_err(crate::error::local_error)
+}
+
+/// Shares that have counted, by the first bytes of their header hashes.
+#[pyclass(frozen, module = "radpool_sv2._native.ledger")]
+#[derive(Debug)]
+pub(crate) struct Fingerprints(Mutex<HashSet<Fingerprint>>);
+
+type Fingerprint = [u8; ledger::FINGERPRINT_LEN];
+
+#[pymethods]
+impl Fingerprints {
+    #[new]
+    #[pyo3(signature = (fingerprints, /))]
+    fn new(py: Python<'_>, fingerprints: &[u8]) -> Self {
+        let known = py.detach(|| fingerprints.as_chunks().0.iter().copied().collect());
+        Self(Mutex::new(known))
+    }
+
+    #[pyo3(signature = (fingerprints, /))]
+    fn meet(&self, py: Python<'_>, fingerprints: &[u8]) -> bool {
+        py.detach(|| {
+            let known = self.0.lock();
+            fingerprints.as_chunks().0.iter().any(|each| known.contains(each))
+        })
+    }
+
+    #[pyo3(signature = (fingerprints, /))]
+    fn add(&self, py: Python<'_>, fingerprints: &[u8]) {
+        py.detach(|| self.0.lock().extend(fingerprints.as_chunks().0));
+    }
 }

@@ -17,6 +17,8 @@ mod miner;
 mod receipt;
 mod setting;
 mod template;
+mod threshold;
+mod threshold_link;
 mod translator;
 mod wire;
 mod work;
@@ -24,7 +26,7 @@ mod work;
 use pyo3::prelude::*;
 
 /// Submodules by name, as `register_submodules` makes them importable.
-const SUBMODULES: [&str; 10] = [
+const SUBMODULES: [&str; 11] = [
     "ecash",
     "engine",
     "event",
@@ -33,6 +35,7 @@ const SUBMODULES: [&str; 10] = [
     "ledger",
     "miner",
     "template",
+    "threshold",
     "translator",
     "wire",
 ];
@@ -112,7 +115,8 @@ mod _native {
     mod ledger {
         #[pymodule_export]
         use crate::ledger::{
-            BatchSummary, MspKey, SealedBatch, share_coinbase, template_sums, verify_batch,
+            BatchSummary, Fingerprints, MspKey, SealedBatch, share_coinbase, template_sums,
+            verify_batch,
         };
     }
 
@@ -131,6 +135,23 @@ mod _native {
         fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
             use pyo3::types::PyModuleMethods;
             module.add("TRANSACTIONS_MAX", radpool_template::TRANSACTIONS_MAX)
+        }
+    }
+
+    #[pymodule]
+    mod threshold {
+        #[pymodule_export]
+        use crate::{
+            threshold::{
+                Commitment, Dealing, Dealt, IdentityKey, KeyShare, NoncePool, PublicKey, Round1,
+                Round1Set, Round2, Run, Session, invalid_signatures, judge, wipe_nonces,
+            },
+            threshold_link::{Link, TransportKey},
+        };
+
+        #[pymodule_init]
+        fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+            crate::threshold::init(module)
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use sha2::{Digest, Sha256};
+use crate::sha256::{ABREAST, Midstate, digest_again, finish_abreast, join_abreast};
 
 /// A 256-bit hash in internal byte order: as it is hashed and sent, and, read as a number, little-endian.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,31 +51,67 @@ impl fmt::Debug for Hash256 {
 /// Computes SHA-256 of SHA-256.
 #[must_use]
 pub fn sha256d(data: &[u8]) -> Hash256 {
-    Hash256(Sha256::digest(Sha256::digest(data)).into())
+    Hash256(Midstate::START.finish(&Midstate::START.finish(data)))
+}
+
+/// Computes SHA-256 of SHA-256 of up to [`ABREAST`] messages, each of them behind what its midstate
+/// has taken in.
+///
+/// # Panics
+/// When there are more, or not as many states and hashes as messages.
+pub fn sha256d_abreast(states: &[Midstate], rests: &[&[u8]], hashes: &mut [Hash256]) {
+    let mut own = [Midstate::START; ABREAST];
+    let mut digests = [[0; 32]; ABREAST];
+    let count = rests.len();
+    assert_eq!((states.len(), hashes.len()), (count, count), "one of each for each message");
+    own[..count].copy_from_slice(states);
+    finish_abreast(&mut own[..count], rests, &mut digests[..count]);
+    digest_again(&mut digests[..count]);
+    hashes.iter_mut().zip(digests).for_each(|(hash, digest)| *hash = Hash256(digest));
 }
 
 /// A SHA-256 state that has taken a tag in, to be reused for many messages under that tag.
 ///
 /// Source: BIP340, "Tagged Hashes": `SHA256(SHA256(tag) || SHA256(tag) || message)`.
 #[derive(Clone, Debug)]
-pub struct TaggedHasher(Sha256);
+pub struct TaggedHasher(Midstate);
 
 impl TaggedHasher {
     /// Starts the hash of `tag`.
     #[must_use]
     pub fn new(tag: &str) -> Self {
-        let tag_hash = Sha256::digest(tag.as_bytes());
-        Self(Sha256::new().chain_update(tag_hash).chain_update(tag_hash))
+        let tag_hash = Midstate::START.finish(tag.as_bytes());
+        let mut state = Midstate::START;
+        state.take_blocks([tag_hash; 2].as_flattened());
+        Self(state)
     }
 
     /// Hashes the concatenation of `parts` under the tag.
     #[must_use]
     pub fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut state = self.0.clone();
+        let mut state = self.0;
+        let mut block = [0; 64];
+        let mut filled = 0;
         for part in parts {
-            state.update(part);
+            let mut part = *part;
+            if let Some((end, rest)) = part.split_at_checked(64 - filled) {
+                block[filled..].copy_from_slice(end);
+                state.take(&block);
+                part = state.take_blocks(rest);
+                filled = 0;
+            }
+            block[filled..filled + part.len()].copy_from_slice(part);
+            filled += part.len();
         }
-        state.finalize().into()
+        state.finish(&block[..filled])
+    }
+
+    /// Hashes each of up to [`ABREAST`] messages under the tag.
+    ///
+    /// # Panics
+    /// When there are more, or not as many hashes as messages.
+    pub fn hash_abreast(&self, messages: &[&[u8]], hashes: &mut [[u8; 32]]) {
+        finish_abreast(&mut [self.0; ABREAST][..messages.len()], messages, hashes);
     }
 }
 
@@ -96,4 +132,20 @@ pub fn merkle_root_from_path(coinbase_txid: Hash256, path: &[[u8; 32]]) -> Merkl
         node = sha256d(&pair);
     }
     node
+}
+
+/// Replaces up to [`ABREAST`] coinbase transaction ids by the merkle roots that their paths lead to.
+///
+/// # Panics
+/// When there are more, or not as many paths as ids.
+pub fn merkle_roots_abreast(nodes: &mut [Hash256], paths: &[&[[u8; 32]]]) {
+    assert_eq!(nodes.len(), paths.len(), "one path for each node");
+    let levels = paths.iter().map(|path| path.len()).max().unwrap_or(0);
+    let mut siblings = [None; ABREAST];
+    for level in 0..levels {
+        for (sibling, path) in siblings.iter_mut().zip(paths) {
+            *sibling = path.get(level);
+        }
+        join_abreast(nodes, siblings);
+    }
 }

@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use radpool_units::{
-    Hash256, Height, Now, Sats, TaggedHasher, Target, Work, merkle_root_from_path, sha256d,
-    tagged_hash,
+    ABREAST, Hash256, Height, Midstate, Now, Sats, TaggedHasher, Target, Work,
+    merkle_root_from_path, merkle_roots_abreast, sha256d, sha256d_abreast, tagged_hash,
 };
+use sha2::{Digest, Sha256};
 
 /// Reads the reversed hex of block explorers.
 fn hash(reversed_hex: &str) -> Hash256 {
@@ -86,4 +87,74 @@ fn seconds_are_whole_and_saturate() {
     assert_eq!((at(999), at(1000), at(1999)), (0, 1, 1));
     let last = u64::from(u32::MAX) * 1000;
     assert_eq!((at(last), at(last + 1000), at(u64::MAX)), (u32::MAX, u32::MAX, u32::MAX));
+}
+
+fn plain(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finalize().into()
+}
+
+fn bytes(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 131 + seed * 17 + len) as u8).collect()
+}
+
+#[test]
+fn messages_of_any_length_hash_as_with_the_library() {
+    for len in 0..=260 {
+        let message = bytes(len, 0);
+        assert_eq!(sha256d(&message).0, plain(&[&plain(&[&message])]), "{len} bytes");
+        let tag = plain(&[b"a tag"]);
+        let expected = plain(&[&tag, &tag, &message]);
+        let hasher = TaggedHasher::new("a tag");
+        for cut in [0, len / 3, len / 2, len.saturating_sub(64), len] {
+            let (left, right) = message.split_at(cut);
+            assert_eq!(hasher.hash(&[left, right]), expected, "{cut} of {len} bytes");
+            assert_eq!(hasher.hash(&[left, &[], right, &[]]), expected, "{cut} of {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn messages_abreast_hash_as_each_by_itself() {
+    let hasher = TaggedHasher::new("a tag");
+    for seed in 0..200 {
+        let count = seed % (ABREAST + 1);
+        let messages: Vec<_> = (0..count).map(|at| bytes(seed * (at + 7) % 270, at)).collect();
+        let mut states = [Midstate::START; ABREAST];
+        let mut rests: [&[u8]; ABREAST] = [&[]; ABREAST];
+        for (at, message) in messages.iter().enumerate() {
+            let taken = if at % 2 == 0 { message.len() / 2 } else { 0 };
+            states[at].take_blocks(&message[..taken]);
+            rests[at] = &message[states[at].len()..];
+        }
+        let mut hashes = [Hash256::default(); ABREAST];
+        sha256d_abreast(&states[..count], &rests[..count], &mut hashes[..count]);
+        let expected: Vec<_> = messages.iter().map(|message| sha256d(message)).collect();
+        assert_eq!(hashes[..count], expected);
+
+        let paths: Vec<Vec<[u8; 32]>> = (0..count)
+            .map(|at| (0..(seed + at * 5) % 14).map(|level| plain(&[&[level as u8]])).collect())
+            .collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .zip(&paths)
+            .map(|(id, path)| merkle_root_from_path(*id, path))
+            .collect();
+        let paths: Vec<_> = paths.iter().map(Vec::as_slice).collect();
+        merkle_roots_abreast(&mut hashes[..count], &paths);
+        assert_eq!(hashes[..count], expected);
+
+        let messages: Vec<_> = messages.iter().map(Vec::as_slice).collect();
+        let mut tagged = [[0; 32]; ABREAST];
+        hasher.hash_abreast(&messages, &mut tagged[..count]);
+        let expected: Vec<_> = messages.iter().map(|message| hasher.hash(&[message])).collect();
+        assert_eq!(tagged[..count], expected);
+    }
+}
+
+#[test]
+#[should_panic(expected = "one of each for each message")]
+fn as_many_hashes_as_messages_are_asked_for() {
+    sha256d_abreast(&[Midstate::START; 2], &[&[], &[]], &mut [Hash256::default()]);
 }

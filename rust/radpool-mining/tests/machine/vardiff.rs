@@ -86,3 +86,53 @@ fn refused_shares_and_those_of_other_steps_move_nothing() {
     }
     assert_eq!(client.channels[&id].exponent(), 10);
 }
+
+#[test]
+fn a_floor_moves_channels_and_holds_for_new_ones() {
+    let mut pool = Pool::new(settings());
+    let mut client = pool.set_up(0);
+    let easy = open_extended(RATE_Z8, [0xff; 32], 0);
+    let hard = open_extended(RATE_Z8 * 16.0, [0xff; 32], 0);
+    let (first, _) = client.open(&easy, owner(1));
+    let (second, _) = client.open(&hard, owner(2));
+    let old = client.mine(first);
+    pool.shared.set_floor(z(10));
+    assert_eq!(names(&client.work()), ["SetTarget", "NewExtendedMiningJob"]);
+    let exponents = [first, second].map(|id| client.channels[&id].exponent());
+    assert_eq!(exponents, [10, 12]);
+    // Shares in flight keep the weight of their job.
+    assert_eq!(client.verdict(&old), None);
+    let new = client.mine(first);
+    assert_eq!(client.verdict(&new), None);
+    assert_eq!([client.shares[0].exponent, client.shares[1].exponent], [z(8), z(10)]);
+    // Neither vardiff nor the client leads below it.
+    client.pass(100_000);
+    client.deadline();
+    assert_eq!(client.channels[&first].exponent(), 10);
+    let update = UpdateChannel {
+        channel_id: first,
+        nominal_hash_rate: RATE_Z8 / 4.0,
+        maximum_target: [0xff; 32],
+    };
+    client.send(&Message::UpdateChannel(update));
+    assert_eq!(client.channels[&first].exponent(), 10);
+    let (third, _) = client.open(&easy, owner(3));
+    assert_eq!(client.channels[&third].exponent(), 10);
+    // What is above it stays, and a lower one leads nobody anywhere at once.
+    pool.shared.set_floor(z(0));
+    assert_eq!(client.work(), []);
+    client.pass(1_000_000);
+    client.deadline();
+    assert!(client.channels[&first].exponent() < 10);
+}
+
+#[test]
+fn a_floor_above_the_ladder_leaves_its_hardest_step() {
+    let mut pool = Pool::new(settings());
+    let mut client = pool.set_up(0);
+    let (id, _) = client.open(&open_extended(RATE_Z8, [0xff; 32], 0), owner(1));
+    pool.shared.set_floor(z(120));
+    client.work();
+    let hardest = u32::from(pool.shared.settings.exponent_max.get());
+    assert_eq!(client.channels[&id].exponent(), hardest);
+}

@@ -1,0 +1,1 @@
+"""Decides once per epoch which parts of the streams count in it."""

@@ -1,0 +1,1 @@
+"""Makes every member's stream the same at every member."""

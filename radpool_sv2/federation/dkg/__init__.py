@@ -1,0 +1,1 @@
+"""Generates keys that no member holds alone, over the broadcast, with certified success."""

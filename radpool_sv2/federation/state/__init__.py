@@ -1,0 +1,1 @@
+"""Certifies what the decided parts of the streams add up to."""

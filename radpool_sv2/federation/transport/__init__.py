@@ -1,0 +1,1 @@
+"""Connects members: encrypted links over streams, and the mesh of them."""
