@@ -201,10 +201,11 @@ class Member:
         (`record.is_needed`); entries and decisions that peers may still ask for are another matter.
 
         Returns:
-            `None` while an epoch is decided and not certified.
+            `None` while an epoch is decided and not certified, and once the member has halted: it
+            may have counted the last epoch in another way.
         """
         start = self.epochs.start()
-        if start is None or self.checkpoints.certified != start.decided:
+        if self.is_halted or start is None or self.checkpoints.certified != start.decided:
             return None
         return start
 

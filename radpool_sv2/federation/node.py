@@ -647,9 +647,9 @@ class FederationNode:
             self._note_certified()
 
     def _note_certified(self) -> None:
-        # Halted, it may count one as certified that has another state here.
-        if not self.machine.is_halted:
-            self.certified = min(self.machine.checkpoints.certified, self.applied)
+        # One that has another state here than the certified one is in one of the two, not in both.
+        known = self.machine.checkpoints
+        self.certified = min(known.certified, known.applied)
 
     def _compute(self, epoch: int, segments: tuple[Segment, ...]) -> tuple[bytes, bytes]:
         entries = (

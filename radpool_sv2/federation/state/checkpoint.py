@@ -177,7 +177,7 @@ class Checkpoints:
             self._go_on()
 
     def _go_on(self) -> None:
-        while self.certified in self._certificates:
+        while self.certified in self._certificates and not self._seat.outlet.halted:
             self._adopt(self._certificates[self.certified])
 
     def _adopt(self, certificate: Certificate) -> None:
@@ -186,9 +186,9 @@ class Checkpoints:
             raise RemoteProtocolError("a checkpoint is a certificate of a state root", "epochs")
         own = self._own.get(root.epoch)
         self._certificates[root.epoch] = certificate
-        self.certified = root.epoch + 1
         if own is not None and self._differs(root.epoch, own[0].root):
             return
+        self.certified = root.epoch + 1
         self._seat.outlet.emit(Persist(Checkpointed(certificate)))
         self._seat.outlet.emit(Certify(certificate))
         self._forget(root.epoch)
