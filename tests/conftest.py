@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from trio.testing import MockClock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from rig.bitcoind import bitcoind, bitcoinds  # noqa: F401 - fixtures are found by their name
 
+# How long an example takes says how busy the machine is.
+CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 # The same commit has the same examples everywhere; who wants others asks for them.
-settings.register_profile("steady", derandomize=True)
-settings.register_profile("explore", derandomize=False)
+settings.register_profile("steady", derandomize=True, **CALM)
+settings.register_profile("explore", derandomize=False, **CALM)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
