@@ -341,7 +341,8 @@ class TdpSource:
             if self._room != sent:
                 sent = self._room
                 await link.constrain(sent)
-            await self._room_changed.wait()
+            else:
+                await self._room_changed.wait()
 
     def _taken(self, message: NewTemplate | SetNewPrevHash) -> TemplateUpdate | None:
         """Takes a message; returns what there is to mine on now, when that has changed."""
