@@ -137,7 +137,7 @@ async def run(desk):
         nursery.cancel_scope.cancel()
 
 
-async def test_recorded_with_height_value_and_finder_then_submitted(desk):
+async def test_recorded_with_height_value_and_finder_then_submitted(desk, autojump_clock):
     desk.desk.found(found())
     await run(desk)
     assert desk.story == ["recorded 1", "submitted 1"]

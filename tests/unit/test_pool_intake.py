@@ -123,10 +123,10 @@ async def test_a_batch_is_acknowledged_after_its_commit(scene, nursery):
     scene.ledger.gate = trio.Event()
     batch = Batch(3)
     scene.engine.push(Drained(batch))
-    await trio.sleep(0.02)
+    await settle()
     assert scene.engine.acknowledged == []
     scene.ledger.gate.set()
-    await trio.sleep(0.02)
+    await settle()
     assert scene.engine.acknowledged == [(batch, [])]
     scene.intake.finish()
 
@@ -135,7 +135,7 @@ async def test_events_come_before_the_batch_that_was_drained_with_them(scene, nu
     scene.engine.push(Drained(Batch(1), events=["a", "b"]))
     scene.engine.push(Drained(Batch(2), events=["c"]))
     nursery.start_soon(scene.intake.run)
-    await trio.sleep(0.02)
+    await settle()
     assert scene.story[:4] == ["a", "b", "c", "emptied"]
     assert [len(batch) for batch in scene.ledger.committed] == [1, 2]
     scene.intake.finish()
@@ -169,7 +169,7 @@ async def test_finish_wakes_a_waiting_loop(scene, nursery):
     await settle()
     scene.engine.queue.append(Drained(Batch(4), stopped=True))
     scene.intake.finish()
-    await trio.sleep(0.02)
+    await settle()
     assert len(scene.engine.acknowledged) == 1
 
 
@@ -223,7 +223,7 @@ async def test_extensions_enclose_before_the_commit_and_answer_behind_it(nursery
     scene.engine.push(Drained(batch))
     scene.engine.push(Drained(plain))
     nursery.start_soon(scene.intake.run)
-    await trio.sleep(0.02)
+    await settle()
     assert scene.story == [
         "enclosed by 7",
         "enclosed by 9",
@@ -236,7 +236,7 @@ async def test_extensions_enclose_before_the_commit_and_answer_behind_it(nursery
     refused = [(0, "duplicate-share"), (2, "no-7"), (3, "no-9")]
     assert scene.engine.acknowledged == [(batch, refused), (plain, [(0, "duplicate-share")])]
     scene.intake.finish()
-    await trio.sleep(0.02)
+    await settle()
     os.close(scene.engine.fd)
 
 
@@ -262,7 +262,7 @@ async def test_a_store_that_fails_is_tried_again_at_the_step_that_failed(autojum
     os.close(scene.engine.fd)
 
 
-async def test_large_batches_are_paced_and_small_ones_are_not():
+async def test_large_batches_are_paced_and_small_ones_are_not(autojump_clock):
     settings = replace(SETTINGS, pace_shares=2, pace_ms=50)
     scene = Scene(settings=settings)
     async with trio.open_nursery() as nursery:
