@@ -116,7 +116,10 @@ async def following(**options):
         (accepting,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
 
         async def shake_hands(stream):
-            channel = await peer_server.accept(stream, WHO, random.Random())
+            try:
+                channel = await peer_server.accept(stream, WHO, random.Random())
+            except (ConnectionClosed, trio.BrokenResourceError):
+                return  # a source was cancelled in the middle of it
             channels.append(channel)
             await connections_send.send(channel)
             await trio.sleep_forever()
@@ -527,11 +530,17 @@ async def test_without_a_node_nothing_is_claimed():
             await rig.source.known_transactions([A])
 
 
-async def test_a_silent_provider_is_asked_and_one_that_hangs_is_left(monkeypatch):
-    monkeypatch.setattr(tdp_link, "ANSWER_S", 0.05)
-    async with following(silence_s=0.05) as rig:
+async def test_a_silent_provider_is_asked_and_one_that_hangs_is_left(mock_clock):
+    """The clock stands still but for its jumps: whoever is asked has all the time to answer."""
+
+    async def pass_by(seconds):
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(seconds)
+
+    async with following() as rig:
         await rig.provider.accept()
         for _ in range(3):
+            await pass_by(tdp_module.SILENCE_S)
             asked = await rig.provider.channel.expect("RequestTransactionData")
             assert asked.template_id == (1 << 64) - 1
             error = Message(
@@ -540,8 +549,14 @@ async def test_a_silent_provider_is_asked_and_one_that_hangs_is_left(monkeypatch
                 error_code="template-id-not-found",
             )
             await rig.provider.channel.send(error)
+            while rig.source._link._heard_s < trio.current_time():
+                await trio.sleep(0)
+            await pass_by(tdp_link.ANSWER_S)
+        await pass_by(tdp_module.SILENCE_S)
         await rig.provider.channel.expect("RequestTransactionData")
+        await pass_by(tdp_link.ANSWER_S)
         await rig.provider.channel.closed()
+        mock_clock.rate = 1
         await rig.provider.accept()
         assert "hangs" in rig.source.problems()[0]
 
@@ -551,9 +566,12 @@ async def test_a_provider_with_another_key_is_not_followed():
         stranger = AuthoritySecretKey.generate().public_key()
         source = TdpSource(rig.provider.endpoint, stranger)
         updates, _ = trio.open_memory_channel(1)
-        with trio.move_on_after(0.3):
-            await source.run(updates, updates)
-        assert "not signed by the authority" in source.problems()[0]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(source.run, updates, updates)
+            with trio.fail_after(PATIENCE_S):
+                while "not signed by the authority" not in source.problems()[0]:
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
 
 
 async def test_source_and_provider_understand_each_other():
