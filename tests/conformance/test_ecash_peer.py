@@ -97,6 +97,11 @@ def test_the_peer_knows_nothing_of_ours():
             assert "from radpool_sv2" not in text, name
 
 
+def opened(pool):
+    """Opens the pool's file as another process does; whoever writes just then is waited for."""
+    return sqlite3.connect(pool.config.ledger.file, timeout=60)
+
+
 @pytest.mark.parametrize("by_tlv", [False, True], ids=["message", "tlv"])
 async def test_shares_earn_tokens_in_both_forms(tmp_path, by_tlv):
     """spec: EW-1, EW-5, EW-6, EW-7, EW-8, EW-9, EW-14, EW-15, EW-17, EW-26, EW-27"""
@@ -279,7 +284,7 @@ async def test_a_claim_is_on_disk_before_its_answer(tmp_path):
         output = await peer.claim(share)
         await peer.answered(share)
         # Another process's view of the file: what is committed, and nothing else.
-        with closing(sqlite3.connect(pool.config.ledger.file)) as file:
+        with closing(opened(pool)) as file:
             rows = file.execute("SELECT message FROM blinded").fetchall()
         assert rows == [(output.blinded,)]
         # A claim that is refused leaves its share in the books, to be claimed later.
@@ -287,7 +292,7 @@ async def test_a_claim_is_on_disk_before_its_answer(tmp_path):
         await peer.claim(kept, output=output)
         with pytest.raises(RefusedError, match="blinded-message-reused"):
             await peer.answered(kept)
-        with closing(sqlite3.connect(pool.config.ledger.file)) as file:
+        with closing(opened(pool)) as file:
             [(count,)] = file.execute("SELECT COUNT(*) FROM unclaimed").fetchall()
         assert (count, await pool.shares()) == (1, 2)
         await peer.claim(kept)
@@ -318,16 +323,19 @@ async def test_a_full_keyset_takes_no_claim(tmp_path):
     async with ecash_pool(tmp_path) as pool, visiting(pool, wallet("nell")) as peer:
         channel = await peer.open_ecash(POOL)
         keyset = pool.mint.keyset(peer.terms[channel.id].keyset)
-        with closing(sqlite3.connect(pool.config.ledger.file)) as file, file:
-            file.execute("UPDATE keyset SET work = ?", (2**63 - 1,))
+        fill = "UPDATE keyset SET work = ? WHERE id = ?"
+        with closing(opened(pool)) as file, file:
+            # Of this one alone: at a fixed price so much work is worth more than 64 bits hold.
+            file.execute(fill, (2**63 - 1, keyset.id))
         share = peer.mine(channel)
         await peer.claim(share)
         with pytest.raises(RefusedError, match="epoch-closed"):
             await peer.answered(share)
         assert await pool.shares() == 1
-        with closing(sqlite3.connect(pool.config.ledger.file)) as file, file:
-            file.execute("UPDATE keyset SET work = ?", (2**63 - 1 - 2 ** (channel.z - 4),))
-        await peer.claim(share)
+        with closing(opened(pool)) as file, file:
+            file.execute(fill, (2**63 - 1 - 2 ** (channel.z - 4), keyset.id))
+        # Another keyset may have been announced meanwhile: a full one is replaced.
+        await peer.claim(share, output=peer.output(keyset.id))
         await peer.answered(share)
         assert [token.keyset for token in peer.tokens] == [keyset.id]
 
@@ -339,11 +347,11 @@ async def asking(pool):
         ledger=pool.ledger, declarers=None, registrations=None, sv1_clients=None
     )
     serve = partial(
-        serve_http, books, "127.0.0.1", 0, mint=pool.mint, requests_max=64, request_deadline_s=10
+        serve_http, books, "127.0.0.1", 0, mint=pool.mint, requests_max=64, request_deadline_s=60
     )
     async with trio.open_nursery() as nursery:
         host, port = await nursery.start(serve)
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=30) as http:
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=60) as http:
             yield http
         nursery.cancel_scope.cancel()
 
