@@ -50,7 +50,9 @@ class Pool:
                 await self._converse()
             except ConnectionClosed:
                 pass
-            await trio.aclose_forcefully(stream)
+            finally:
+                # Also when the test ends it: the miner's end may not have been heard of yet.
+                await trio.aclose_forcefully(stream)
 
     async def send(self, *messages):
         frames = [
