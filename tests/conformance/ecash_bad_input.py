@@ -89,7 +89,7 @@ async def run(entry: Entry, pool: EcashPool) -> None:
     visit = EcashVisit(pool, session, channel)
     await entry.act(visit)
     if entry.then == CLOSED:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             await session.client.closed()
     else:
         await session.earn(channel)

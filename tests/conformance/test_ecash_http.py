@@ -26,10 +26,10 @@ async def over_http(pool):
             0,
             mint=pool.mint,
             requests_max=16,
-            request_deadline_s=20,
+            request_deadline_s=60,
         )
         host, port = await nursery.start(serve)
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=20) as http:
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=60) as http:
             yield http
         nursery.cancel_scope.cancel()
 

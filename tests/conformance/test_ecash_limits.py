@@ -64,7 +64,7 @@ async def test_requests_that_cannot_be_read_end_the_connection(tmp_path, number,
     async with ecash_pool(tmp_path) as pool:
         session = await pool.session()
         await session.send(number, payload, channel=bit)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert await session.client.closed() == []
 
 
@@ -104,7 +104,8 @@ async def test_the_largest_fetch(tmp_path):
 
 async def test_requests_beyond_the_rate_are_told_when_to_come_back(tmp_path):
     """attack: A15; spec: EW-33"""
-    limits = {"ecash__redeems_per_minute": 6, "ecash__redeems_burst": 3}
+    # The next one comes after a minute: no machine is so slow that it has come by then.
+    limits = {"ecash__redeems_per_minute": 1, "ecash__redeems_burst": 3}
     async with ecash_pool(tmp_path, **limits) as pool:
         session, other = await pool.session(), await pool.session()
         channel = await session.mine_for()
@@ -114,7 +115,7 @@ async def test_requests_beyond_the_rate_are_told_when_to_come_back(tmp_path):
         with pytest.raises(Refusal) as caught:
             await session.fetch(keyset)
         assert caught.value.code == "rate-limited"
-        assert 1 <= caught.value.answer.retry_after_s <= 10
+        assert 1 <= caught.value.answer.retry_after_s <= 60
         await session.send(0x0A, m.EcashKeysetRequest(keyset).encode(), channel=False)
         answer = await session.kind(m.RedeemSharesEcashError)
         assert (answer.request_id, answer.error_code) == (0, "rate-limited")
@@ -154,7 +155,7 @@ async def test_a_client_that_leaves_before_its_receipt(tmp_path, monkeypatch):
 
         monkeypatch.setattr(pool.mint, "sign", held)
         await session.offer(share, claim_bytes(output))
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while not await pool.shares():
                 await trio.sleep(0.005)
         await session.client.reset()

@@ -21,6 +21,8 @@ async def settled(pool, session, channel, shares=3):
     await pool.chain.extend(COINBASE_MATURITY + MATURITY)
     keyset = tokens[0].keyset
     await pool.until(lambda: pool.state(keyset) == 3)
+    # The ledger may have looked at the chain before all of these blocks were there.
+    await pool.until(lambda: pool.is_mature(keyset))
     return tokens
 
 
