@@ -53,7 +53,7 @@ class Run:
     async def until(self, enough):
         """Mines until it is enough, and leaves in order."""
         self.machine.start()
-        with trio.fail_after(50):
+        with trio.fail_after(120):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.side.run, self.machine)
                 while not enough(self.side.figures()):
@@ -106,11 +106,15 @@ async def test_blocks_change_the_keyset_and_cost_no_token(tmp_path, wallet, poli
                     before = run.side.figures()["tokens"]
                     while run.side.figures()["tokens"] < before + 5:
                         await trio.sleep(0.01)
-                    height = pool.chain.height
+                    height, keyset = pool.chain.height, run.side.figures()["keyset"]
                     await pool.chain.ask_for(11)
                     while pool.chain.height == height:
                         await trio.sleep(0.01)
                     await pool.chain.ask_for(64)
+                    # Two blocks at once would change the keyset once.
+                    while run.side.figures()["keyset"] == keyset:
+                        await trio.sleep(0.01)
+                    seen.add(run.side.figures()["keyset"])
                     tips += 1
 
             nursery.start_soon(find_blocks)
@@ -157,7 +161,7 @@ async def test_shares_by_value_leave_nothing_behind(tmp_path, wallet):
                 0,
                 mint=pool.mint,
                 requests_max=64,
-                request_deadline_s=10,
+                request_deadline_s=60,
             )
             host, port = await nursery.start(serve)
             url = f"http://{host}:{port}"
