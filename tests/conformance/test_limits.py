@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import time
 
 import pytest
 import trio
@@ -46,13 +45,14 @@ async def test_full_ring_stops_reading_and_loses_nothing(start_pool):
     pool.stalled = True
     sent = 0
     with trio.fail_after(60):
-        # Three writes beyond the ring: what the socket buffers hold is not read.
+        # More than the ring and a read beyond it: what the socket buffers hold is not read.
         while pool.gauge("read_pauses_total") == 0 or sent < 120:
             for session, channel in zip(sessions, channels, strict=True):
                 await session.submit(*(session.mine(channel) for _ in range(10)))
                 sent += 10
             await trio.sleep(0)
-    assert pool.gauge("ring_records") <= 64 + 3 * 10
+    # The one read that filled it found as many as its client had sent by then.
+    assert pool.gauge("ring_records") < 64 + sent // 3 < sent
     assert pool.gauge("connections") == 3
     # A new tip reaches every client although none of them is read.
     pool.new_tip()
@@ -73,7 +73,10 @@ async def test_full_ring_stops_reading_and_loses_nothing(start_pool):
 
 
 async def test_slow_reader_does_not_slow_others(start_pool):
-    pool = await start_pool(outbound_bytes_max=1 << 16, exponent_max=4)
+    # A pool that waited for the slow one would do so for longer than anybody here has patience.
+    pool = await start_pool(
+        outbound_bytes_max=1 << 16, exponent_max=4, write_deadline_ms=10 * 60_000
+    )
     slow, other = await pool.session(), await pool.session()
     slow_channel, channel = await slow.open(), await other.open()
     bad = slow.mine(slow_channel).message.replace(job_id=99)
@@ -85,19 +88,14 @@ async def test_slow_reader_does_not_slow_others(start_pool):
             except trio.BrokenResourceError:
                 return
 
-    longest = 0.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flood)
         with trio.fail_after(60):
             while pool.gauge("closed_slow_reader_total") == 0:
-                began = time.monotonic()
                 await other.accepted(other.mine(channel))
-                longest = max(longest, time.monotonic() - began)
         nursery.cancel_scope.cancel()
     await other.accepted(other.mine(channel))
-    # Both sides share the processors with all else; a pool that waits for someone takes seconds.
-    assert longest < 5.0
-    assert pool.gauge("connections") == 1
+    await pool.until(lambda: pool.gauge("connections") == 1)
 
 
 async def test_no_prefixes_left(start_pool):
