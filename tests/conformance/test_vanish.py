@@ -98,16 +98,18 @@ async def vanish(pool, stage, how, limiter):
 
 async def wave(pool, stage, how, count):
     limiter = trio.CapacityLimiter(AT_ONCE)
-    due = accepted(pool) + count
+    due = greeted(pool) + count
     async with trio.open_nursery() as nursery:
         for _ in range(count):
             nursery.start_soon(vanish, pool, stage, how, limiter)
     # Nobody is left in the system's queue, and then nobody in the pool.
-    await pool.until(lambda: accepted(pool) == due and pool.gauge("sockets") == 0)
+    await pool.until(lambda: greeted(pool) == due and pool.gauge("sockets") == 0)
 
 
-def accepted(pool):
-    return pool.gauge("connections_accepted_total") + pool.gauge("accept_failures_total")
+def greeted(pool):
+    """Counts those whose handshake is over, well or not: they are let in before, and out later."""
+    names = ("handshakes_total", "handshakes_failed_total", "accept_failures_total")
+    return sum(map(pool.gauge, names))
 
 
 def no_trace(pool):
