@@ -64,7 +64,7 @@ def both_mine(miners, count=SHARES):
 def end(miners):
     for each in miners:
         each.signal(signal.SIGTERM)
-        assert each.wait(20) == 0, each.tail()
+        assert each.wait() == 0, each.tail()
 
 
 def paid(node):
@@ -74,9 +74,28 @@ def paid(node):
     return dict(book.rows(query))
 
 
+def until_more_is_paid(node, before):
+    """Waits until the ledger has more shares of each account than before.
+
+    Where the pool asks for more than the device was asked for, shares stay with the translator.
+    """
+
+    def look():
+        now = paid(node)
+        return all(now.get(name, 0) > count for name, count in before.items())
+
+    until(look, lambda: f"more shares than {before}; {paid(node)}", PATIENCE_S)
+
+
 def connect(address):
     host, port = address.rsplit(":", 1)
     return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+
+
+def workers_of(running):
+    """Returns the names of each device's workers, as of the last look, which is once a second."""
+    items = running.get("/api/v1/sv1/clients").json()["items"]
+    return [[worker["name"] for worker in each["workers"]] for each in items]
 
 
 def heard(address, words):
@@ -89,7 +108,7 @@ def heard(address, words):
     return answer.decode()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_miners_of_both_versions_earn_at_one_port(tmp_path):
     node = Node(tmp_path / "msp", ONE_PORT)
     with node.running() as running:
@@ -98,25 +117,26 @@ def test_miners_of_both_versions_earn_at_one_port(tmp_path):
             newer(running.sv2, tmp_path, running.authority_key) as new,
         ):
             both_mine([old, new])
-            until(lambda: running.get("/api/v1/sv1/clients").json()["total"] == 1, "one device")
-            (device,) = running.get("/api/v1/sv1/clients").json()["items"]
-            assert [worker["name"] for worker in device["workers"]] == ["old.rig"]
+            until_more_is_paid(node, {"old": 0, "new": SHARES - 1})
+            until(lambda: workers_of(running) == [["old.rig"]], "one device")
             assert "sv1_clients_total 1.0" in running.get("/metrics").text
             assert running.metric("radpool_engine_sv1_taken_in_total") == 1
-            assert running.metric("radpool_translator_pool_shares_accepted_total") > 0
+            until(
+                lambda: running.metric("radpool_translator_pool_shares_accepted_total"),
+                "the translator has seen its share accepted",
+            )
             end([old, new])
         until(lambda: running.metric("sv1_clients_total") == 0, "the device has left")
         assert running.problems() == []
-        assert running.leave(signal.SIGTERM, 15) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
     assert "a role failed" not in node.stderr()
     assert audit.check_batches(node) == Book(node.database).check() == sum(paid(node).values())
     assert paid(node).keys() == {"old", "new"}
     assert paid(node)["new"] >= SHARES
-    # Where the pool asks for more than the device was asked for, shares stay with the translator.
     assert paid(node)["old"] > 0
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
 def test_miners_of_both_versions_come_back_after_a_restart(tmp_path, ending):
     node = Node(tmp_path / "msp", ONE_PORT)
@@ -126,41 +146,44 @@ def test_miners_of_both_versions_come_back_after_a_restart(tmp_path, ending):
             newer(way.address, tmp_path, first.authority_key) as new,
         ):
             both_mine([old, new])
+            until_more_is_paid(node, {"old": 0, "new": 0})
             way.cut()
             first.process.signal(ending)
-            first.process.wait(15)
+            until(first.is_gone, lambda: f"the end of all of it; {first.process.tail()}")
             before = paid(node)
             with node.running() as second:
                 way.mend(second.sv2)
                 both_mine([old, new])
+                until_more_is_paid(node, before)
                 end([old, new])
-                assert second.leave(signal.SIGTERM, 15) == 0
+                assert second.leave(signal.SIGTERM, 60) == 0
     assert audit.check_batches(node) == Book(node.database).check()
     after = paid(node)
     assert after["old"] > before["old"] > 0
     assert after["new"] > before["new"] > 0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_devices_earn_the_operators_ecash_at_that_port(tmp_path):
     node = Node(tmp_path / "msp", ONE_PORT | NO_BLOCKS)
     wallet = node.directory / "sv1-wallet"
     with node.running() as running:
         radpool("wallet", "create", "--dir", wallet, "--mint", f"http://{running.http}")
-        assert running.leave(signal.SIGTERM, 15) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
     node.change({"sv1.ecash": True})
     with node.running() as running:
         with older(running.sv2, tmp_path) as old:
             both_mine([old])
+            until(lambda: Book(node.database).number("SELECT count(*) FROM share"), old.tail)
             end([old])
-        assert running.leave(signal.SIGTERM, 30) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
     balance = json.loads(radpool("wallet", "balance", "--dir", wallet, "--json"))
     shares = Book(node.database).check()
     assert sum(epoch["tokens"] for epoch in balance["epochs"]) == shares > 0, node.stderr()
     assert "old" not in paid(node)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_more_devices_mine_than_one_client_may_have_channels(tmp_path):
     ordinary = {
         "limits.channels_per_connection_max": 100,
@@ -177,19 +200,19 @@ def test_more_devices_mine_than_one_client_may_have_channels(tmp_path):
         command = [LOAD, "sv1-shares", "--connect", running.sv2, "--shares", shares]
         command += ["--connections", CROWD, "--period-ms", 1_000]
         with Process(command, tmp_path, "devices") as devices:
-            seen = devices.message("shares", 150)
-            assert devices.wait(60) == 0, devices.tail()
+            seen = devices.message("shares", 240)
+            assert devices.wait() == 0, devices.tail()
         assert (seen["sent"], seen["accepted"], seen["failed"]) == (shares, shares, 0), seen
         until(
             lambda: running.metric("radpool_translator_pool_shares_accepted_total") == shares,
             "the pool has all",
         )
         assert running.metric("radpool_engine_sv1_taken_in_total") == CROWD
-        assert running.leave(signal.SIGTERM, 30) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
     assert Book(node.database).check() == shares
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_devices_hear_why_where_the_option_is_off(tmp_path):
     node = Node(tmp_path / "msp", POOL)
     with node.running() as running:
@@ -205,20 +228,21 @@ def test_devices_hear_why_where_the_option_is_off(tmp_path):
         with newer(running.sv2, tmp_path, running.authority_key) as new:
             both_mine([new])
             end([new])
-        assert running.leave(signal.SIGTERM, 15) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
     assert sum("called at the SV2 port" in each["event"] for each in node.log()) == 1
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_devices_keep_to_the_limits_of_the_port(tmp_path):
-    limits = {"limits.connections_per_address_max": 4, "limits.handshake_deadline_ms": 500}
+    limits = {"limits.connections_per_address_max": 4, "limits.handshake_deadline_ms": 5_000}
     node = Node(tmp_path / "msp", ONE_PORT | limits)
     with node.running() as running:
         # The translator itself is one of the four.
-        devices = [connect(running.sv2) for _ in range(3)]
-        for device in devices:
-            device.sendall(SUBSCRIBE)
-            assert b'"id":1' in device.recv(4096)
+        devices = []
+        for _ in range(3):
+            devices.append(connect(running.sv2))
+            devices[-1].sendall(SUBSCRIBE)
+            assert b'"id":1' in devices[-1].recv(4096)
         assert heard(running.sv2, b"") == ""
         assert running.metric("radpool_engine_refused_connections_of_address_total") == 1
         devices.pop().close()
@@ -240,5 +264,5 @@ def test_devices_keep_to_the_limits_of_the_port(tmp_path):
         for each in (*devices, waiting):
             each.close()
         until(lambda: running.metric("radpool_engine_sockets") == 1, "all have left")
-        assert running.leave(signal.SIGTERM, 15) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
     assert "Traceback" not in node.stderr()
