@@ -12,8 +12,12 @@ from radpool_sv2.node.report import report_node
 pytestmark = pytest.mark.slow
 
 
+# Any free ones: the doctor tries whether it may listen, and other tests try the default ones.
+PORTS = dict.fromkeys(["mining.listen", "declarator.listen", "http.listen"], "127.0.0.1:0")
+
+
 def doctor_of(directory, *, url, **more):
-    settings = {"templates.source": "bitcoind", "templates.rpc_urls": [url]} | more
+    settings = PORTS | {"templates.source": "bitcoind", "templates.rpc_urls": [url]} | more
     return run([RADPOOL, "doctor", "--dir", Node(directory, settings).directory])
 
 
