@@ -74,6 +74,8 @@ class BlockDesk:
         self._done = directory / DONE
         self._note = note
         self._send, self._receive = trio.open_memory_channel[_Found](WAITING_MAX)
+        # One at a time: each looks at all files, of which another would take the oldest away.
+        self._clearing = trio.Lock()
         self.found_count = 0
         self.accepted_count = 0
 
@@ -118,7 +120,8 @@ class BlockDesk:
 
     async def _clear(self, found: _Found) -> None:
         try:
-            await trio.to_thread.run_sync(self._put_away, found.name)
+            async with self._clearing:
+                await trio.to_thread.run_sync(self._put_away, found.name)
         except OSError as error:
             # It stays, and the node is asked once more at the next start.
             log.warning(
