@@ -43,7 +43,7 @@ class Server:
 
     async def _converse(self, raw):
         try:
-            stream = await Sv2Stream.accept(raw, self.identity, 5, frame_bytes_max=1 << 24)
+            stream = await Sv2Stream.accept(raw, self.identity, 60, frame_bytes_max=1 << 24)
             setup = await take_setup(
                 stream,
                 self.protocol,

@@ -33,7 +33,7 @@ class Wishing:
         return self.wanted
 
 
-def selection(source, *policies, deadline_s=5.0):
+def selection(source, *policies, deadline_s=60.0):
     return Selection(source, policies, weight_max=4_000_000, deadline_s=deadline_s, script=SCRIPT)
 
 

@@ -175,7 +175,15 @@ async def test_pool_without_a_key(nursery):
 
 
 async def test_pool_without_jobs(nursery, monkeypatch):
-    monkeypatch.setattr(doctor, "JOB_S_MAX", 0.05)
+    opened = doctor._open
+
+    async def hurried(*arguments):
+        offer = await opened(*arguments)
+        # Only for the job: the channel may take its time.
+        monkeypatch.setattr(doctor, "JOB_S_MAX", 0.05)
+        return offer
+
+    monkeypatch.setattr(doctor, "_open", hurried)
     verdicts, said = await examined(nursery, Pool(jobs=False))
     assert Verdict.BAD in verdicts
     assert "gave no job" in said
