@@ -92,6 +92,7 @@ class Pool:
 KEPT_AND_CUT = [("send", 3), *[("refuse again", 0)] * 3, ("cut", 0)]
 
 
+@settings(deadline=None)
 @given(unsigned_max=st.integers(1, 32), deeds=cheats)
 @example(unsigned_max=3, deeds=KEPT_AND_CUT * 10)
 def test_pool_that_signs_nothing_gets_little(unsigned_max, deeds):
@@ -108,7 +109,7 @@ def test_pool_that_signs_nothing_gets_little(unsigned_max, deeds):
 
 
 @given(unsigned_max=st.integers(1, 32), signed=st.integers(0, 100), deeds=cheats)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_pool_that_stops_signing_gets_no_more_than_the_window(unsigned_max, signed, deeds):
     """attack: A8"""
     pool = Pool(unsigned_max)
@@ -125,6 +126,7 @@ def test_pool_that_stops_signing_gets_no_more_than_the_window(unsigned_max, sign
     assert len(set(pool.sent.values())) <= unsigned_max - 1 + max(unsigned_max, WINDOW_MAX)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20, unique=True))
 def test_acknowledgement_takes_only_what_it_covers(sequences):
     claims = Claims(1000)

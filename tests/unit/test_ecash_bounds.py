@@ -1,7 +1,7 @@
 """What the ecash extension keeps for a connection, and how often one may ask."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from radpool_sv2_extensions.ecash import subscription
 from radpool_sv2_extensions.ecash.allowance import Allowance
@@ -39,6 +39,7 @@ def test_a_clock_that_goes_back_gives_nothing():
     assert allowance.take(6_000) == 0
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 1_000_000),
     st.integers(1, 1_000),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radpool_sv2._native.ecash import WalletSeed
@@ -45,6 +45,7 @@ def test_keysets_of_version_1_are_refused(case):
         seed.derive(bytes.fromhex(inputs["keyset_id"]), inputs["counter"], 1)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([16, 20, 24, 28, 32]).flatmap(lambda n: st.binary(min_size=n, max_size=n)))
 def test_words_carry_the_entropy(entropy):
     words = words_of(entropy)

@@ -4,7 +4,7 @@ import json
 from base64 import urlsafe_b64encode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radpool_sv2.errors import LocalProtocolError, RemoteProtocolError
@@ -49,6 +49,7 @@ def test_how_people_paste_them():
         assert decode_token(pasted) == token(handed())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_the_bytes_nothing_but_our_error_comes_out(raw):
     for version in "AB":
@@ -161,6 +162,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_cbor_round_trip(value):
     try:
