@@ -167,11 +167,11 @@ async def msp(tmp_path):
 async def served(mint):
     async with trio.open_nursery() as nursery:
         serve = partial(
-            serve_http, POOL, "127.0.0.1", 0, mint=mint, requests_max=64, request_deadline_s=10
+            serve_http, POOL, "127.0.0.1", 0, mint=mint, requests_max=64, request_deadline_s=60
         )
         host, port = await nursery.start(serve)
         url = f"http://{host}:{port}"
-        async with httpx.AsyncClient(base_url=url, timeout=20) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
             yield http, url
         nursery.cancel_scope.cancel()
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from test_web import NOW_MS, Pool
+from test_web import NOW_MS, SOON_S, Pool
 
 from radpool_sv2.ecash.cash_out import CashedOut, Residue
 from radpool_sv2.ecash.keyset import KeysetView
@@ -161,10 +161,10 @@ async def served(mint: Mint | None, **limits: Any):
             0,
             mint=mint,
             now_unix_ms=lambda: NOW_MS,
-            **({"requests_max": 8, "request_deadline_s": 5} | limits),
+            **({"requests_max": 8, "request_deadline_s": 60} | limits),
         )
         host, port = await nursery.start(serve)
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=10) as http:
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=60) as http:
             yield http
         nursery.cancel_scope.cancel()
 
@@ -441,7 +441,7 @@ def asking(application, client: str = "192.0.2.1") -> httpx.AsyncClient:
 
 async def test_a_redeemer_is_told_when_to_come_back():
     """attack: A15"""
-    mint, allowance = Mint(), Allowance(items_per_second=1, burst_items=7)
+    mint, allowance = Mint(), Allowance(items_per_second=1, burst_items=7, now=lambda: 0.0)
     application = WorkApi(mint, allowance).application()
     async with asking(application) as http:
         assert (await http.post("/redeem", json=spending())).status_code == 200
@@ -462,7 +462,7 @@ async def test_a_redeemer_is_told_when_to_come_back():
 
 
 async def test_looking_up_costs_little_and_signing_more():
-    mint, allowance = Mint(), Allowance(items_per_second=1, burst_items=100)
+    mint, allowance = Mint(), Allowance(items_per_second=1, burst_items=100, now=lambda: 0.0)
     async with asking(WorkApi(mint, allowance).application()) as http:
         ys = {"Ys": [f"02{i:064x}" for i in range(320)]}
         assert (await http.post("/checkstate", json=ys)).status_code == 200
@@ -684,12 +684,12 @@ async def test_status_and_metrics_have_the_mints_figures():
 async def test_a_body_that_does_not_come_is_not_waited_for():
     """attack: A15"""
     mint = Mint()
-    async with served(mint, request_deadline_s=0.3) as http:
+    async with served(mint, request_deadline_s=SOON_S) as http:
         stream = await trio.open_tcp_stream(http.base_url.host, http.base_url.port)
         async with stream:
             head = b"POST /work/v1/checkstate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
             await stream.send_all(head)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 answer = await stream.receive_some()
         assert answer.startswith(b"HTTP/1.1 504 ")
         assert (await http.get("/work/v1/info")).status_code == 200
@@ -704,7 +704,7 @@ async def test_a_flood_is_cut_off_while_it_comes():
             head = b"POST /v1/swap HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
             await stream.send_all(head)
             sent = 0
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 try:
                     while sent < 1 << 24:
                         await stream.send_all(b" " * 65_536)
