@@ -56,7 +56,7 @@ class Nutshell:
 
     def close(self):
         self.process.stdin.close()
-        assert self.process.wait(timeout=10) == 0
+        assert self.process.wait(timeout=60) == 0
         self.process.stdout.close()
 
 
