@@ -82,7 +82,10 @@ class Cluster:
             process.wait()
 
     def freeze(self, name):
-        self.running[name].send_signal(signal.SIGSTOP)
+        process = self.running[name]
+        process.send_signal(signal.SIGSTOP)
+        # It works on for a moment: whoever copies its files has to wait until it does not.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self, name):
         self.running[name].send_signal(signal.SIGCONT)
@@ -199,11 +202,15 @@ class Cluster:
         return statuses
 
     def is_at_rest(self):
-        """Says whether all members are linked and know the same, and nothing is on its way."""
+        """Says whether all members are linked and know the same, and nothing is on its way.
+
+        Members look at themselves at different times: what one says after that makes no difference
+        only because nothing is left that would make it say anything.
+        """
         statuses = [self.status(me) for me in range(self.net.n)]
         if not all(statuses) or any(len(each["links"]) != self.net.n - 1 for each in statuses):
             return False
-        if any(each["waiting_payloads"] or each["waiting_records"] for each in statuses):
+        if not all(each["is_quiet"] for each in statuses):
             return False
         heads = {
             (

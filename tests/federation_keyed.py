@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
-from federation_net import Net, wait_until
+from federation_net import Net, is_quiet, wait_until
 
 from radpool_sv2._native.threshold import CHECKPOINT, TREASURY
 from radpool_sv2.federation.keys.keyring import Keyring
@@ -119,7 +119,7 @@ async def quiet(net, members):
     def holds():
         nodes = [net.nodes[me] for me in members]
         heads = {tuple(s["certified"] for s in node.status()["streams"]) for node in nodes}
-        return len(heads) == 1 and not any(node.status()["waiting_payloads"] for node in nodes)
+        return len(heads) == 1 and all(is_quiet(node) for node in nodes)
 
     await wait_until(holds)
 

@@ -317,6 +317,18 @@ def _dup(listening):
     return socket.socket(fileno=listening.dup().detach())
 
 
+def is_quiet(node):
+    """Says whether a member has nothing more to say by itself, and has said nothing that is open.
+
+    All that it appended is certified here, all that it heard is written down, and its keys have
+    counted all epochs: what they want said follows from these.
+    """
+    machine, store, keys = node.machine, node._store, node._keys
+    read = keys and keys.next_read(node.applied, machine.checkpoints.certified)
+    is_open = machine.broadcast.own.echoed_entries() or node.status()["waiting_payloads"]
+    return not (read or is_open or store.written > store.durable)
+
+
 async def wait_until(holds, seconds=300):
     with trio.fail_after(seconds):
         while not holds():

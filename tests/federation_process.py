@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from federation_net import SMALL, Net, Proxy, rules_of
+from federation_net import SMALL, Net, Proxy, is_quiet, rules_of
 from shares import NO_BATCH, Key, Owner, Share, Template, seal, sha256d
 
 from radpool_sv2._native.ledger import verify_batch
@@ -262,7 +262,8 @@ async def main(home, me, ports):
         while os.getppid() == parent:
             if not any((place / "rest").exists() for place in (net.directory, home)):
                 work(node, miner, net)
-            status = node.status() | {"port": port, "shares": miner.count}
+            more = {"port": port, "shares": miner.count, "is_quiet": is_quiet(node)}
+            status = node.status() | more
             with suppress(OSError):
                 draft = home / ".status.json"
                 draft.write_text(json.dumps(status))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import trio
-from federation_net import LIMITS, Net, wait_until
+from federation_net import LIMITS, Net, is_quiet, wait_until
 
 from radpool_sv2.errors import ConfigError, StoreError
 from radpool_sv2.federation.identity import Bip340Verifier
@@ -49,6 +49,29 @@ async def live(net, epochs, members):
             net.work(me, 2)
         net.chain.tip = tip + 10
         await net.settled(net.chain.tip, members)
+
+
+async def grow_until(net, members, holds):
+    """Lets epochs pass, one by one, until something holds of what members have on their disks."""
+    for _ in range(100):
+        if holds():
+            return
+        net.chain.tip += 1
+        await net.settled(net.chain.tip, members)
+    raise AssertionError([net.nodes[me].status() for me in members])
+
+
+def has_counted_all(net, me):
+    """Says whether the last epoch, as a member's store has it, has a segment of everybody."""
+    with closing(net.reader(me)) as store:
+        decided = store.epoch(net.chain.tip - 1)
+    return decided is not None and len(decided.cut.endings) == net.n
+
+
+def has_closed(net, me, epochs):
+    """Says whether a member's store can make a snapshot behind more than so many epochs."""
+    with closing(net.reader(me)) as store:
+        return store.latest()[0].decided > epochs
 
 
 async def same_state(net, epochs):
@@ -111,11 +134,11 @@ async def test_beyond_what_is_kept_a_snapshot_is_needed_and_is_enough(tmp_path):
         )
         await net.stop(3)
         await live(net, AWAY, (0, 1, 2))
-        # Deleted a few at a time, behind each epoch.
+        # Deleted a few at a time, behind each epoch that is closed before the next is decided.
         for me in (0, 1, 2):
             with closing(net.reader(me)) as kept:
-                await wait_until(lambda kept=kept: kept.first_epoch() > AWAY - KEEP)
-                assert kept.first_epoch() <= 10 + AWAY - KEEP
+                await grow_until(net, (0, 1, 2), lambda kept=kept: kept.first_epoch() > AWAY - KEEP)
+                assert kept.first_epoch() <= net.chain.tip - KEEP
                 assert kept.first(0) > 0
                 assert kept.entry(0, 0) is None
 
@@ -126,32 +149,37 @@ async def test_beyond_what_is_kept_a_snapshot_is_needed_and_is_enough(tmp_path):
         await net.stop(3)
         adopt(net, 3, take(net, 0, tmp_path / "snapshot"))
         await net.start(3)
-        await same_state(net, 10 + AWAY)
+        await same_state(net, net.chain.tip)
         await wait_until(lambda: not net.nodes[3].status()["gone"])
         assert net.nodes[3].machine.broadcast.own.tip().count >= said
         net.work(3, 3)
         await live(net, 10, range(4))
-        await same_state(net, 20 + AWAY)
+        await same_state(net, net.chain.tip)
 
-        # A newcomer: nothing is left of its store. It has all of its stream that counts.
+        # A newcomer: nothing is left of its store. It has all of its stream that counts: it must
+        # not have said more.
+        await wait_until(lambda: is_quiet(net.nodes[2]))
+        await grow_until(net, range(4), lambda: has_counted_all(net, 0))
         await net.stop(2)
         for file in tmp_path.glob("2.sqlite*"):
             file.unlink()
         await live(net, 10, (0, 1, 3))
         adopt(net, 2, take(net, 1, tmp_path / "another"))
         await net.start(2)
-        await same_state(net, 30 + AWAY)
+        await same_state(net, net.chain.tip)
+        begun = net.chain.tip
         net.work(2, 3)
         await live(net, 10, range(4))
-        await same_state(net, 40 + AWAY)
+        await same_state(net, net.chain.tip)
         with pytest.raises(StoreError, match="already"):
             adopt(net, 2, take(net, 1, tmp_path / "third"))
+        await grow_until(net, range(4), lambda: all(has_closed(net, me, begun) for me in (2, 3)))
         for me in range(4):
             await net.stop(me)
         # What was adopted is served on, and is read again after a start.
         for me in (2, 3):
             taken = take(net, me, tmp_path / "of its own")
-            assert taken.snapshot.start.decided > 30 + AWAY
+            assert taken.snapshot.start.decided > begun
             await net.start(me)
         await net.stop(2)
         await net.stop(3)

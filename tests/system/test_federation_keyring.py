@@ -3,7 +3,7 @@
 from functools import partial
 
 import trio
-from federation_keyed import KeyedNet, check_nonces
+from federation_keyed import KeyedNet, check_nonces, quiet
 from federation_net import wait_until
 
 from radpool_sv2._native.threshold import CHECKPOINT, TREASURY
@@ -32,6 +32,7 @@ async def test_members_generate_keys_and_sign_and_one_comes_back(tmp_path):
         # It is told again of all that was signed, and then of what was signed without it.
         assert before.items() <= net.told[2].items()
         await net.sign(3)
+        await quiet(net, range(4))
         figures = [net.keys(me) for me in range(4)]
         for me in range(4):
             await net.stop(me)
