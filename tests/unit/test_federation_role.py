@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import structlog
 import trio
+from rig.bitcoind import free_ports
 
 from radpool_sv2.config import load
 from radpool_sv2.config.federation import FederationConfig
@@ -90,13 +91,12 @@ async def test_a_member_that_fails_starts_again_with_what_was_durable(alone, sai
             raise StoreError("the disk is away for a moment")
         check(store)
 
-    port = []
+    [port], listened = free_ports(1), []
 
-    async def listen(wanted, **options):
-        # As in life, it is the same one each time.
-        listeners = await open_listeners(port[0] if port else wanted, **options)
-        port.append(listeners[0].socket.getsockname()[1])
-        return listeners
+    async def listen(_port, **options):
+        # As in life, it is the same one each time, and nobody else takes it between two lives.
+        listened.append(port)
+        return await open_listeners(port, **options)
 
     open_listeners = trio.open_tcp_listeners
     monkeypatch.setattr(trio, "open_tcp_listeners", listen)
@@ -124,7 +124,7 @@ async def test_a_member_that_fails_starts_again_with_what_was_durable(alone, sai
         payloads = [second.store.entry(0, seq).payload for seq in range(2)]
         assert payloads == [b"durable", b"after"]
         assert second.store.entry(0, 2) is None
-        assert len(port) == 3
+        assert len(listened) == 3
         assert (pool.state.restarts, pool.state.failure) == (0, "")
         assert federation.state.restarts == 2
         assert "away for a moment" in federation.state.failure
