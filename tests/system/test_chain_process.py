@@ -55,7 +55,7 @@ def solution_of(fields, number):
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 async def test_child_killed_at_random_instants_loses_nothing(tmp_path):
     print(f"RADPOOL_SEED={SEED}")
     chance = random.Random(SEED)
@@ -92,14 +92,21 @@ async def test_child_killed_at_random_instants_loses_nothing(tmp_path):
             for _ in range(CYCLES):
                 # Mostly at work, sometimes while it still starts or replays.
                 starting = chance.random() < 0.25
-                while chain.child_pid is None or not (chain.is_serving or starting):
+                busy = len(accepted)
+                while chain.child_pid is None or not (len(accepted) > busy or starting):
                     await trio.sleep(0.001)
                 await trio.sleep(chance.uniform(0, 0.3))
+                while chain.child_pid is None:
+                    await trio.sleep(0.001)
                 os.kill(chain.child_pid, signal.SIGKILL)
                 before = chain.restarts
-                with trio.fail_after(30):
+                with trio.fail_after(60):
                     while chain.restarts == before:
                         await trio.sleep(0.005)
+            # It goes on after the last one, too.
+            with trio.fail_after(60):
+                while len(accepted) <= CYCLES:
+                    await trio.sleep(0.01)
             stopping.set()
         assert chain.restarts >= CYCLES
         assert len(accepted) > CYCLES
@@ -122,22 +129,22 @@ async def transactions_on(chain):
     return found
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_hung_child_is_replaced_and_the_waiting_solution_gets_in(tmp_path):
-    settings = {"ping_interval_s": 0.1, "ping_deadline_s": 0.5}
+    settings = {"ping_interval_s": 0.1, "ping_deadline_s": 2.0}
     async with running(tmp_path / "c", **settings) as chain:
         source = EmbeddedSource(chain)
         solution = solution_of(await chain.next_template(), 1)
         hung = chain.child_pid
         os.kill(hung, signal.SIGSTOP)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             answer = await source.submit_solution(solution)
         assert (answer.status, answer.active) == (SubmitStatus.ACCEPTED, True)
         assert chain.child_pid != hung
         assert not alive(hung)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_template_source_tells_every_change_of_tip_once(tmp_path):
     async with trio.open_nursery() as nursery:
         chain = EmbeddedChain(tmp_path / "c", block_zeros=4)
@@ -180,7 +187,7 @@ async def follow(events, tip):
     return [each.hex() for each in event.connected]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_chain_ends_with_its_pool_even_when_that_is_killed(tmp_path):
     """Whatever the child is doing, hung too, it does not outlive its parent."""
     script = (
@@ -204,7 +211,7 @@ async def test_chain_ends_with_its_pool_even_when_that_is_killed(tmp_path):
                     os.kill(pid, signal.SIGSTOP)
             finally:
                 parent.kill()
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while alive(pid):
                 await trio.sleep(0.01)
         # And the next pool takes over at once.
@@ -212,27 +219,27 @@ async def test_chain_ends_with_its_pool_even_when_that_is_killed(tmp_path):
             pass
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_chain_stops_in_order_and_leaves_no_process(tmp_path):
     async with running(tmp_path / "c") as chain:
         pid = chain.child_pid
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             await chain.request("mine")
     assert not alive(pid)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_chain_object_runs_again_after_it_was_stopped(tmp_path):
     chain = EmbeddedChain(tmp_path / "c", **SETTINGS)
     for height in (102, 103):
         async with trio.open_nursery() as nursery:
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 await nursery.start(run, chain)
                 assert (await chain.request("mine"))["height"] == height
             nursery.cancel_scope.cancel()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_second_chain_in_one_directory_is_refused_with_the_reason(tmp_path):
     async with running(tmp_path / "c") as chain:
         second = EmbeddedChain(tmp_path / "c", block_zeros=4)
@@ -246,7 +253,7 @@ async def test_second_chain_in_one_directory_is_refused_with_the_reason(tmp_path
         assert second.child_pid is None
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_damaged_log_is_told_and_not_thrown_away(tmp_path):
     directory = tmp_path / "c"
     async with running(directory):
@@ -261,21 +268,21 @@ async def test_damaged_log_is_told_and_not_thrown_away(tmp_path):
     assert log.read_bytes() == data
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_replay_of_a_long_log_answers_pings(tmp_path):
     async with running(tmp_path / "c") as chain:
-        for _ in range(3):
-            await chain.request("mine", {"count": 500})
+        for _ in range(15):
+            await chain.request("mine", {"count": 100})
         # More when the chain was lost on the way, and the request made again.
         height = (await chain.request("status"))["height"]
         assert height >= 1_601
         os.kill(chain.child_pid, signal.SIGKILL)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             status = await chain.request("status")
         assert status["height"] == height
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_commands_drive_the_running_chain(tmp_path):
     async with running(tmp_path / "data" / "chain") as chain:
         out = await command(tmp_path, "mine", "2")

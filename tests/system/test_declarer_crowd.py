@@ -26,9 +26,14 @@ TURNS = 3
 """A declarer may be a turn ahead at each of two queues, and one more between two looks."""
 
 
+# A crowd that waits for a processor is not slow to send.
+PATIENT = {"declarator.provide_deadline_ms": 600_000}
+
+
 @pytest.fixture
 def running(tmp_path):
-    with Node(tmp_path / "msp", UNLIMITED | EASY_SHARES | NO_BLOCKS).running() as running:
+    settings = UNLIMITED | EASY_SHARES | NO_BLOCKS | PATIENT
+    with Node(tmp_path / "msp", settings).running() as running:
         yield running
 
 

@@ -124,7 +124,7 @@ async def session_on(running, *extensions):
     return Session(client)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_attachments_and_frames(tmp_path, environment):
     node = Node(tmp_path / "msp", EASY_SHARES | NO_BLOCKS | {"extensions.enabled": ["echo"]})
     with node.running(env=environment) as running:
@@ -166,7 +166,7 @@ async def test_attachments_and_frames(tmp_path, environment):
         await session.client.aclose()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_the_extension_opens_channels_on_its_own_terms(tmp_path, environment):
     node = Node(tmp_path / "msp", EASY_SHARES | NO_BLOCKS | {"extensions.enabled": ["echo"]})
     with node.running(env=environment) as running:
@@ -206,7 +206,7 @@ async def test_the_extension_opens_channels_on_its_own_terms(tmp_path, environme
         await session.client.aclose()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_required_extension_turns_others_away(tmp_path, environment):
     node = Node(
         tmp_path / "msp",
@@ -227,10 +227,10 @@ async def test_a_required_extension_turns_others_away(tmp_path, environment):
         await session.client.aclose()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_an_extension_that_is_not_installed_is_told_before_anything_starts(tmp_path):
     node = Node(tmp_path / "msp", {"extensions.enabled": ["echo"]})
     launched = node.launch()
     with launched.process:
-        assert launched.process.wait(20) == 1
+        assert launched.process.wait() == 1
     assert "extensions.enabled = 'echo': no such extension is installed" in node.stderr()
