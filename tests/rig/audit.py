@@ -39,16 +39,23 @@ def check_blocks(node):
 
 def missed(node):
     """Returns the hashes of solved blocks that the chain has never accepted."""
-    accepted = (node.data / "chain" / "chain.blocks").read_bytes()
+    # In this order: of a block that comes meanwhile nothing is known.
     found = solved(node).items()
+    accepted = (node.data / "chain" / "chain.blocks").read_bytes()
     return [block_hash[::-1].hex() for block_hash, header in found if header not in accepted]
 
 
 def solved(node):
     """Returns the headers that the engine has written down as blocks, by hash."""
-    lines = (node.data / "blocks.jsonl").read_text().splitlines()
+    # A line may be under way.
+    lines = (node.data / "blocks.jsonl").read_text().split("\n")[:-1]
     fields = [json.loads(line) for line in lines]
     return {bytes.fromhex(each["hash"]): bytes.fromhex(each["header"]) for each in fields}
+
+
+def is_at_rest(node):
+    """Whether each block that was solved is in the books, and has been on the chain."""
+    return solved(node).keys() <= recorded(node).keys() and not missed(node)
 
 
 def recorded(node):

@@ -17,7 +17,7 @@ class Book:
 
     def rows(self, query, *values):
         with contextlib.closing(
-            sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)
+            sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=60)
         ) as connection:
             return connection.execute(query, values).fetchall()
 

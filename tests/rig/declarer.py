@@ -73,23 +73,23 @@ class RunningDeclarer:
     def notes(self):
         return [each["text"] for each in self.process.messages("note")]
 
-    def mining_for(self, address):
+    def mining_for(self, address, seconds=60.0):
         """Waits until it mines for a pool, or solo when that is None."""
 
         def look():
             figures = self.figures
             return figures is not None and figures["pool"] == address
 
-        until(look, lambda: f"mining for {address}; {self.process.tail()}")
+        until(look, lambda: f"mining for {address}; {self.process.tail()}", seconds)
 
-    def until(self, condition, what):
+    def until(self, condition, what, seconds=60.0):
         """Waits until its figures are so."""
 
         def look():
             figures = self.figures
             return figures is not None and condition(figures)
 
-        until(look, lambda: f"{what}; {self.process.tail()}")
+        until(look, lambda: f"{what}; {self.process.tail()}", seconds)
 
     def miner(self, *, user="rig1", rate=HASH_RATE, name="miner"):
         """Starts a miner behind it."""
@@ -106,27 +106,31 @@ class Relay:
         self._target = address.rpartition(":")
         self._open = []
         self._is_up = True
+        # Held while a connection is made: none is left behind by who ends them all.
+        self._making = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self):
         """Ends all connections and takes no more."""
-        self._is_up = False
-        self._end()
+        with self._making:
+            self._is_up = False
+            self._end()
 
     def mend(self, address=None):
         """Takes connections again, for another address perhaps."""
-        if address is not None:
-            self._target = address.rpartition(":")
-        self._is_up = True
+        with self._making:
+            if address is not None:
+                self._target = address.rpartition(":")
+            self._is_up = True
 
     def close(self):
         # It would go on listening otherwise: the thread that waits for connections holds it too.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._end()
+        self.cut()
 
     def __enter__(self):
         return self
@@ -145,17 +149,21 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                if not self._is_up:
-                    near.close()
-                    continue
-                try:
-                    far = socket.create_connection((self._target[0], int(self._target[2])))
-                except OSError:
-                    near.close()
-                    continue
-                self._open += [near, far]
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass, args=pair, daemon=True).start()
+                with self._making:
+                    self._take(near)
+
+    def _take(self, near):
+        if not self._is_up:
+            near.close()
+            return
+        try:
+            far = socket.create_connection((self._target[0], int(self._target[2])))
+        except OSError:
+            near.close()
+            return
+        self._open += [near, far]
+        for pair in ((near, far), (far, near)):
+            threading.Thread(target=self._pass, args=pair, daemon=True).start()
 
     @staticmethod
     def _pass(source, sink):

@@ -24,7 +24,7 @@ class Device:
         self._firmware = firmware
         self._user = user
         host, port = address.rsplit(":", 1)
-        self._socket = socket.create_connection((host, int(port)), timeout=30)
+        self._socket = socket.create_connection((host, int(port)), timeout=60)
         if tls is not None:
             self._socket = tls.wrap_socket(self._socket, server_hostname=HOST)
         self._buffer = b""
@@ -51,7 +51,7 @@ class Device:
         while self.job is None:
             self._take(self._receive())
 
-    def _receive(self, seconds=30.0):
+    def _receive(self, seconds=60.0):
         self._socket.settimeout(seconds)
         while b"\n" not in self._buffer:
             more = self._socket.recv(65_536)

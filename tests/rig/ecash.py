@@ -53,7 +53,7 @@ class EcashScene:
         with self.running.process:
             self.running.serve()
             yield self.running
-            assert self.running.leave(signal.SIGTERM, 10) == 0
+            assert self.running.leave(signal.SIGTERM) == 0
 
     # What miners and wallets do
 
@@ -75,7 +75,7 @@ class EcashScene:
             for miner in miners:
                 miner.signal(signal.SIGTERM)
             for miner in miners:
-                assert miner.wait(20) == 0, miner.tail()
+                assert miner.wait() == 0, miner.tail()
 
     def find(self, blocks):
         """Both mine until the pool has found so many more blocks, the newest on the chain."""
@@ -109,7 +109,11 @@ class EcashScene:
         self.settle()
 
     def settle(self):
-        """Waits until the mint has looked at the chain's tip and passed on all that is due."""
+        """Waits until the mint has looked at the chain's tip and passed on all that is due.
+
+        Nobody mines meanwhile; the last blocks of those who did may still be under way.
+        """
+        until(lambda: audit.is_at_rest(self.node), "all blocks on the chain and in the books")
         height = json.loads(self.running.chain("status", "--json"))["height"]
         seen = lambda: self.running.get("/work/v1/info").json()["tip_height"] == height  # noqa: E731
         until(seen, "the mint at the tip")

@@ -105,7 +105,7 @@ class FakeNode:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def settings(self, **more):
-        more = {"user": "me", "password": self.password, "deadline_s": 5.0} | more
+        more = {"user": "me", "password": self.password, "deadline_s": 60.0} | more
         return NodeSettings(url=self.url, **more)
 
     def handle(self, headers, body):

@@ -16,7 +16,7 @@ from .bitcoind import PURSE_SCRIPT, compact
 DEADLINE_S = 60
 
 
-def settings_of(node, *, deadline_s=5.0, zmq=True):
+def settings_of(node, *, deadline_s=60.0, zmq=True):
     """How a node of the rig is reached."""
     return NodeSettings(
         url=node.url,

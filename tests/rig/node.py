@@ -108,7 +108,7 @@ class Running:
 
     def get(self, path):
         """Gets a page of the HTTP interface."""
-        return httpx.get(f"http://{self.http}{path}", timeout=10)
+        return httpx.get(f"http://{self.http}{path}", timeout=60)
 
     def problems(self):
         """Returns what the health page complains of."""
@@ -132,7 +132,7 @@ class Running:
         """Drives the embedded chain: `chain("mine", 3)`."""
         return radpool("chain", *words, "--dir", self.node.directory)
 
-    def leave(self, number, seconds):
+    def leave(self, number, seconds=60.0):
         """Sends a signal and waits for the end; returns the exit status."""
         self.process.signal(number)
         return self.process.wait(seconds)

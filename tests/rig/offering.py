@@ -5,6 +5,7 @@ import json
 
 import tomlkit
 
+from .bitcoind import free_ports
 from .process import RADPOOL, Process, radpool
 
 
@@ -21,18 +22,19 @@ class ProviderNode:
             assert key in document[section], f"there is no setting {name}"
             document[section][key] = value
         self.config.write_text(tomlkit.dumps(document))
-        self.address = self.authority_key = ""
+        # The same in all runs, so that clients find it.
+        self.address = f"127.0.0.1:{free_ports(1)[0]}"
+        self.authority_key = ""
 
     @contextlib.contextmanager
     def running(self):
         """Runs the provider for the length of the context; nothing of it is left behind."""
-        # The port of an earlier run is taken again, so that clients find it.
-        listen = self.address or "127.0.0.1:0"
         command = [RADPOOL, "template-provider", "--dir", self.directory, "--json"]
-        process = Process([*command, "--listen", listen], self.directory, "provider")
+        command += ["--listen", self.address]
+        process = Process(command, self.directory, "provider")
         with process:
             told = process.message("serving")
-            self.address, self.authority_key = told["tdp"], told["authority_public_key"]
+            self.authority_key = told["authority_public_key"]
             yield process
 
     def log(self):

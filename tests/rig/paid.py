@@ -11,15 +11,20 @@ from dataclasses import dataclass
 
 import tomlkit
 
+from radpool_sv2.chain.record_log import FILE_MAGIC, HEADER_LEN
 from radpool_sv2.chain.transaction import Reader, Transaction
 
 from . import audit
 from .bitcoind import SATS, RpcFailure
 from .book import Book
+from .sv1 import double_hash
 from .wait import until
 
 WITNESS_COMMITMENT = "6a24aa21a9ed"
 OP_RETURN = "6a"
+# A record begins with its mark and its kind.
+RECORD_LENGTH_AT = 5
+BLOCK_HEADER_LEN = 80
 
 
 @dataclass(frozen=True)
@@ -69,17 +74,20 @@ class EmbeddedOf:
 
     def __init__(self, running):
         self._running = running
-        self.tip_height = 0
+        self._tip = b""
 
     def bury(self, blocks):
         self._running.chain("mine", blocks)
-        self.tip_height = json.loads(self._running.chain("status", "--json"))["height"]
+        self._tip = bytes.fromhex(json.loads(self._running.chain("status", "--json"))["tip"])
 
     def block(self, shown):
-        """Returns a block that consensus has accepted, or None."""
-        data = self._running.node.data
-        header = audit.solved(self._running.node)[bytes.fromhex(shown)[::-1]]
-        reader = Reader((data / "chain" / "chain.blocks").read_bytes().partition(header)[2])
+        """Returns a block of the active chain, or None: the file has those that lost, too."""
+        raw = (self._running.node.data / "chain" / "chain.blocks").read_bytes()
+        block_hash = bytes.fromhex(shown)[::-1]
+        if block_hash not in _chain_to(self._tip, raw):
+            return None
+        header = audit.solved(self._running.node)[block_hash]
+        reader = Reader(raw.partition(header)[2])
         count = reader.take_compact_size()
         transactions = [Transaction.take_from(reader) for _ in range(count)]
         coinbase = transactions[0]
@@ -87,6 +95,22 @@ class EmbeddedOf:
         outputs = [(each.script.hex(), each.value_sats) for each in coinbase.outputs]
         txids = [each.txid[::-1].hex() for each in transactions[1:]]
         return Mined(int.from_bytes(push[1 : 1 + push[0]], "little"), outputs, txids, None)
+
+
+def _chain_to(tip, raw):
+    """Returns the hashes of a block and of all below it that a file of accepted blocks has."""
+    parents, at = {}, len(FILE_MAGIC)
+    while at < len(raw):
+        length = int.from_bytes(raw[at + RECORD_LENGTH_AT :][:4], "little")
+        at += HEADER_LEN
+        header = raw[at : at + BLOCK_HEADER_LEN]
+        parents[double_hash(header)] = header[4:36]
+        at += length
+    found = set()
+    while tip in parents:
+        found.add(tip)
+        tip = parents[tip]
+    return found
 
 
 def script_of(node, bitcoind):
@@ -107,6 +131,8 @@ def settled(rows):
 
 def paid_blocks(running, chain, maturity=3):
     """Buries the pool's blocks and returns them once each is paid, or known to be lost."""
+    node = running.node
+    until(lambda: audit.solved(node).keys() <= audit.recorded(node).keys(), "all blocks recorded")
     chain.bury(maturity)
 
     def settled():

@@ -78,4 +78,4 @@ class Translating:
 
     def get(self, path):
         """Gets a page of its HTTP interface."""
-        return httpx.get(f"http://{self.http}{path}", timeout=10)
+        return httpx.get(f"http://{self.http}{path}", timeout=60)

@@ -16,11 +16,15 @@ def until(condition, what, seconds=60.0):
 
 
 def steady(observe, what, seconds):
-    """Checks that what `observe` returns stays the same for so many seconds; returns it."""
-    first = observe()
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """Waits until what `observe` returns has stayed the same for so many seconds; returns it."""
+    last, since = observe(), time.monotonic()
+
+    def is_steady():
+        nonlocal last, since
         now = observe()
-        assert now == first, f"{what} changed from {first} to {now}"
-        time.sleep(LOOK_S)
-    return first
+        if now != last:
+            last, since = now, time.monotonic()
+        return time.monotonic() - since > seconds
+
+    until(is_steady, lambda: f"{what} goes on changing: {last}")
+    return last
