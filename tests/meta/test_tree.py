@@ -38,7 +38,7 @@ def test_every_module_imports_alone_and_in_silence():
     command = [sys.executable, "-W", "error", "-c", IMPORTER]
     text = "\n".join(MODULES)
     done = subprocess.run(
-        command, cwd=ROOT, input=text, capture_output=True, text=True, timeout=300, check=True
+        command, cwd=ROOT, input=text, capture_output=True, text=True, timeout=3_000, check=True
     )
     assert done.stderr == ""
     said = dict(line.split("\t") for line in done.stdout.splitlines())

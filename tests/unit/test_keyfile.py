@@ -143,9 +143,10 @@ class Watch(CertificateWatch):
     """Is the watch on a clock that the test moves."""
 
     def __init__(self, config, days):
-        self.now = int(time.time())
         self.engine = Engine()
         keys = load_keys(config.keys)
+        # The second in which it was signed, which may be over by now.
+        self.now = keys.certificate.not_valid_after - config.keys.certificate_days * DAY_S
         super().__init__(keys, config.keys, self.engine, now_unix_s=lambda: self.now)
         self.now += days * DAY_S
 

@@ -39,7 +39,8 @@ EASY = (0x7FFFFF << 232).to_bytes(32, "little")
 A, B, C, D = (bytes([n]) * 32 for n in (10, 11, 12, 13))
 COMMITMENT = bytes(8) + bytes([38]) + bytes.fromhex("6a24aa21a9ed") + bytes(32)
 RAW = (b"first" * 20, b"second" * 20)
-WHO = peer_server.Identity.generate(random.Random(8))
+# Signed when this file is read, which may be long before a test.
+WHO = peer_server.Identity.generate(random.Random(8), valid_s=86_400)
 
 
 def offer(number, *, future=True, height=102, **changes):
