@@ -1,4 +1,4 @@
-"""Python stands still for five seconds: Rust goes on, memory stays bounded, nothing is lost."""
+"""Python stands still for some seconds: Rust goes on, memory stays bounded, nothing is lost."""
 
 import contextlib
 import signal
@@ -19,7 +19,9 @@ from rig.wait import until
 
 pytestmark = pytest.mark.slow
 
-STALL_S = 5
+STALL_S = 14
+# What must go on meanwhile is looked at for half of it: a busy machine may see its begin late.
+LOOK_S = 7
 SETTINGS = UNLIMITED | NO_BLOCKS | {
     # A ladder of two steps, and vardiff that leaves channels alone: only the test moves them.
     "mining.exponent_min": 4,
@@ -28,7 +30,7 @@ SETTINGS = UNLIMITED | NO_BLOCKS | {
     "extensions.enabled": ["sleeper"],
 }  # fmt: skip
 CONNECTIONS = 20
-# 7,500 come in while nobody takes them out.
+# Nearly all come in while nobody takes them out.
 RATE = 1_500
 RING_LARGE, RING_SMALL = 65_536, 2_048
 SHARES = 13_500
@@ -52,7 +54,7 @@ async def witness(running):
         await client.aclose()
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("ring", [RING_LARGE, RING_SMALL])
 async def test_nothing_is_lost_while_python_stands_still(tmp_path, ring):
     """With room in the ring clients are served by Rust alone; without, they wait unread."""
@@ -61,7 +63,7 @@ async def test_nothing_is_lost_while_python_stands_still(tmp_path, ring):
     with node.running(env) as running:
         async with witness(running) as (session, channel):
             await stand_still(tmp_path, node, running, ring, session, channel)
-        assert running.leave(signal.SIGTERM, 5) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
     book = Book(node.database)
     hashes = read_hashes(tmp_path / "acknowledged")
     assert book.missing(hashes) == []
@@ -80,21 +82,21 @@ async def stand_still(directory, node, running, ring, session, channel):
         memory = resident_bytes(running.process.pid)
         running.process.signal(signal.SIGUSR1)
         until(lambda: "stalled" in node.stderr(), "the stall begins")
-        end = time.monotonic() + STALL_S - 1
+        end = time.monotonic() + LOOK_S
         if ring == RING_LARGE:
             assert await serve_a_client(session, channel, end) > 10
         await trio.sleep(max(0.0, end - time.monotonic()))
         assert "awake" not in node.stderr(), "the stall ended before the test of it"
         grown = resident_bytes(running.process.pid) - memory
-        assert grown < MEMORY_GROWTH_MAX, f"{grown} bytes more in {STALL_S} s"
+        assert grown < MEMORY_GROWTH_MAX, f"{grown} bytes more in {LOOK_S} s"
 
         # Afterwards everything is acknowledged, once.
-        assert load.process.wait(40) == 0, load.process.tail()
+        assert load.process.wait() == 0, load.process.tail()
     assert "awake" in node.stderr()
     said = load.process.message("shares")
     assert (said["accepted"], said["rejected"], said["mismatches"]) == (SHARES, {}, 0)
     # The longest wait shows that there was a stall at all.
-    assert said["ack_us"]["max"] > (STALL_S - 1) * 1_000_000
+    assert said["ack_us"]["max"] > LOOK_S * 1_000_000
     assert (running.metric("radpool_engine_read_pauses_total") > 0) == (ring == RING_SMALL)
     assert running.problems() == []
     await session.accepted(session.mine(channel))
@@ -104,7 +106,7 @@ async def serve_a_client(session, channel, deadline):
     """Asks for other difficulties; each time a target and a job must come at once."""
     count = 0
     while time.monotonic() < deadline:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             # 2^20 hashes a second are too many for the first step of the ladder, 0 for the second.
             await session.client.send(
                 Message(
