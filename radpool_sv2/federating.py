@@ -192,7 +192,12 @@ class Federating:
         if self._member is None:
             return "the member of the federation does not run now; the log says why"
         status = self._member.node.status()
-        for trouble in ("halted", "store_failure", "chain_failure"):
+        if status["halted"]:
+            return (
+                "federation: the member has stopped for good, and blocks pay by what was certified "
+                f"last: {status['halted']}"
+            )
+        for trouble in ("store_failure", "chain_failure"):
             if status[trouble]:
                 return f"federation: {status[trouble]}"
         if len(status["links"]) + 1 < status["quorum"]:
