@@ -1,7 +1,11 @@
 """Pools in one federation, each with a node of its own directory, on one regtest chain."""
 
 import contextlib
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
 
 from radpool_sv2.federation.installation import Convention, install_member, read_record
 from radpool_sv2.installation import install_msp
@@ -9,7 +13,8 @@ from radpool_sv2.network import REGTEST
 from radpool_sv2.weight import REGTEST as SCALE
 
 from .bitcoind import free_ports
-from .node import UNLIMITED, Node
+from .node import UNLIMITED, Node, Running
+from .process import Process
 from .wait import until
 
 MATURITY = 3
@@ -35,7 +40,33 @@ SETTINGS = UNLIMITED | {
 }
 
 
-def pools(bitcoind, directory, count=4, rules=None, settings=None):
+TOLD = Path(__file__).with_name("federated_told.py")
+
+
+class ToldNode(Node):
+    """Is a pool whose member counts late, or in another way, as it is told: `federated_told`."""
+
+    def launch(self, env=None, stderr=None, http_port=0):
+        command = [sys.executable, TOLD, self._told(), "msp", "--dir", self.directory, "--json"]
+        command += ["--sv2-listen", "127.0.0.1:0", "--http-listen", f"127.0.0.1:{http_port}"]
+        return Running(self, Process(command, self.directory, "msp", env, stderr))
+
+    def tell(self, what, epoch):
+        """Has it `hold` or `stray`, from an epoch on."""
+        (self._told() / f"{what}-{epoch}").touch()
+
+    def let_go(self):
+        """Has it hold no more."""
+        for each in self._told().glob("hold-*"):
+            each.unlink()
+
+    def _told(self):
+        directory = self.directory / "told"
+        directory.mkdir(exist_ok=True)
+        return directory
+
+
+def pools(bitcoind, directory, count=4, rules=None, settings=None, node_type=Node):
     """Makes pools whose members are in one committee; none runs yet."""
     nodes = []
     places = []
@@ -62,7 +93,7 @@ def pools(bitcoind, directory, count=4, rules=None, settings=None):
             },
             msp_key=home / "keys" / "msp.key",
         )
-        node = Node.__new__(Node)
+        node = node_type.__new__(node_type)
         node.directory, node.config = home, home / "msp.toml"
         nodes.append(node)
         places.append(place)
@@ -83,10 +114,16 @@ class Federated:
 
     bitcoind: object
     running: list
+    client: httpx.Client
+
+    def seat(self, number):
+        """Returns what a pool tells of its seat in the federation."""
+        status = self.client.get(f"http://{self.running[number].http}/api/v1/status")
+        return status.json()["federation"]
 
     def seats(self):
         """Returns what each pool tells of its seat in the federation; no batch was void."""
-        seats = [each.get("/api/v1/status").json()["federation"] for each in self.running]
+        seats = [self.seat(number) for number in range(len(self.running))]
         for seat in seats:
             assert not seat["void_batches"], self.tell()
             assert not seat["batches_too_late"], self.tell()
@@ -134,7 +171,11 @@ class Federated:
 def running(bitcoind, nodes):
     """Runs pools for the length of the context."""
     with contextlib.ExitStack() as stack:
-        federation = Federated(bitcoind, [each.launch() for each in nodes])
+        # Who asks again and again has no time to make a client for each question; a connection that
+        # is kept might be closed by the other end while the next question is on its way.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        client = stack.enter_context(httpx.Client(timeout=60, limits=limits))
+        federation = Federated(bitcoind, [each.launch() for each in nodes], client)
         stack.callback(federation.end)
         for each in federation.running:
             each.serve()
