@@ -41,7 +41,7 @@ def mine(device, count=SHARES):
         accepted += answer is True
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("firmware", DEVICES, ids=lambda each: each["name"])
 def test_device_mines_over_jobs_tips_and_a_lost_pool(pools, tmp_path, firmware):
     way, one, two = pools
@@ -59,8 +59,7 @@ def test_device_mines_over_jobs_tips_and_a_lost_pool(pools, tmp_path, firmware):
         with Device(firmware, translating.sv1, "alice.rig") as device:
             device.greet()
             mine(device)
-            device.listen(1.5)
-            assert device.jobs > 1, "jobs change, or come again"
+            until(lambda: device.listen(0.1) or device.jobs > 1, "jobs change, or come again")
             way.cut()
             translating.mining_for(two.sv2)
             mine(device)
@@ -70,7 +69,7 @@ def test_device_mines_over_jobs_tips_and_a_lost_pool(pools, tmp_path, firmware):
             assert device.tips >= 3, "another pool is a clean job"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_devices_survive_changed_difficulties_and_a_restart_of_the_pool(tmp_path):
     # Each begins with shares that are far too rare, so that its difficulty falls.
     ladder = {"mining.exponent_min": 8, "mining.exponent_max": 14}
