@@ -53,11 +53,11 @@ def test_miners_are_served_while_the_member_cannot_write(bitcoind, tmp_path, fau
             until(lambda: load.count() > before + 2 * MORE, lambda: load.process.tail(), 120)
             assert certified() == 1
             assert disk.refused > 0
+            if not below:
+                running.wait_for_log("the figures cannot be written")
             disk.set(SOUND)
             until(lambda: certified() == 3, lambda: running.process.tail(), 120)
             until(lambda: running.problems() == [], lambda: running.problems(), 60)
             assert load.process.is_alive, load.process.tail()
         assert "a role failed" not in node.stderr()
-        if not below:
-            running.wait_for_log("the figures cannot be written")
         assert (data / FIGURES_NAME).exists()
