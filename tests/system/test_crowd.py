@@ -19,7 +19,7 @@ SETTINGS = UNLIMITED | EASY_SHARES | NO_BLOCKS | {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_a_thousand_clients_join_while_tips_arrive(tmp_path):
     node = Node(tmp_path / "msp", SETTINGS)
     with node.running() as running:
@@ -39,7 +39,7 @@ def test_a_thousand_clients_join_while_tips_arrive(tmp_path):
             join_rate=100,
         )  # fmt: skip
         with load:
-            load.process.message("ready", 60)
+            load.process.message("ready", 120)
             for number in range(1, TIPS + 1):
                 hashes = {running.chain("mine", 1).split()[-1]}
                 told = until(
@@ -48,14 +48,14 @@ def test_a_thousand_clients_join_while_tips_arrive(tmp_path):
                 )
                 assert bytes.fromhex(told[0]["prev_hash"])[::-1].hex() in hashes
                 assert told[0]["arrived_ns"]["count"] >= CLIENTS
-            assert load.process.wait(60) == 0, load.process.tail()
+            assert load.process.wait() == 0, load.process.tail()
         joined = load.process.message("joined")
         assert (joined["failed"], joined["join_us"]["count"]) == (0, LATECOMERS)
 
         # Nobody stays in the books who has left.
         until(lambda: clients(running) == 0, lambda: f"{clients(running)} clients left")
         assert running.problems() == []
-        assert running.leave(signal.SIGTERM, 5) == 0
+        assert running.leave(signal.SIGTERM) == 0
     assert "a role failed" not in node.stderr()
 
 

@@ -16,7 +16,7 @@ CROWD = 200
 ROOM = 40
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(400)
 def test_node_without_free_descriptors_goes_on_and_recovers(tmp_path):
     node = Node(tmp_path / "msp", UNLIMITED | EASY_SHARES | NO_BLOCKS)
     acknowledged = tmp_path / "acknowledged"
@@ -37,11 +37,11 @@ def test_node_without_free_descriptors_goes_on_and_recovers(tmp_path):
                 until(lambda: load.count() > seen + 1_000, "shares while no descriptor is free")
                 assert crowd.process.is_alive, crowd.process.tail()
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
-                assert crowd.process.wait(30) == 0, crowd.process.tail()
+                assert crowd.process.wait(120) == 0, crowd.process.tail()
             assert crowd.process.message("storm")["failed"] == 0
             assert running.problems() == []
-            assert running.leave(signal.SIGTERM, 5) == 0
-            load.process.wait(20)
+            assert running.leave(signal.SIGTERM) == 0
+            load.process.wait()
     assert Book(node.database).missing(load.hashes()) == []
     assert "a role failed" not in node.stderr()
     assert "Traceback" not in node.stderr()
