@@ -71,12 +71,12 @@ def export(node, epoch, directory):
 
 def verify(directory):
     """Returns what the verifier makes of an export that must be right."""
-    return json.loads(radpool("verify", directory, "--json", seconds=120))
+    return json.loads(radpool("verify", directory, "--json", seconds=300))
 
 
 def verify_altered(directory):
     """Returns what the verifier says of an export that must be wrong."""
-    done = run([RADPOOL, "verify", directory], 120)
+    done = run([RADPOOL, "verify", directory], 300)
     assert done.returncode == 1, f"taken for right:\n{done.stdout}{done.stderr}"
     assert done.stdout == ""
     assert "Traceback" not in done.stderr, done.stderr

@@ -139,7 +139,7 @@ def command_line(pid):
         return []
 
 
-def run(command, seconds=60.0, **kwargs):
+def run(command, seconds=180.0, **kwargs):
     """Runs a command to its end and returns its status and texts."""
     return subprocess.run(
         [str(word) for word in command],
@@ -152,7 +152,7 @@ def run(command, seconds=60.0, **kwargs):
     )
 
 
-def radpool(*arguments, seconds=60.0):
+def radpool(*arguments, seconds=180.0):
     """Runs a radpool command that must succeed; returns what it printed."""
     done = run([RADPOOL, *arguments], seconds)
     assert done.returncode == 0, (

@@ -11,6 +11,7 @@ import signal
 
 import pytest
 from rig.bitcoind import free_ports
+from rig.book import Book
 from rig.declarer import Declarer
 from rig.node import UNLIMITED, Node
 from rig.offering import ProviderNode
@@ -18,7 +19,7 @@ from rig.paid import ChainOf, EmbeddedOf, blocks, check_paid, paid_blocks, scrip
 from rig.process import RADPOOL, Process
 from rig.wait import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ZEROS = 18
 BLOCKS = 2
@@ -75,7 +76,7 @@ def miner_of(running, name):
 
 def leaves(process):
     process.signal(signal.SIGTERM)
-    assert process.wait(20) == 0, process.tail()
+    assert process.wait() == 0, process.tail()
 
 
 @pytest.mark.parametrize("kind", ["embedded", "bitcoind", "tdp"])
@@ -95,7 +96,7 @@ def test_plain_templates(bitcoind, tmp_path, kind):
                 leaves(bob)
             rows = paid_blocks(running, chain)
             assert running.problems() == []
-            assert running.leave(signal.SIGTERM, 20) == 0
+            assert running.leave(signal.SIGTERM) == 0
     found = check_paid(node, rows, chain, script_of(node, bitcoind), tmp_path / "exports")
     assert len(found) >= BLOCKS - 1, "at most one lost to another of the same height"
     if kind != "embedded":
@@ -154,13 +155,16 @@ def test_templates_of_the_job_declarator_client(bitcoinds, far, tmp_path, mode):
         [declarer] = running.get("/api/v1/declarers").json()["items"]
         accounts = running.get("/api/v1/accounts").json()["items"]
         assert running.problems() == []
-        assert running.leave(signal.SIGTERM, 20) == 0
+        assert running.leave(signal.SIGTERM) == 0
     found = check_paid(node, rows, chain, script_of(node, far), tmp_path / "exports")
     # What only the miner's own node knew is in the chain of both.
     assert txid in {each for block in found for each in block.transactions}
     assert {row["finder"] for row in rows} == {"alice"}
     [alice] = [each for each in accounts if each["account"] == "alice"]
-    assert alice["balance_sats"] == sum(row["value_sats"] for row in rows if row["state"] == "paid")
+    # A block that is found at once may close an epoch in which nobody has worked.
+    carried = Book(node.database).number("SELECT sum(sats) FROM entry WHERE book = 'carry'")
+    paid = [row for row in rows if row["state"] == "paid"]
+    assert alice["balance_sats"] + carried == sum(row["value_sats"] for row in paid)
     assert declarer["account"] == "alice"
     assert declarer["quality_permille"] >= 1_000
     assert declarer["blocks"] == len(rows)

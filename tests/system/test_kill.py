@@ -4,6 +4,7 @@ The seed is printed; RADPOOL_SEED=N plays the same instants again, as far as a r
 itself. RADPOOL_KILL_CYCLES=N makes it longer.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -39,7 +40,7 @@ BACK_S = 60.0
 EXPORTS = 3
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(1_200)
 def test_killed_at_random_instants_no_acknowledged_share_is_lost_or_doubled(tmp_path):
     print(f"RADPOOL_SEED={SEED}")
     chance = random.Random(SEED)
@@ -59,7 +60,7 @@ def test_killed_at_random_instants_no_acknowledged_share_is_lost_or_doubled(tmp_
                 if cycle:
                     check_kept(book, tmp_path, cycle - 1)
                 end_under_load(running, files, phase, chance)
-            until(running.is_gone, f"cycle {cycle}: orphans", 5)
+            until(running.is_gone, f"cycle {cycle}: orphans")
         acknowledged = sum(len(read_hashes(file)) for file in files)
         told += acknowledged
         print(f"{time.monotonic() - began:6.1f} s  cycle {cycle:3} {phase:8} {acknowledged:6} told")
@@ -72,7 +73,7 @@ def test_killed_at_random_instants_no_acknowledged_share_is_lost_or_doubled(tmp_
         running.chain("mine", 4)
         until(lambda: running.problems() == [], lambda: running.problems())
         until(lambda: audit.missed(node) == [], lambda: f"{audit.missed(node)} RADPOOL_SEED={SEED}")
-        assert running.leave(signal.SIGTERM, 5) == 0
+        assert running.leave(signal.SIGTERM) == 0
     shares = book.check()
     assert shares >= told
     assert audit.check_batches(node) == shares
@@ -83,29 +84,35 @@ def test_killed_at_random_instants_no_acknowledged_share_is_lost_or_doubled(tmp_
         assert report["verified"], report
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_block_found_while_the_chain_hangs_outlives_the_pool(tmp_path):
     """On disk and in the books, but not with the node: the next start hands it in."""
-    settings = SETTINGS | {"mining.exponent_min": 4, "templates.block_zeros": 12}
+    # Two blocks a second: the next start looks at the last 64 alone.
+    settings = SETTINGS | {"mining.exponent_min": 4, "templates.block_zeros": 16}
     node = Node(tmp_path / "msp", settings)
-    book = Book(node.database)
     with node.running() as running:
         with Load(running, "load", "shares", shares=10**9, rate=500) as load:
             until(lambda: len(audit.solved(node)) > 1, lambda: load.process.tail())
-            os.kill(running.chain_pid(), signal.SIGSTOP)
-            before = len(audit.solved(node))
-            until(lambda: len(audit.solved(node)) > before + 1, "blocks that the chain misses", 4)
-            until(lambda: book.number("SELECT count(*) FROM block") > before, "in the books", 4)
+
+            def hangs():
+                # The pool replaces a chain that is silent for seconds: the new one hangs, too.
+                if pid := running.chain_pid():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+                missed = {bytes.fromhex(each)[::-1] for each in audit.missed(node)}
+                return len(missed) > 1 and missed & audit.recorded(node).keys()
+
+            until(hangs, "blocks in the books that the chain misses")
             running.process.kill()
-            load.process.wait(20)
-        until(running.is_gone, "the hung chain is gone", 5)
+            load.process.wait()
+        until(running.is_gone, "the hung chain is gone")
     with pytest.raises(AssertionError, match="never reached the chain"):
         audit.check_blocks(node)
     with node.running() as running:
         running.wait_for_log("a block was accepted")
         until(lambda: audit.missed(node) == [], lambda: f"{audit.missed(node)}")
         until(lambda: audit.solved(node).keys() == audit.recorded(node).keys(), "in the books")
-        assert running.leave(signal.SIGTERM, 5) == 0
+        assert running.leave(signal.SIGTERM) == 0
     assert audit.check_blocks(node)
 
 
@@ -125,7 +132,8 @@ def end_under_load(running, files, phase, chance):
             time.sleep(max(0.0, began + instant - time.monotonic()))
             if what == "chain":
                 if pid := running.chain_pid():
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 continue
             if phase == "leaving":
                 running.process.signal(signal.SIGTERM)
@@ -133,7 +141,7 @@ def end_under_load(running, files, phase, chance):
             running.process.kill()
             break
         for load in loads:
-            load.process.wait(20)
+            load.process.wait()
             for said in load.process.messages("shares"):
                 assert said["mismatches"] == 0, said
                 assert set(said["rejected"]) <= HARMLESS_REJECTIONS, said
