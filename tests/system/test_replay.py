@@ -11,10 +11,13 @@ from peer.message import Message
 from peer.session import Session
 from rig.book import Book
 from rig.node import EASY_SHARES, NO_BLOCKS, UNLIMITED, Node
+from rig.wait import until
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = UNLIMITED | EASY_SHARES | NO_BLOCKS
+# Work begins at the time of the start. A share's may be that of a start an hour from now.
+SETTINGS = UNLIMITED | EASY_SHARES | NO_BLOCKS | {"mining.ntime_slack_s": 7_200}
+NTIME_AHEAD_S = 3_600
 SHARES = 5
 
 
@@ -29,6 +32,12 @@ async def mining(running, kind="extended"):
         yield session, await session.open(kind, user="alice")
     finally:
         await client.aclose()
+
+
+def leave(running, number):
+    """Ends the node by a signal; its chain lets go of the directory only when it has ended, too."""
+    running.leave(number, 60)
+    until(running.is_gone, lambda: f"the end of all of it; {running.process.tail()}")
 
 
 def forget_prefixes(node):
@@ -55,7 +64,7 @@ def again(channel, share):
     return type(share)(message, job, share.hash, share.header)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
 async def test_prefixes_are_never_given_out_twice(tmp_path, number):
     node = Node(tmp_path / "msp", SETTINGS)
@@ -65,11 +74,11 @@ async def test_prefixes_are_never_given_out_twice(tmp_path, number):
             for kind in ("extended", "standard"):
                 async with mining(running, kind) as (_, channel):
                     given.append(channel.prefix[:4])
-            running.leave(number, 5)
+            leave(running, number)
     assert len(set(given)) == len(given) == 6
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("remembered", ["by the engine", "by the ledger alone"])
 async def test_share_accepted_before_a_restart_is_a_duplicate_after_it(tmp_path, remembered):
     """The prefixes are reset by force, so that the very same headers are possible again."""
@@ -77,12 +86,13 @@ async def test_share_accepted_before_a_restart_is_a_duplicate_after_it(tmp_path,
     with node.running() as running:
         async with mining(running) as (session, channel):
             prefix = channel.prefix
-            # The least time, which the job after the restart allows as well.
-            shares = [session.mine(channel, ntime=channel.job.min_ntime) for _ in range(SHARES)]
+            # A time that the job after the restart allows as well, whenever that is.
+            ntime = channel.job.min_ntime + NTIME_AHEAD_S
+            shares = [session.mine(channel, ntime=ntime) for _ in range(SHARES)]
             for share in shares:
                 await session.accepted(share)
                 assert await session.refused(again(channel, share)) == "duplicate-share"
-        running.leave(signal.SIGKILL, 5)
+        leave(running, signal.SIGKILL)
 
     forget_prefixes(node)
     if remembered == "by the ledger alone":
@@ -102,5 +112,5 @@ async def test_share_accepted_before_a_restart_is_a_duplicate_after_it(tmp_path,
             assert refused == (SHARES if remembered == "by the engine" else 0)
             # New work on the same channel is as good as any.
             await session.accepted(session.mine(channel))
-        assert running.leave(signal.SIGTERM, 5) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
     assert Book(node.database).check() == SHARES + 1
