@@ -29,7 +29,7 @@ HASH_RATE = 300_000
 # From the next block on the network lets a coinbase be spent; the mint pays from there, too.
 COINBASE_MATURITY = 100
 SUBSIDY_SATS = 50 * 10**8
-PATIENCE_S = 90
+PATIENCE_S = 300
 
 
 def pool_on(bitcoind, directory, **more):
@@ -60,7 +60,7 @@ def device_on(translating, directory):
 
 def leave(process):
     process.signal(signal.SIGTERM)
-    assert process.wait(30) == 0, process.tail()
+    assert process.wait() == 0, process.tail()
 
 
 def asked(what, wallet):
@@ -77,7 +77,7 @@ def confirmed(running):
     return [row for row in blocks(running) if row["confirmations"]]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_device_s_work_becomes_a_block_and_sats(bitcoind, tmp_path):
     """Every satoshi of the blocks is in the wallet, but for what prices round down."""
     sent = bitcoind.spend(fee_sats=12_345)
@@ -105,7 +105,7 @@ def test_a_device_s_work_becomes_a_block_and_sats(bitcoind, tmp_path):
         asked("redeem", wallet)
         balance = asked("balance", wallet)
         assert running.problems() == []
-        assert running.leave(signal.SIGTERM, 20) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
 
     chain = ChainOf(bitcoind)
     script = script_of(running.node, bitcoind)
@@ -131,7 +131,7 @@ def test_a_device_s_work_becomes_a_block_and_sats(bitcoind, tmp_path):
     assert check_batches(running.node) == book.check() > 0
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_what_is_left_over_is_cashed_out_as_the_translator_leaves(bitcoind, tmp_path):
     """Templates pay 15.54 % above the subsidy: what no token stands for comes to whole units."""
     bitcoind.spend(fee_sats=777_000_000)
@@ -160,7 +160,7 @@ def test_what_is_left_over_is_cashed_out_as_the_translator_leaves(bitcoind, tmp_
         file.write_text(words)
         again = ["--dir", tmp_path / "again", "--mint", url, "--words-file", file, "--json"]
         restored = json.loads(radpool("wallet", "restore", *again))
-        assert running.leave(signal.SIGTERM, 20) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
 
     [(units,)] = book.rows("SELECT units FROM cash_out")
     assert units > 0
