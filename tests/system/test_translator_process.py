@@ -26,7 +26,7 @@ POOL = UNLIMITED | {
     "templates.payments_per_minute": 60,
 }
 SHARES = 20
-PATIENCE_S = 90
+PATIENCE_S = 300
 
 
 def mined(miners, count):
@@ -71,7 +71,7 @@ def refusals(miners):
     return [error for each in miners for error in each.refused if error[0] != 21]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("aggregated", [False, True])
 def test_devices_earn_and_find_blocks(tmp_path, aggregated):
     node = Node(tmp_path / "msp", POOL)
@@ -97,21 +97,27 @@ def test_devices_earn_and_find_blocks(tmp_path, aggregated):
                 assert 'radpool_translator_worker_shares_accepted_total{worker="one.a"}' in metrics
                 assert "sv2_server_shares_accepted_total" in metrics
                 assert (one.lost, two.lost, refusals(miners)) == ("", "", [])
+                # Behind one channel some shares meet the device's difficulty and not the pool's;
+                # elsewhere, too, the pool may ask for more by now, and find late what is of a tip
+                # that has just gone.
+                wanted = 1 if aggregated else 2 * SHARES
+                translating.until(
+                    lambda told: told["pool_accepted"] >= wanted, "the pool takes their shares"
+                )
             translating.process.signal(signal.SIGTERM)
-            assert translating.process.wait(15) == 0, translating.process.tail()
+            assert translating.process.wait() == 0, translating.process.tail()
             figures = translating.figures
-            # Behind one channel some shares meet the device's difficulty and not the pool's.
-            assert figures["pool_accepted"] >= (1 if aggregated else 2 * SHARES)
             late = figures["pool_rejected"]
             assert figures["pool_accepted"] + late == figures["forwarded"], "all is answered"
             assert sum(figures["pool_refusals"].values()) == late
             assert figures["pool_work"] >= figures["pool_accepted"] << POOL["mining.exponent_min"]
-        assert running.leave(15, 10) == 0
+        until(lambda: audit.is_at_rest(node), "all blocks on the chain and in the books")
+        assert running.leave(signal.SIGTERM, 60) == 0
     assert audit.check_batches(node) == Book(node.database).check() > 0
     assert audit.check_blocks(node)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_own_miner_speaks_the_older_protocol(tmp_path):
     node = Node(tmp_path / "msp", POOL)
     with node.running() as running:
@@ -123,18 +129,20 @@ def test_own_miner_speaks_the_older_protocol(tmp_path):
             with Process(command, tmp_path, "miner") as miner:
                 until(lambda: accepted(miner) >= SHARES, miner.tail, PATIENCE_S)
                 miner.signal(signal.SIGTERM)
-                assert miner.wait(15) == 0, miner.tail()
+                assert miner.wait() == 0, miner.tail()
                 last = printed(miner)
                 assert last["event"] == "stopped"
                 assert last["rejected"].keys() <= {"Stale share", "Job not found"}
             translating.process.signal(signal.SIGTERM)
-            assert translating.process.wait(15) == 0, translating.process.tail()
-            assert translating.figures["accepted"] == last["accepted"]
-        assert running.leave(signal.SIGTERM, 10) == 0
+            assert translating.process.wait() == 0, translating.process.tail()
+            # A leaving miner waits for the last answers no longer than a second.
+            late = translating.figures["accepted"] - last["accepted"]
+            assert 0 <= late <= last["lost"]
+        assert running.leave(signal.SIGTERM, 60) == 0
     assert Book(node.database).check() == translating.figures["pool_accepted"] > 0
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_devices_earn_ecash(tmp_path):
     """The wallet has a token for each share that the pool has accepted, also after a kill."""
     node = Node(tmp_path / "msp", POOL | NO_BLOCKS)
@@ -150,9 +158,9 @@ def test_devices_earn_ecash(tmp_path):
                     until(mined(miners, SHARES), told(miners, translating), PATIENCE_S)
                     assert (a.lost, b.lost, refusals(miners)) == ("", "", [])
                     translating.process.signal(ends)
-                    assert translating.process.wait(15) in {0, -signal.SIGKILL}
+                    assert translating.process.wait() in {0, -signal.SIGKILL}
             assert translating.figures["pool_channels"] <= 1, "all devices share one"
-        assert running.leave(signal.SIGTERM, 10) == 0
+        assert running.leave(signal.SIGTERM, 60) == 0
     figures = translating.figures
     purse = figures["wallet"]
     assert (purse["unsigned"], purse["held"]) == (0, None)
@@ -167,7 +175,7 @@ def test_devices_earn_ecash(tmp_path):
     assert tokens == Book(node.database).check() > figures["pool_accepted"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_devices_go_to_the_next_pool_and_return_without_a_new_connection(tmp_path):
     first, second = Node(tmp_path / "first", POOL), Node(tmp_path / "second", POOL)
     with first.running() as one, second.running() as two, Relay(one.sv2) as way:
@@ -188,7 +196,7 @@ def test_devices_go_to_the_next_pool_and_return_without_a_new_connection(tmp_pat
     assert Book(second.database).check() > 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_devices_are_disconnected_when_no_pool_works_for_long(tmp_path):
     node = Node(tmp_path / "msp", POOL)
     with node.running() as running, Relay(running.sv2) as way:
@@ -208,12 +216,12 @@ def test_devices_are_disconnected_when_no_pool_works_for_long(tmp_path):
                 until(mined([miner], 3), told([miner], translating), PATIENCE_S)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_strangers_do_not_disturb_a_device(tmp_path):
     node = Node(tmp_path / "msp", POOL)
     with node.running() as running:
         pools = [(running.sv2, running.authority_key)]
-        settings = {"devices.handshake_deadline_ms": 1_000, "limits.line_deadline_ms": 500}
+        settings = {"devices.handshake_deadline_ms": 6_000, "limits.line_deadline_ms": 3_000}
         with Translating(tmp_path / "translator", pools, settings) as translating:
             translating.mining_for(running.sv2)
             host, port = translating.sv1.rsplit(":", 1)
@@ -230,7 +238,7 @@ def test_strangers_do_not_disturb_a_device(tmp_path):
                     b"\n" * 50_000: 0,
                 }
                 for sent, lines in strangers.items():
-                    with socket.create_connection((host, int(port)), timeout=30) as stranger:
+                    with socket.create_connection((host, int(port)), timeout=60) as stranger:
                         try:
                             stranger.sendall(sent)
                             answer = b"".join(iter(lambda: stranger.recv(4_096), b""))
@@ -243,7 +251,7 @@ def test_strangers_do_not_disturb_a_device(tmp_path):
                 assert (miner.lost, refusals([miner])) == ("", [])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_first_start_makes_a_wallet_and_shows_its_words_once(tmp_path):
     node = Node(tmp_path / "msp", POOL)
     with node.running() as running:
@@ -257,12 +265,12 @@ def test_first_start_makes_a_wallet_and_shows_its_words_once(tmp_path):
                 lines = [json.loads(line) for line in process.lines()]
                 shown.append([line["words"] for line in lines if line.get("words")])
                 process.signal(signal.SIGTERM)
-                assert process.wait(15) == 0, process.tail()
+                assert process.wait() == 0, process.tail()
     assert [len(words.split()) for words in shown[0]] == [12]
     assert shown[1] == []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_first_start_needs_nothing_but_the_pool(tmp_path):
     """Who names nobody to be paid gets a wallet, the line to type in, and tokens for shares."""
     node = Node(tmp_path / "msp", POOL | NO_BLOCKS)
@@ -270,8 +278,9 @@ def test_first_start_needs_nothing_but_the_pool(tmp_path):
         command = ["env", "-C", tmp_path, RADPOOL, "translator", "--pool", running.sv2]
         command += ["--authority-key", running.authority_key, "--listen", "127.0.0.1:0"]
         with Process(command, tmp_path, "translator") as process:
-            until(lambda: "Type into your miners" in process.stdout.read_text(), process.tail, 60)
+            until(lambda: "your own network" in process.stdout.read_text(), process.tail)
             said = process.stdout.read_text()
+            assert "Type into your miners" in said
             assert len(re.findall(r"(?m)^    (?:[a-z]+ ){11}[a-z]+$", said)) == 1, said
             assert "--listen 0.0.0.0:" in said
             address = said.split("stratum+tcp://")[1].split()[0]
@@ -279,13 +288,13 @@ def test_first_start_needs_nothing_but_the_pool(tmp_path):
                 until(mined([miner], 5), process.tail, PATIENCE_S)
                 assert miner.lost == ""
             process.signal(signal.SIGTERM)
-            assert process.wait(40) == 0, process.tail()
-        assert running.leave(signal.SIGTERM, 10) == 0
+            assert process.wait() == 0, process.tail()
+        assert running.leave(signal.SIGTERM, 60) == 0
     balance = json.loads(radpool("wallet", "balance", "--dir", tmp_path / "wallet", "--json"))
     assert sum(epoch["tokens"] for epoch in balance["epochs"]) == Book(node.database).check() > 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_doctor_calls_the_pool(tmp_path):
     node = Node(tmp_path / "msp", POOL)
     with node.running() as running:
