@@ -27,11 +27,22 @@ def autojump_clock(monkeypatch):
 
     Otherwise a slow disk would be hours to a test that counts seconds.
     """
-    leap = MockClock._autojump
+    leap, run_sync, under_way = MockClock._autojump, trio.to_thread.run_sync, 0
+
+    async def run_and_count(*given, **options):
+        nonlocal under_way
+        under_way += 1
+        try:
+            return await run_sync(*given, **options)
+        finally:
+            under_way -= 1
 
     def leap_unless_at_work(clock):
-        if not trio.to_thread.current_default_thread_limiter().borrowed_tokens:
+        # Trio's own threads go by its limiter; those that have another one are counted.
+        is_at_work = under_way or trio.to_thread.current_default_thread_limiter().borrowed_tokens
+        if not is_at_work:
             leap(clock)
 
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_and_count)
     monkeypatch.setattr(MockClock, "_autojump", leap_unless_at_work)
     return MockClock(autojump_threshold=0)
