@@ -29,6 +29,27 @@ async def wallet(tmp_path):
     await wallet.close()
 
 
+class Tap:
+    """Is the miner as its side sees it; closed, it takes no claims, so that no share leaves it."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.is_closed = False
+        self.told = 0
+        """Of how many shares the side knows that they were sent."""
+
+    def __getattr__(self, name):
+        return getattr(self.machine, name)
+
+    def give(self, session, lot, items):
+        return not (self.is_closed and items) and self.machine.give(session, lot, items)
+
+    def take(self):
+        news = self.machine.take()
+        self.told += len(news.submitted)
+        return news
+
+
 class Run:
     """Is a miner at work on the pool."""
 
@@ -55,10 +76,12 @@ class Run:
         self.machine.start()
         with trio.fail_after(120):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.side.run, self.machine)
+                tap = Tap(self.machine)
+                nursery.start_soon(self.side.run, tap)
                 while not enough(self.side.figures()):
                     await trio.sleep(0.01)
                     assert self.machine.stats().state != "stopped", self.machine.events()
+                await self.settle(tap)
                 self.machine.leave()
                 while self.machine.stats().state != "stopped":
                     await trio.sleep(0.01)
@@ -66,6 +89,21 @@ class Run:
         await trio.to_thread.run_sync(self.machine.stop)
         await self.side.finish(self.machine)
         return self.side.figures()
+
+    async def settle(self, tap):
+        """Waits until each share has its answer: a leaving miner waits for them a second only."""
+        claims = self.side.claims
+        while True:
+            tap.is_closed = True
+            self.side._start_lot(tap, self.side._session)
+            while tap.told < self.machine.stats().submitted or claims._under_way:
+                await trio.sleep(0.01)
+            if not claims._standing:
+                return
+            # Claims that were refused go out again.
+            tap.is_closed = False
+            while claims._standing:
+                await trio.sleep(0.01)
 
 
 async def units(pool):
