@@ -32,7 +32,7 @@ POOL = (
 )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_five_thousand_devices_submit_every_three_seconds(tmp_path):
     node = Node(tmp_path / "msp", POOL)
     with node.running() as running:
@@ -42,8 +42,8 @@ def test_five_thousand_devices_submit_every_three_seconds(tmp_path):
             command = [LOAD, "sv1-shares", "--connect", translating.sv1, "--shares", SHARES]
             command += ["--connections", CONNECTIONS, "--period-ms", PERIOD_MS]
             with Process(command, tmp_path, "devices") as devices:
-                seen = devices.message("shares", 150)
-                assert devices.wait(30) == 0, devices.tail()
+                seen = devices.message("shares", 240)
+                assert devices.wait() == 0, devices.tail()
             assert (seen["sent"], seen["accepted"], seen["failed"]) == (SHARES, SHARES, 0), seen
             assert seen["ack_us"]["count"] == SHARES
             print("answered after, us:", seen["ack_us"], "sent late by, us:", seen["late_us"])
@@ -53,5 +53,5 @@ def test_five_thousand_devices_submit_every_three_seconds(tmp_path):
             figures = translating.figures
             assert (figures["accepted"], figures["forwarded"]) == (SHARES, SHARES)
             assert (figures["rejected"], figures["pool_rejected"]) == ({}, 0)
-        assert running.leave(15, 30) == 0
+        assert running.leave(15, 60) == 0
     assert Book(node.database).check() == SHARES, "every share is durable, once"
