@@ -58,8 +58,10 @@ def mined(tmp_path_factory):
             until(found, lambda: f"blocks; {alice.tail()}", 60)
             for miner in (alice, bob):
                 miner.signal(signal.SIGTERM)
-                assert miner.wait(10) == 0, miner.tail()
+                assert miner.wait() == 0, miner.tail()
                 told[miner.name] = miner.message("stopped")
+        # Of the last blocks some may still be under way.
+        until(lambda: audit.is_at_rest(node), "all blocks on the chain and in the books")
         # Deep enough that all of them are paid.
         running.chain("mine", MATURITY)
         blocks = until(
@@ -68,11 +70,11 @@ def mined(tmp_path_factory):
         )
         accounts = rows(running, "accounts")
         status = json.loads(running.chain("status", "--json"))
-        assert running.leave(signal.SIGTERM, 5) == 0
+        assert running.leave(signal.SIGTERM) == 0
     return node, told, blocks, accounts, status
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_blocks_are_on_the_chain_of_the_consensus_engine(mined):
     node, _, blocks, _, status = mined
     log = (node.data / "blocks.jsonl").read_text().splitlines()
@@ -88,7 +90,7 @@ def test_blocks_are_on_the_chain_of_the_consensus_engine(mined):
     assert {block["finder"] for block in blocks} <= set(MINERS)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(600)
 def test_every_share_that_a_miner_was_told_of_is_in_the_books(mined):
     node, told, _, _, _ = mined
     book = Book(node.database)
@@ -101,7 +103,7 @@ def test_every_share_that_a_miner_was_told_of_is_in_the_books(mined):
         assert set(each["rejected"]) <= {"stale-share"}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_verifier_confirms_the_payouts_to_the_satoshi(mined, tmp_path):
     node, _, blocks, accounts, _ = mined
     carry, paid = 0, {}
@@ -110,7 +112,7 @@ def test_verifier_confirms_the_payouts_to_the_satoshi(mined, tmp_path):
         report = audit.verify(audit.export(node, epoch, tmp_path / str(epoch)))
         assert (report["epoch"], report["state"]) == (epoch, "paid")
         assert report["value_sats"] == block["value_sats"]
-        values = values_of(node, epoch)
+        values = values_of(node, block["hash"])
         carry_in = carry
         expected, carry = largest_remainder(block["value_sats"] + carry_in, values)
         payouts = {each["commitment"]: each["sats"] for each in report["payouts"]}
@@ -122,12 +124,16 @@ def test_verifier_confirms_the_payouts_to_the_satoshi(mined, tmp_path):
     assert {owner: sats for owner, sats in balances.items() if sats} == paid
 
 
-def values_of(node, epoch):
-    """Sums what an epoch's shares are worth by commitment, from the database alone."""
+def values_of(node, block):
+    """Sums by commitment, from the database alone, what the shares are worth that a block pays.
+
+    They are those of its own epoch, and of epochs before it whose block lost its height.
+    """
     found = Book(node.database).rows(
-        "SELECT commitment, value_0, value_40, value_80 FROM epoch_sum JOIN account ON id = account"
-        " WHERE epoch = ?",
-        epoch,
+        "SELECT commitment, sum(value_0), sum(value_40), sum(value_80) FROM epoch_sum"
+        " JOIN account ON account.id = account JOIN settlement_epoch USING (epoch)"
+        " JOIN payment ON payment.id = settlement WHERE block = ? GROUP BY commitment",
+        bytes.fromhex(block)[::-1],
     )
     return {owner.hex(): low + (mid << 40) + (high << 80) for owner, low, mid, high in found}
 
@@ -145,14 +151,18 @@ def largest_remainder(sats, values):
     return parts, 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_one_altered_bit_anywhere_in_an_export_is_found(mined, tmp_path):
     node, _, blocks, _, _ = mined
     print(f"seed {SEED}")
     chance = random.Random(SEED)
-    # The smallest epoch: what matters is which byte, not how many there are.
-    sizes = {block["epoch"]: len(values_of(node, block["epoch"])) for block in blocks}
-    epoch = max(sizes)
+    # The smallest epoch: what matters is which byte, not how many there are. In that of a block
+    # that is found at once nobody may have worked.
+    shares = dict(
+        Book(node.database).rows("SELECT epoch, sum(count) FROM epoch_sum GROUP BY epoch")
+    )
+    worked = {block["epoch"] for block in blocks} & shares.keys()
+    epoch = min(worked, key=shares.get)
     whole = audit.export(node, epoch, tmp_path / "whole")
     verify_export(whole)
     files = sorted(each for each in whole.rglob("*") if each.is_file())
@@ -178,7 +188,7 @@ def test_one_altered_bit_anywhere_in_an_export_is_found(mined, tmp_path):
     audit.verify_altered(altered)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_orphaned_blocks_take_their_payments_back(mined, tmp_path):
     """The chain gives up all blocks of the pool: nobody is owed anything, and the books say why."""
     made, _, blocks, accounts, _ = mined
@@ -193,7 +203,7 @@ def test_orphaned_blocks_take_their_payments_back(mined, tmp_path):
         )
         assert {each["balance_sats"] for each in rows(running, "accounts")} == {0}
         assert running.problems() == []
-        assert running.leave(signal.SIGTERM, 5) == 0
+        assert running.leave(signal.SIGTERM) == 0
     book = Book(node.database)
     assert book.number("SELECT sum(sats) FROM entry") == 0
     assert book.number("SELECT sum(sats) FROM entry WHERE book = 'miner'") == 0
