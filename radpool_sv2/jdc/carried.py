@@ -266,7 +266,8 @@ class Carried:
         attachment: bytes,
         now_s: float,
     ) -> Frame:
-        sequence = submissions.send(waiting.share, waiting.job, now_s)
+        again = waiting.sent > 0
+        sequence = submissions.send(waiting.share, waiting.job, now_s, again=again)
         exponent = waiting.job.coinbase.asked.exponent
         self._news.submitted.append((sequence, exponent, number, waiting.share.hash))
         self._ring()

@@ -1,7 +1,8 @@
 """Keeps count of the shares that go to a pool: waiting, under way, accepted, rejected, given up.
 
 A share waits in its job until the pool has accepted that; then it goes out, and waits for its
-answer in the order in which shares went. All bounds give up the oldest.
+answer in the order in which shares went. One that went out again has an answer of its own, by its
+number: the pool counted it when it came first. All bounds give up the oldest.
 """
 
 from __future__ import annotations
@@ -56,11 +57,12 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Is a share under way."""
+    """Is a share under way; it may have gone out before, under another number."""
 
     share: FoundShare
     job: Job
     since_s: float
+    again: bool
 
 
 class Submissions:
@@ -100,10 +102,10 @@ class Submissions:
         self.totals.given_up += len(job.cached)
         job.cached.clear()
 
-    def send(self, share: FoundShare, job: Job, now_s: float) -> int:
-        """Notes that a share goes out; returns its sequence number."""
+    def send(self, share: FoundShare, job: Job, now_s: float, *, again: bool = False) -> int:
+        """Notes that a share goes out, or goes out again; returns its sequence number."""
         self._sequence = (self._sequence + 1) & SEQUENCE_MASK
-        self._unanswered[self._sequence] = Sent(share, job, now_s)
+        self._unanswered[self._sequence] = Sent(share, job, now_s, again)
         self.totals.submitted += 1
         if len(self._unanswered) > UNANSWERED_MAX:
             self._unanswered.popitem(last=False)
@@ -111,17 +113,28 @@ class Submissions:
         return self._sequence
 
     def accept(self, last: int, count: int, worth: int) -> None:
-        """Takes in that all shares up to number `last` are accepted, but those refused before."""
-        answered = 0
-        while self._unanswered:
-            first = next(iter(self._unanswered))
-            if (last - first) & SEQUENCE_MASK >= 1 << 31:
+        """Takes in that all shares up to number `last` are accepted, but those refused before.
+
+        A count of 0 answers the one share with that number, which went out again.
+        """
+        named = self._unanswered.get(last)
+        if count == 0 and named is not None and named.again:
+            del self._unanswered[last]
+            self.totals.accepted += 1
+            exponent = named.job.coinbase.asked.exponent
+            self.totals.accepted_sum += 0 if exponent is None else 1 << exponent
+            return
+        answered = []
+        for sequence, sent in self._unanswered.items():
+            if (last - sequence) & SEQUENCE_MASK >= 1 << 31:
                 break
-            del self._unanswered[first]
-            answered += 1
+            if not sent.again:
+                answered.append(sequence)
+        for sequence in answered:
+            del self._unanswered[sequence]
         self.totals.accepted += count
         self.totals.accepted_sum += worth
-        if answered != count:
+        if len(answered) != count:
             self.totals.mismatches += 1
 
     def reject(self, sequence: int, code: str) -> Sent | None:

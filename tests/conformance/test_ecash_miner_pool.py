@@ -11,10 +11,12 @@ import pytest
 import trio
 from ecash_pool import ecash_pool
 from list_chain import ListChain
+from radpool_sv2_extensions.ecash import client, fetching
 from radpool_sv2_extensions.ecash.client import EcashMiner
 
 from radpool_sv2._native.keys import AuthorityPublicKey
 from radpool_sv2._native.miner import Miner
+from radpool_sv2.errors import StoreError
 from radpool_sv2.miner.side import SideOptions
 from radpool_sv2.wallet import Wallet
 from radpool_sv2.web.server import serve_http
@@ -170,6 +172,41 @@ async def test_lazy_shares_are_promised(tmp_path, wallet):
         figures = await run.until(lambda figures: figures["promised"] >= 20)
         assert figures["promised"] == await pool.shares()
         assert (figures["tokens"], figures["unsigned"]) == (0, 0)
+
+
+@pytest.mark.parametrize("sign_mode", ["eager", "lazy"])
+async def test_claims_that_cannot_be_booked_are_made_later(
+    tmp_path, wallet, monkeypatch, sign_mode
+):
+    """spec: WT-20, EW-12. Nothing covers a fixed price, then the disk is full, then all is well."""
+    monkeypatch.setattr(client, "UNAVAILABLE_S", 0.05)
+    monkeypatch.setattr(client, "TICK_S", 0.05)
+    monkeypatch.setattr(fetching, "PAUSE_FIRST_S", 0.05)
+    async with ecash_pool(tmp_path / "pool") as pool:
+        register, book = pool.mint._register, pool.mint.claim_repeated
+        find_room, troubles = register.room, [0, 0]
+
+        def room(connection, number):
+            troubles[0] += 1
+            uncovered = 0, "mint-unavailable"
+            return uncovered if troubles[0] <= 2 else find_room(connection, number)
+
+        async def claim_repeated(share, *, lazy):
+            troubles[1] += 1
+            if troubles[1] <= 2:
+                raise StoreError("the disk is full")
+            return await book(share, lazy=lazy)
+
+        monkeypatch.setattr(register, "room", room)
+        monkeypatch.setattr(pool.mint, "claim_repeated", claim_repeated)
+        run = Run(pool, tmp_path, wallet, sign_mode=sign_mode)
+        figures = await run.until(lambda figures: figures["tokens"] + figures["promised"] >= 10)
+        assert set(figures["refused"]) == {"mint-unavailable"}
+        assert min(troubles) > 2
+        assert figures["tokens"] + figures["promised"] == await pool.shares()
+        assert (figures["kept"], figures["unsigned"], figures["held"]) == (0, 0, None)
+        stats = run.machine.stats()
+        assert (stats.accepted, stats.mismatches) == (await pool.shares(), 0)
 
 
 async def test_run_after_run_uses_no_counter_twice(tmp_path, wallet):

@@ -239,6 +239,77 @@ async def test_share_that_the_mint_cannot_sign_now_is_fetched_later(
     assert (side.claims.unsigned, side.figures()["tokens"]) == (0, 1)
 
 
+@pytest.fixture
+async def unavailable(machine, side, mint, autojump_clock):
+    """A share whose claim the mint could not take is to go out again: the keyset, its number."""
+    keyset = mint.open()
+    await machine.open(mint.terms(keyset), keyset)
+    [number] = machine.find()
+    await machine.hear()
+    await machine.refuse(number, "mint-unavailable", again=True, lapse=True)
+    return keyset, number
+
+
+async def test_share_goes_out_again_when_the_mint_was_unavailable(machine, side, unavailable):
+    """spec: EW-12. The mint is asked first whether it has the claim after all."""
+    keyset, number = unavailable
+    assert side.figures()["unsigned_reasons"] == {"accepted while the mint could not sign": 1}
+    assert "shares wait for 10 s" in notes(side)
+    [request] = machine.asked(wire.RedeemSharesEcash)
+    assert request.claims == (machine.blinded(number),)
+    await machine.hear(fetched(request, unknown=[0]))
+    assert (side.claims.unsigned, machine.find()) == (0, [])
+    await trio.sleep(10)
+    await machine.hear()
+    [again] = machine.find(again=number)
+    assert machine.blinded(again) != machine.blinded(number)
+    receipts = [receipt(keyset, again, machine.blinded(again), Z0)]
+    await machine.hear(answer(receipts, count=0, last=again))
+    assert (side.figures()["tokens"], side.figures()["kept"], side.claims.unsigned) == (1, 0, 0)
+    await mine(machine, keyset, 1)
+
+
+async def test_share_waits_until_it_is_known_whether_the_mint_has_its_claim(
+    machine, side, unavailable
+):
+    """spec: EW-22. A second claim for it would be refused if the first one was stored."""
+    keyset, number = unavailable
+    [request] = machine.asked(wire.RedeemSharesEcash)
+    await trio.sleep(20)
+    await machine.hear()
+    assert not machine.find()
+    signature = fetched_signature(keyset, 0, machine.blinded(number), Z0)
+    await machine.hear(fetched(request, [signature]))
+    assert (side.claims.unsigned, side.figures()["tokens"]) == (0, 1)
+    [again] = machine.find(again=number)
+    await machine.hear()
+    await machine.refuse(again, "duplicate-share", again=False)
+    assert (side.claims.unsigned, side.figures()["kept"]) == (0, 0), "it has its token"
+
+
+@pytest.mark.parametrize("end", ["refusal", "connection", "connection in doubt"])
+async def test_share_that_the_mint_was_never_available_for_is_kept(
+    machine, side, mint, unavailable, end
+):
+    """attack: A8"""
+    keyset, number = unavailable
+    [request] = machine.asked(wire.RedeemSharesEcash)
+    if end != "connection in doubt":
+        await machine.hear(fetched(request, unknown=[0]))
+    if end == "refusal":
+        await trio.sleep(10)
+        await machine.hear()
+        [again] = machine.find(again=number)
+        await machine.hear()
+        await machine.refuse(again, "mint-unavailable", again=False, lapse=True)
+    else:
+        await machine.end()
+        await machine.open(mint.terms(keyset), keyset)
+    for request in machine.asked(wire.RedeemSharesEcash):
+        await machine.hear(fetched(request, unknown=range(len(request.claims))))
+    assert (side.figures()["kept"], side.figures()["tokens"]) == (1, 0)
+
+
 async def test_pool_that_refuses_to_look_is_asked_again_when_it_says(
     machine, side, mint, autojump_clock
 ):

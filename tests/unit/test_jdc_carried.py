@@ -163,6 +163,24 @@ def test_share_refused_for_its_attachment_goes_out_again(rig):
     assert (rig.peer.totals.submitted, rig.peer.totals.rejected) == (1, {})
 
 
+def test_share_that_goes_out_again_is_answered_by_its_number(rig):
+    """spec: EW-19"""
+    job = rig.work()
+    rig.give(1, 2, 3)
+    rig.peer.submit(share(job, nonce=1))
+    [first] = rig.frames()
+    rig.refuse(sequence_of(first), "renew")
+    rig.stir()
+    rig.peer.submit(share(job, nonce=2))
+    again, fresh = (sequence_of(frame) for frame in rig.frames())
+    totals, submissions = rig.peer.totals, rig.peer.machine.submissions
+    rig.say(ACCEPTED, mining.SubmitSharesSuccess(CHANNEL, fresh, 1, 1 << Z).written())
+    assert (totals.accepted, totals.mismatches, submissions.unanswered) == (1, 0, 1)
+    rig.say(ACCEPTED, mining.SubmitSharesSuccess(CHANNEL, again, 0, 0).written())
+    assert (totals.accepted, totals.mismatches, submissions.unanswered) == (2, 0, 0)
+    assert totals.accepted_sum == 2 << Z
+
+
 def test_lapsed_lot_is_withdrawn_and_the_share_waits_for_the_next(rig):
     job = rig.work()
     rig.give(1, 2, 3)

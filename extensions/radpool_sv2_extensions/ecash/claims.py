@@ -9,7 +9,9 @@ A *claim* is a blinded message that went out with a share. It is
   pool never got the share, nothing is owed; if it did, the claim is signed or unsigned.
 
 A share whose claim was refused is *kept*, and goes out again with another claim on the same
-connection only. One that cannot any more has no token for good.
+connection only. One that cannot any more has no token for good. A claim that was refused because
+the mint could not store it may be stored all the same: it is asked for before another takes its
+place.
 
 Two rules bound what a pool can get for nothing. With `unsigned_max` unsigned claims nothing more is
 submitted until one of them is signed. And on a connection there may be as many under way and
@@ -146,6 +148,14 @@ class Claims:
         """Whether a claim is unsigned."""
         return claim.key in self._unsigned
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a share is to go out again while the mint may have its last claim."""
+        return any(
+            item.reason is Reason.UNAVAILABLE and item.claim.share_hash in self._standing
+            for item in self._unsigned.values()
+        )
+
     def knows(self, claim: Claim) -> bool:
         """Whether a claim is under way, unsigned or lost."""
         under_way = any(item.key == claim.key for item in self._under_way.values())
@@ -165,8 +175,9 @@ class Claims:
                 self._unsigned.pop(claim.key, None)
                 self.lost[claim.key] = claim
         # A pool that refuses claims and hangs up must not get more than one that only hangs up.
-        again = {claim.share_hash for claim in self._under_way.values()}
-        given_up = len(self._standing.keys() - again)
+        asked = {claim.share_hash for claim in self._under_way.values()}
+        asked |= {item.claim.share_hash for item in self._unsigned.values()}
+        given_up = len(self._standing.keys() - asked)
         self.kept += given_up
         self._doubtful = min(self._doubtful + given_up, self.unsigned_max)
         while len(self.lost) > LOST_MAX:
@@ -217,12 +228,12 @@ class Claims:
         stands = claim.share_hash in self._standing or stands
         if not available:
             self.owe(claim, Reason.UNAVAILABLE, now_s)
-        elif again:
-            self._standing[claim.share_hash] = None
-        elif stands:
+        elif stands and not again:
             self.kept += 1
             self.owe(claim, Reason.UNCLAIMED, now_s)
-        if not again:
+        if again:
+            self._standing[claim.share_hash] = None
+        else:
             self._standing.pop(claim.share_hash, None)
         return claim
 
@@ -236,6 +247,7 @@ class Claims:
         for claim in claims:
             self._unsigned.pop(claim.key, None)
             self.lost.pop(claim.key, None)
+            self._standing.pop(claim.share_hash, None)
             self._signed_here += 1
             self._doubtful = 0
 
@@ -243,8 +255,11 @@ class Claims:
         """Takes in that the pool does not know a claim; what it has acknowledged stays owed."""
         owed = self._unsigned.get(claim.key)
         if owed is not None and owed.reason is Reason.UNAVAILABLE:
-            owed.reason = Reason.UNCLAIMED
-            self.kept += 1
+            if claim.share_hash in self._standing:
+                del self._unsigned[claim.key]  # another claim takes its place
+            else:
+                owed.reason = Reason.UNCLAIMED
+                self.kept += 1
         if self.lost.pop(claim.key, None) is not None and claim.exponent is not None:
             self.gone += 1
             self._doubtful = min(self._doubtful + 1, self.unsigned_max)

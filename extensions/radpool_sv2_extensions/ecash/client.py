@@ -80,9 +80,13 @@ PROTOCOL: Final = 1
 REUSED: Final = "blinded-message-reused"
 UNAVAILABLE: Final = "mint-unavailable"
 RENEWING: Final = ("invalid-blinded-message",)
-LAPSING: Final = ("stale-keyset", "unknown-keyset", "epoch-closed", REUSED)
+LAPSING: Final = ("stale-keyset", "unknown-keyset", "epoch-closed", REUSED, UNAVAILABLE)
 """After these the share is good and kept, and goes out again with another claim; after the latter
-no claim for the same keyset would fare better, or the wallet has to skip some first."""
+no claim for the same keyset would fare better, or not now, or the wallet has to skip some first."""
+
+UNAVAILABLE_S: Final = 10.0
+"""How long no share goes out when the mint was unavailable: seven times that, as often as a share
+goes out again, is less than the two minutes for which a pool knows a job."""
 
 WORTHLESS: Final = frozenset({"epoch-void", "expired"})
 UNKNOWN: Final = "unknown-epoch"
@@ -120,6 +124,7 @@ class _Session:
         lot: The present lot of attachments.
         keyset: What shares claim now.
         lapsed: Whether the pool has refused that keyset; then its successor is waited for.
+        resume_s: When shares go out again, if the mint was unavailable.
         fetching: The asking for tokens.
     """
 
@@ -129,6 +134,7 @@ class _Session:
     lot: int = 1
     keyset: Announcement | None = None
     lapsed: bool = False
+    resume_s: float | None = None
     fetching: Fetching = field(default_factory=Fetching)
 
 
@@ -460,8 +466,12 @@ class EcashMiner:
         was_held = bool(self._report.held)
         if self._report.hold() and not was_held:
             self._start_lot(machine, session)
+        if session.resume_s is not None and now_s >= session.resume_s and not self.claims.in_doubt:
+            session.resume_s = None
+            self._start_lot(machine, session)
+        is_waiting = session.lapsed or session.resume_s is not None
         wanted = self.claims.credit - self._stock.given
-        if session.keyset is None or session.lapsed or wanted <= 0:
+        if session.keyset is None or is_waiting or wanted <= 0:
             return
         outputs = self._stock.draw(wanted)
         if len(outputs) < wanted:
@@ -494,6 +504,10 @@ class EcashMiner:
             return
         if code == REUSED:
             self._start_lot(machine, session)
+        elif code == UNAVAILABLE:
+            if session.resume_s is None:
+                self._report.note(f"the mint is unavailable: shares wait for {UNAVAILABLE_S:.0f} s")
+            session.resume_s = now_s + UNAVAILABLE_S
         elif not session.lapsed:
             session.lapsed = True
             request = EcashKeysetRequest(keyset_id=b"")

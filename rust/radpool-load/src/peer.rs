@@ -92,7 +92,7 @@ impl Peer {
 
     /// Queues a share with its attachment and gives its number; [`Peer::flush`] sends it.
     pub(crate) fn submit(&mut self, share: &radpool_miner::Share, attached: &[u8]) -> Option<u32> {
-        self.client.submit_attached(share, attached, now_us(), &mut self.out)
+        self.client.submit_attached(share, attached, false, now_us(), &mut self.out)
     }
 
     /// Sends what is queued, in one write.

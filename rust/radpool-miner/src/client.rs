@@ -271,14 +271,16 @@ impl Client {
 
     /// Sends a share of a job of this connection; `None` when no channel is open any more.
     pub fn submit(&mut self, share: &Share, now_us: u64, out: &mut Outbox) -> Option<u32> {
-        self.submit_attached(share, &[], now_us, out)
+        self.submit_attached(share, &[], false, now_us, out)
     }
 
-    /// The same with an attachment: what follows the share's fields in the carrier's message.
+    /// The same with an attachment: what follows the share's fields in the carrier's message. A share
+    /// that the pool has may be sent `again` with another one.
     pub fn submit_attached(
         &mut self,
         share: &Share,
         attachment: &[u8],
+        again: bool,
         now_us: u64,
         out: &mut Outbox,
     ) -> Option<u32> {
@@ -288,7 +290,7 @@ impl Client {
             return None;
         }
         let exponent = job.target.exponent_at_most().filter(|z| z.target() == job.target);
-        let sequence_number = channel.submissions.send(now_us, exponent);
+        let sequence_number = channel.submissions.send(now_us, exponent, again);
         let (channel_id, job_id) = (channel.id, job.job_id);
         let (nonce, ntime, version) = (share.nonce, share.ntime, share.version);
         let start = out.frames.len();
@@ -534,10 +536,11 @@ impl Carries<()> for Client {
         share: &Share,
         (): &(),
         attachment: &[u8],
+        again: bool,
         now_us: u64,
         out: &mut Outbox,
     ) -> Option<u32> {
-        Self::submit_attached(self, share, attachment, now_us, out)
+        Self::submit_attached(self, share, attachment, again, now_us, out)
     }
 }
 
@@ -568,7 +571,7 @@ fn accept(channel: &mut Channel, success: &SubmitSharesSuccess, now_us: u64, out
         count,
         success.new_shares_sum,
         now_us,
-        |wait| waited_us.push(wait),
+        |_, wait| waited_us.push(wait),
     );
     if let Err(mismatch) = result {
         out.events.push(Event::Mismatched(mismatch));

@@ -26,12 +26,14 @@ pub trait Carries<Tag> {
     /// The block that is built on now.
     fn tip(&self) -> Option<[u8; 32]>;
 
-    /// Sends a share with its attachment and returns its number; `None` when its channel is gone.
+    /// Sends a share, or sends it `again`, with its attachment and returns its number; `None` when its
+    /// channel is gone.
     fn submit_attached(
         &mut self,
         share: &Share,
         tag: &Tag,
         attachment: &[u8],
+        again: bool,
         now_us: u64,
         out: &mut Self::Outbox,
     ) -> Option<u32>;
@@ -179,9 +181,13 @@ impl<Tag> Courier<Tag> {
         now_us: u64,
         out: &mut Client::Outbox,
     ) -> bool {
-        let share = &waiting.share;
-        let sequence = client.submit_attached(share, &waiting.tag, &attachment.data, now_us, out);
-        let Some(sequence) = sequence else { return false };
+        let (share, again) = (&waiting.share, waiting.sent > 0);
+        let data = &attachment.data;
+        let sequence = client.submit_attached(share, &waiting.tag, data, again, now_us, out);
+        let Some(sequence) = sequence else {
+            self.desk.tell_withdrawn(attachment.id);
+            return false;
+        };
         let exponent = share.assignment.target.exponent_at_most();
         let exponent = exponent.filter(|z| z.target() == share.assignment.target);
         self.desk.tell_submitted(Submitted {

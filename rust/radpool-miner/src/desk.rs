@@ -274,6 +274,11 @@ impl Desk {
         self.tell(|state| state.news.dropped += count);
     }
 
+    /// Tells of an attachment that was taken for a share and not sent with it.
+    pub fn tell_withdrawn(&self, id: u64) {
+        self.tell(|state| state.news.withdrawn.push(id));
+    }
+
     /// The next attachment and the lot it is of.
     #[must_use]
     pub fn next_attachment(&self) -> Option<(u64, Attachment)> {

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: the panic is the report")]
 
+use std::sync::Arc;
+
 use radpool_miner::{
-    ChannelKind, Client, ClientExtension, ClientSettings, Ended, Exchange, Share,
+    ChannelKind, Client, ClientExtension, ClientSettings, Courier, Ended, Exchange, Share,
     client::{Event, Outbox},
+    desk::{Attachment, Desk},
 };
 use radpool_units::{Exponent, Target, merkle_root_from_path, sha256d};
 use radpool_wire::{
@@ -537,7 +540,7 @@ fn carried_share_has_its_attachment_behind_the_core_fields() {
     talk.tip(GROUP, 1, 0xaa);
     talk.sent();
     let share = talk.share(77);
-    assert_eq!(talk.client.submit_attached(&share, b"token", 0, &mut talk.out), Some(0));
+    assert_eq!(talk.client.submit_attached(&share, b"token", false, 0, &mut talk.out), Some(0));
     let mut frame = std::mem::take(&mut talk.out.frames);
     let header = FrameHeader::of_frame(&frame).unwrap();
     assert_eq!((header.extension_type, header.msg_type), (CARRIER, 13));
@@ -559,13 +562,70 @@ fn carried_share_has_its_attachment_behind_the_core_fields() {
 }
 
 #[test]
+fn answer_to_a_fresh_share_is_not_taken_for_one_that_is_sent_again() {
+    let mut talk = Conversation::open_carried(&[]);
+    talk.future_job(GROUP, 1);
+    talk.tip(GROUP, 1, 0xaa);
+    let hard = talk.share(1);
+    talk.client.submit_attached(&hard, b"token", false, 0, &mut talk.out);
+    let error_code = b"torn".to_vec();
+    let refusal = SubmitSharesError { channel_id: CHANNEL, sequence_number: 0, error_code };
+    talk.hear_carrier(15, &Message::SubmitSharesError(refusal), &[]);
+    // The pool asks for less from here on, so the two are worth 16 and 4 hashes.
+    let maximum_target = z(2).target().to_le_bytes();
+    talk.hear(&Message::SetTarget(SetTarget { channel_id: CHANNEL, maximum_target }));
+    talk.future_job(GROUP, 2);
+    talk.tip(GROUP, 2, 0xbb);
+    let easy = talk.share(2);
+    talk.client.submit_attached(&hard, b"other", true, 0, &mut talk.out);
+    talk.client.submit_attached(&easy, b"token", false, 0, &mut talk.out);
+    talk.events();
+    let answer = |last: u32, count: u32| SubmitSharesSuccess {
+        channel_id: CHANNEL,
+        last_sequence_number: last,
+        new_submits_accepted_count: count,
+        new_shares_sum: u64::from(count) * 4,
+    };
+    talk.hear_carrier(14, &Message::SubmitSharesSuccess(answer(2, 1)), &[]);
+    let events = talk.events();
+    assert!(
+        matches!(events[..], [Event::Accepted { count: 1, hashes: 4, .. }, Event::Frame { .. }]),
+        "{events:?}"
+    );
+    talk.hear_carrier(14, &Message::SubmitSharesSuccess(answer(1, 0)), &[]);
+    let events = talk.events();
+    assert!(
+        matches!(events[..], [Event::Accepted { count: 1, hashes: 16, .. }, Event::Frame { .. }]),
+        "{events:?}"
+    );
+    assert_eq!(talk.client.unanswered(), 0);
+}
+
+#[test]
+fn attachment_whose_share_has_no_channel_any_more_is_given_back() {
+    let mut talk = Conversation::open_carried(&[]);
+    talk.future_job(GROUP, 1);
+    talk.tip(GROUP, 1, 0xaa);
+    let mut share = talk.share(1);
+    Arc::make_mut(&mut share.assignment).channel_id = CHANNEL + 1;
+    let desk = Arc::new(Desk::new().unwrap());
+    desk.open(1);
+    let mut courier = Courier::new(Arc::clone(&desk), carried().carrier.unwrap());
+    courier.take_in(share, ());
+    assert!(desk.give(1, 1, vec![Attachment { id: 7, data: b"token".to_vec() }]));
+    assert_eq!(courier.send(&mut talk.client, 1, 0, &mut talk.out), 0);
+    let news = desk.take();
+    assert_eq!((news.withdrawn, news.submitted), (vec![7], vec![]));
+}
+
+#[test]
 fn carried_answers_settle_shares_and_are_handed_up() {
     let mut talk = Conversation::open_carried(&[]);
     talk.future_job(GROUP, 1);
     talk.tip(GROUP, 1, 0xaa);
     for nonce in 0..4 {
         let share = talk.share(nonce);
-        talk.client.submit_attached(&share, b"token", 0, &mut talk.out);
+        talk.client.submit_attached(&share, b"token", false, 0, &mut talk.out);
     }
     talk.events();
     let answer = |last: u32, count: u32| SubmitSharesSuccess {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: the panic is the report")]
 
 use std::{
+    collections::HashSet,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     thread::{JoinHandle, spawn},
@@ -50,6 +51,8 @@ struct Peer {
     reader: FrameReader,
     channel: u32,
     accepted: u32,
+    /// Nonce and extranonce of shares whose attachment was refused.
+    refused: HashSet<(u32, Vec<u8>)>,
     /// How long it thinks before it answers to a carried share.
     pause: Duration,
 }
@@ -69,6 +72,7 @@ impl Peer {
             reader: FrameReader::new(),
             channel: 0,
             accepted: 0,
+            refused: HashSet::new(),
             pause: Duration::ZERO,
         }
     }
@@ -207,17 +211,21 @@ impl Peer {
         };
         std::thread::sleep(self.pause);
         let (channel_id, sequence_number) = (share.channel_id, share.sequence_number);
+        let proof = (share.nonce, share.extranonce.to_vec());
         if share.tail != b"good" {
+            self.refused.insert(proof);
             let error_code = share.tail.to_vec();
             let error = SubmitSharesError { channel_id, sequence_number, error_code };
             return self.send_carried(15, &Message::SubmitSharesError(error), &[]);
         }
         self.accepted += 1;
+        // It counted when it came first.
+        let count = u32::from(!self.refused.contains(&proof));
         let success = SubmitSharesSuccess {
             channel_id,
             last_sequence_number: sequence_number,
-            new_submits_accepted_count: 1,
-            new_shares_sum: 256,
+            new_submits_accepted_count: count,
+            new_shares_sum: u64::from(count) * 256,
         };
         self.send_carried(14, &Message::SubmitSharesSuccess(success), b"receipt");
     }
@@ -485,6 +493,8 @@ fn share_refused_for_its_attachment_goes_out_again_with_another() {
     assert!(matches!(&news.refused[..], [refused] if !refused.again));
     assert_eq!(miner.stats().rejected, [("stale-share".to_string(), 1)].into());
     assert_eq!(miner.stats().resent, 2);
+    let counts = |stats: &Stats| (stats.accepted, stats.unanswered, stats.mismatches);
+    wait_for(&miner, |stats| counts(stats) == (2, 0, 0));
     miner.stop();
     pool.join().unwrap();
 }

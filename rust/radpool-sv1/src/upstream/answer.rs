@@ -1,9 +1,11 @@
 //! What becomes of shares.
 
+use std::collections::VecDeque;
+
 use radpool_miner::client::printable;
 use radpool_wire::message::{SubmitSharesError, SubmitSharesSuccess};
 
-use super::{Told, Upstream, UpstreamOutbox};
+use super::{Told, Upstream, UpstreamOutbox, channel::Open};
 
 impl Upstream {
     pub(super) fn handle_accepted(
@@ -15,25 +17,26 @@ impl Upstream {
         let Some(open) = self.channels.get_mut(&success.channel_id) else { return };
         let (count, hashes) = (success.new_submits_accepted_count, success.new_shares_sum);
         let mut longest_us = 0;
-        let before = open.channel.submissions.len();
+        let mut counts: Vec<(u64, u32)> = Vec::with_capacity(1);
+        let Open { channel, senders, .. } = &mut **open;
+        let before = channel.submissions.len();
         // A sum of the pool's own is shown as it is: it is the pool's word on what it owes.
-        let _ = open.channel.submissions.accept(
+        let _ = channel.submissions.accept(
             success.last_sequence_number,
             count,
             hashes,
             now_ms * 1000,
-            |wait_us| longest_us = longest_us.max(wait_us),
+            |sequence, wait_us| {
+                longest_us = longest_us.max(wait_us);
+                let Some(member) = take_sender(senders, sequence) else { return };
+                match counts.last_mut() {
+                    Some((known, part)) if *known == member => *part += 1,
+                    _ => counts.push((member, 1)),
+                }
+            },
         );
-        self.unanswered -= before - open.channel.submissions.len();
+        self.unanswered -= before - channel.submissions.len();
         self.longest_wait_ms = self.longest_wait_ms.max(Some(longest_us / 1000));
-        let answered = open.senders.len().min(count as usize);
-        let mut counts: Vec<(u64, u32)> = Vec::with_capacity(1);
-        for (_, member) in open.senders.drain(..answered) {
-            match counts.last_mut() {
-                Some((known, part)) if *known == member => *part += 1,
-                _ => counts.push((member, 1)),
-            }
-        }
         counts.sort_unstable();
         counts.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
@@ -59,7 +62,9 @@ impl Upstream {
         let sequence = success.last_sequence_number;
         let settled = open.channel.submissions.settle(sequence, now_ms * 1000);
         self.unanswered -= usize::from(settled.is_some());
-        if let (Some((_, hashes)), Some(member)) = (settled, open.take_sender(sequence)) {
+        if let (Some((_, hashes)), Some(member)) =
+            (settled, take_sender(&mut open.senders, sequence))
+        {
             out.told.push(Told::Accepted { member, count: 1, hashes });
         }
     }
@@ -68,13 +73,17 @@ impl Upstream {
         let Some(open) = self.channels.get_mut(&error.channel_id) else { return };
         let sequence = error.sequence_number;
         // A refusal of what does not wait is the pool's confusion.
-        if open.channel.submissions.reject(sequence).is_err() {
-            return;
-        }
+        let Ok(answered) = open.channel.submissions.reject(sequence) else { return };
         self.unanswered -= 1;
-        if let Some(member) = open.take_sender(sequence) {
+        if let Some(member) = take_sender(&mut open.senders, answered) {
             let code = printable(&error.error_code);
             out.told.push(Told::Rejected { member, sequence, code });
         }
     }
+}
+
+/// Takes the device whose share has a number off those that wait.
+fn take_sender(senders: &mut VecDeque<(u32, u64)>, sequence: u32) -> Option<u64> {
+    let index = senders.iter().position(|(number, _)| *number == sequence)?;
+    senders.remove(index).map(|(_, member)| member)
 }

@@ -67,14 +67,6 @@ impl Open {
         }
         Ok(true)
     }
-
-    /// Whose a share was that is answered by its number.
-    pub(super) fn take_sender(&mut self, sequence: u32) -> Option<u64> {
-        let index = self.senders.iter().position(|(number, _)| *number == sequence);
-        // A count that has passed it has taken another one in its place.
-        let index = index.unwrap_or(0);
-        self.senders.remove(index).map(|(_, member)| member)
-    }
 }
 
 impl Upstream {

@@ -178,7 +178,7 @@ impl Upstream {
         now_ms: u64,
         out: &mut UpstreamOutbox,
     ) -> bool {
-        self.send_share(share, member, &[], now_ms * 1000, out).is_some()
+        self.send_share(share, member, &[], false, now_ms * 1000, out).is_some()
     }
 
     pub(super) fn send_share(
@@ -186,13 +186,14 @@ impl Upstream {
         share: &Share,
         member: u64,
         attachment: &[u8],
+        again: bool,
         now_us: u64,
         out: &mut UpstreamOutbox,
     ) -> Option<u32> {
         let job = &share.assignment;
         let open = self.channels.get_mut(&job.channel_id)?;
         let exponent = job.target.exponent_at_most().filter(|z| z.target() == job.target);
-        let sequence_number = open.channel.submissions.send(now_us, exponent);
+        let sequence_number = open.channel.submissions.send(now_us, exponent, again);
         open.senders.push_back((sequence_number, member));
         self.unanswered += 1;
         let start = out.frames.len();

@@ -283,9 +283,10 @@ impl Carries<u64> for Upstream {
         share: &Share,
         member: &u64,
         attachment: &[u8],
+        again: bool,
         now_us: u64,
         out: &mut UpstreamOutbox,
     ) -> Option<u32> {
-        self.send_share(share, *member, attachment, now_us, out)
+        self.send_share(share, *member, attachment, again, now_us, out)
     }
 }

@@ -1,6 +1,6 @@
 //! The conversation with a pool: channels as devices come and go, refusals, silence.
 
-use radpool_miner::{ClientExtension, Ended, Exchange, assignment::Share};
+use radpool_miner::{Carries as _, ClientExtension, Ended, Exchange, assignment::Share};
 use radpool_sv1::{Told, Upstream, UpstreamOutbox, UpstreamSettings};
 use radpool_units::Target;
 use radpool_wire::{
@@ -642,6 +642,48 @@ fn an_extension_that_carries_shares_speaks_with_its_own_messages() {
     without.set_up();
     without.pass(5_000);
     assert_eq!(without.ended(), Some(Ended::ExtensionMissing(0x4777)));
+}
+
+#[test]
+fn share_that_is_sent_again_is_answered_apart_from_other_devices() {
+    let mut rig =
+        Rig::new(UpstreamSettings { carrier: Some(carrier()), aggregated: true, ..settings() });
+    rig.set_up();
+    rig.hear(&Message::RequestExtensionsSuccess(RequestExtensionsSuccess {
+        request_id: 1,
+        supported_extensions: vec![0x4777],
+    }));
+    let success = OpenExtendedMiningChannelSuccess {
+        request_id: 1,
+        channel_id: 1,
+        target: [0xff; 32],
+        extranonce_size: 12,
+        extranonce_prefix: vec![1; 4],
+        group_channel_id: 100,
+    };
+    rig.hear_carried(2, &Message::OpenExtendedMiningChannelSuccess(success), b"");
+    rig.job(1, 1);
+    rig.open(10, "a");
+    let work = rig.told().pop().unwrap();
+    let Told::Work { assignment, .. } = work else { panic!("{work:?}") };
+    let share = Share { assignment, version: 0, ntime: 5, nonce: 1, extranonce: [0; 32] };
+    for (member, again) in [(10, true), (11, false)] {
+        rig.machine.submit_attached(&share, &member, b"claim", again, 0, &mut rig.out);
+    }
+    let mut answer = |sequence: u32, count: u32| {
+        let success = SubmitSharesSuccess {
+            channel_id: 1,
+            last_sequence_number: sequence,
+            new_submits_accepted_count: count,
+            new_shares_sum: count.into(),
+        };
+        rig.hear_carried(5, &Message::SubmitSharesSuccess(success), b"");
+        (rig.told().swap_remove(0), rig.machine.unanswered())
+    };
+    let told = answer(1, 1);
+    assert!(matches!(told, (Told::Accepted { member: 11, count: 1, .. }, 1)), "{told:?}");
+    let told = answer(0, 0);
+    assert!(matches!(told, (Told::Accepted { member: 10, count: 1, .. }, 0)), "{told:?}");
 }
 
 #[test]
