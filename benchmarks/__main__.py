@@ -131,7 +131,9 @@ SIZES = {
             period_ms=3_000,
             periods=20,
         ),
-        federation=FederationLoad(members=(4, 7, 16), shares=240_000, epochs=3, quiet_epochs=10),
+        federation=FederationLoad(
+            members=(4, 7, 16), shares=240_000, epochs=3, quiet_epochs=10, long_batches=20
+        ),
         audits=(
             AuditLoad(shares=1_000_000, epochs=4),
             AuditLoad(shares=10_000_000, epochs=40, in_full=False),
@@ -175,7 +177,9 @@ SIZES = {
             period_ms=500,
             periods=4,
         ),
-        federation=FederationLoad(members=(4,), shares=8_000, epochs=1, quiet_epochs=1),
+        federation=FederationLoad(
+            members=(4,), shares=8_000, epochs=1, quiet_epochs=1, long_batches=3
+        ),
         audits=(AuditLoad(shares=4_000, epochs=1),),
     ),
 }

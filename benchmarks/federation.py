@@ -57,12 +57,15 @@ class FederationLoad:
         shares: Shares of all members together in a run.
         epochs: Epochs that these are divided into.
         quiet_epochs: Epochs of a run with one batch of each member, for the time of decisions.
+        long_batches: Batches of each member in a run of one epoch, for the bytes: what an epoch
+            costs besides is divided among more of them, as in life.
     """
 
     members: tuple[int, ...]
     shares: int
     epochs: int
     quiet_epochs: int
+    long_batches: int
 
 
 class Members:
@@ -164,7 +167,11 @@ def measure_federation(load: FederationLoad) -> list[Row]:
         batches = max(load.shares // BATCH_SHARES // members // load.epochs, 1)
         busy = _run(members, load.epochs, batches, floored=True)
         quiet = _run(members, load.quiet_epochs, 1)
-        rows += [*_rate(busy), _wire(busy), _times(busy, "under that load"), _times(quiet, "quiet")]
+        rows += [*_rate(busy), _wire(busy, batches), _times(busy, "under that load")]
+        rows += [
+            _times(quiet, "quiet"),
+            _wire(_run(members, 1, load.long_batches), load.long_batches),
+        ]
     return rows
 
 
@@ -224,12 +231,13 @@ def _rate(run: _Result) -> list[Row]:
     ]
 
 
-def _wire(run: _Result) -> Row:
+def _wire(run: _Result, batches: int) -> Row:
     sent = sum(each["bytes_sent"] for each in run.used)
     per_share = sent / run.shares / (run.members - 1)
     floor = run.payload / run.shares
     return Row(
-        f"federation of {run.members}: bytes on the wire per share and receiver",
+        f"federation of {run.members}, {batches} batches of each an epoch: bytes on the wire per "
+        "share and receiver",
         f"{per_share:.1f}",
         goal=f"{BYTES_GOAL} of the payload",
         met=per_share <= BYTES_GOAL * floor,

@@ -89,7 +89,8 @@ def test_smoke_size_answers_for_the_federation():
     for words in (
         "federation of 4: shares replicated, verified and certified",
         "federation of 4: CPU of a member per share",
-        "federation of 4: bytes on the wire per share and receiver",
+        "federation of 4, 2 batches of each an epoch: bytes on the wire per share and receiver",
+        "federation of 4, 3 batches of each an epoch: bytes on the wire per share and receiver",
         "federation of 4, under that load: from an epoch's last block to its decision",
         "federation of 4, quiet: from an epoch's last block to its decision",
         "key generation by the machines, 3 of 4",
