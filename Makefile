@@ -63,6 +63,9 @@ demo: build ## Chain, pool and four miners on this machine: a block, and who ear
 .PHONY: test test-rust test-python
 test: test-rust test-python ## Runs all tests.
 
+# The same commit has the same examples everywhere; who wants others gives another seed.
+export PROPTEST_RNG_SEED ?= 1
+
 test-rust: $(VENV)/.synced
 	@echo "==> Rust tests"
 	@$(CARGO) test --quiet $(MANIFEST) --workspace

@@ -216,8 +216,9 @@ pub(crate) enum JobKind {
 impl ClientJob {
     pub(crate) fn tag(&self) -> OwnerTag {
         let JobKind::Coinbase { suffix, .. } = &self.kind else { panic!("no coinbase") };
-        let magic = suffix.windows(4).position(|window| window == b"RADP").unwrap();
-        OwnerTag::from_script(&suffix[magic - 2..magic - 2 + OWNER_SCRIPT_LEN]).unwrap()
+        // Other outputs may have the same letters.
+        let start = suffix.windows(6).position(|window| window == b"\x6a\x26RADP").unwrap();
+        OwnerTag::from_script(&suffix[start..start + OWNER_SCRIPT_LEN]).unwrap()
     }
 }
 
