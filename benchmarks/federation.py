@@ -168,10 +168,9 @@ def measure_federation(load: FederationLoad) -> list[Row]:
         busy = _run(members, load.epochs, batches, floored=True)
         quiet = _run(members, load.quiet_epochs, 1)
         rows += [*_rate(busy), _wire(busy, batches), _times(busy, "under that load")]
-        rows += [
-            _times(quiet, "quiet"),
-            _wire(_run(members, 1, load.long_batches), load.long_batches),
-        ]
+        rows.append(_times(quiet, "quiet"))
+        if batches < load.long_batches:
+            rows.append(_wire(_run(members, 1, load.long_batches), load.long_batches))
     return rows
 
 
