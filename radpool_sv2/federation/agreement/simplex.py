@@ -33,7 +33,6 @@ from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.federation.certificate import Certificate
 from radpool_sv2.federation.codec import Tag, u16, u32
 from radpool_sv2.federation.effect import FOREVER, Persist
-from radpool_sv2.federation.evidence import Evidence
 from radpool_sv2.federation.messages import Notarised, Propose, Said
 from radpool_sv2.federation.record import Ended, Proposed, Voted
 from radpool_sv2.federation.statement import NO_HASH, Phase, Proposal, Vote
@@ -125,14 +124,9 @@ class Simplex:
                 "proposal",
             )
         view = self._views.setdefault(proposal.view, _View())
-        known = view.proposal
-        if known is not None and known.proposal == proposal:
-            return
-        self._seat.check(member, proposal.digest, message.signature, "a proposal")
-        if known is not None:
-            self._seat.outlet.blame(
-                Evidence(member, known.proposal, known.signature, proposal, message.signature)
-            )
+        before = view.proposal
+        known = None if before is None else (before.proposal, before.signature)
+        if not self._seat.is_first(member, known, proposal, message.signature, "a proposal"):
             return
         if cut.epoch != self.epoch or cut.digest(proposal.committee) != proposal.cut:
             raise RemoteProtocolError("the cut is not the one that is proposed", "proposal")
@@ -150,12 +144,7 @@ class Simplex:
             return
         view = self._views.setdefault(vote.view, _View())
         votes = view.notes if vote.phase is Phase.NOTARISE else view.closings
-        known = votes.get(member)
-        if known is not None and known[0] == vote:
-            return
-        self._seat.check(member, vote.digest, signature, "a vote")
-        if known is not None:
-            self._seat.outlet.blame(Evidence(member, known[0], known[1], vote, signature))
+        if not self._seat.is_first(member, votes.get(member), vote, signature, "a vote"):
             return
         votes[member] = vote, signature
         self._tally(view, vote)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from radpool_sv2.federation.effect import Limits
     from radpool_sv2.federation.identity import Signer, Verifier
     from radpool_sv2.federation.outlet import Outlet
+    from radpool_sv2.federation.statement import Statement
 
 __all__ = ["Admission", "Seat", "Stream", "Verdict"]
 
@@ -89,6 +90,35 @@ class Seat:
             raise RemoteProtocolError(
                 f"{what} is not signed by member {member}, whose it should be", "signature"
             )
+
+    def is_first(
+        self,
+        member: int,
+        known: tuple[Statement, bytes] | None,
+        statement: Statement,
+        signature: bytes,
+        what: str,
+    ) -> bool:
+        """Says whether a statement is the first that a member has made of a slot.
+
+        Another one of the same slot is evidence against it.
+
+        Args:
+            member: Whose it should be.
+            known: What is known of the slot, with its signature.
+            statement: What has come.
+            signature: Its signature.
+            what: What it is called in an error.
+
+        Raises:
+            RemoteProtocolError: It is not signed by that member.
+        """
+        if known is not None and known[0] == statement:
+            return False
+        self.check(member, statement.digest, signature, what)
+        if known is not None:
+            self.outlet.blame(Evidence(member, *known, statement, signature))
+        return known is None
 
 
 @dataclass(slots=True)
@@ -233,11 +263,7 @@ class Stream:
             return
         slot = self._slots.setdefault(echo.seq, _Slot())
         known = slot.echoes.get(member)
-        if known is not None and known[0] == echo:
-            return
-        self._seat.check(member, echo.digest, signature, "an echo")
-        if known is not None:
-            self._seat.outlet.blame(Evidence(member, known[0], known[1], echo, signature))
+        if not self._seat.is_first(member, known, echo, signature, "an echo"):
             return
         self._count(slot, member, echo, signature)
         if slot.certificate is not None:

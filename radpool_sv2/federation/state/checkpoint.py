@@ -17,7 +17,6 @@ from radpool_sv2.errors import RemoteProtocolError
 from radpool_sv2.federation.broadcast.sync import Puller
 from radpool_sv2.federation.certificate import Certificate
 from radpool_sv2.federation.effect import Certify, Persist
-from radpool_sv2.federation.evidence import Evidence
 from radpool_sv2.federation.messages import PullEpochs, Said
 from radpool_sv2.federation.record import Applied, Checkpointed
 from radpool_sv2.federation.statement import StateRoot
@@ -86,12 +85,7 @@ class Checkpoints:
         if not self.certified <= epoch < self.certified + EPOCHS_OPEN_MAX:
             return
         roots = self._heard.setdefault(epoch, {})
-        known = roots.get(member)
-        if known is not None and known[0] == root:
-            return
-        self._seat.check(member, root.digest, signature, "a state root")
-        if known is not None:
-            self._seat.outlet.blame(Evidence(member, known[0], known[1], root, signature))
+        if not self._seat.is_first(member, roots.get(member), root, signature, "a state root"):
             return
         roots[member] = root, signature
         self._count(epoch, root)
