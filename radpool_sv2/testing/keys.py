@@ -38,7 +38,7 @@ from radpool_sv2.federation.dkg.generation import (
     StoreShare,
 )
 from radpool_sv2.federation.dkg.message import KeyMessage, Step
-from radpool_sv2.federation.effect import Append, Close, Deliver, Limits, LinkDown, LinkUp
+from radpool_sv2.federation.effect import Append, Close, Deliver, LinkDown, LinkUp
 from radpool_sv2.federation.record import Started
 from radpool_sv2.federation.signing.evidence import SignedShare
 from radpool_sv2.federation.signing.message import (
@@ -63,7 +63,7 @@ from radpool_sv2.federation.signing.signing import (
 )
 from radpool_sv2.testing.fold import Fold
 from radpool_sv2.testing.plan import Plan
-from radpool_sv2.testing.simulator import Node, World
+from radpool_sv2.testing.simulator import Node, World, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,17 +114,7 @@ class KeyWorld(World):
         self.signatures: dict[bytes, int] = {}
         self.spent: dict[tuple[int, int, bytes], bytes] = {}
         self.accused: set[int] = set()
-        limits = Limits(
-            window=plan.window,
-            append_queue=16,
-            pull_delay_ms=300,
-            pull_timeout_ms=2_000,
-            ready_interval_ms=200,
-            grace_ms=plan.grace_ms,
-            view_timeout_ms=plan.view_timeout_ms,
-            view_timeout_max_ms=15_000,
-        )
-        super().__init__(plan, limits)
+        super().__init__(plan, limits_of(plan))
 
     @classmethod
     def draw(cls, seed: int, n: int | None = None) -> KeyWorld:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from itertools import combinations
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     from radpool_sv2.federation.state.checkpoint import StateFunction
     from radpool_sv2.testing.plan import Plan
 
-__all__ = ["Node", "Office", "World"]
+__all__ = ["Node", "Office", "World", "limits_of"]
 
 REST_MS = 240_000
 """How long a world may take to come to rest once all faults have ended."""
@@ -120,12 +121,26 @@ class _Link:
         self.last: dict[tuple[int, int], int] = {}
 
 
+def limits_of(plan: Plan) -> Limits:
+    """Returns what members are bounded by: faster than in life, so that more happens."""
+    return Limits(
+        window=plan.window,
+        append_queue=16,
+        pull_delay_ms=300,
+        pull_timeout_ms=2_000,
+        ready_interval_ms=200,
+        grace_ms=plan.grace_ms,
+        view_timeout_ms=plan.view_timeout_ms,
+        view_timeout_max_ms=15_000,
+    )
+
+
 class World:
     """Is one seed's world.
 
     Args:
         plan: What happens in it.
-        limits: What members are bounded by; faster than in life, so that more happens.
+        limits: What members are bounded by; by default `limits_of` the plan with less room.
         office: What members append; by default what means nothing.
 
     Attributes:
@@ -149,17 +164,9 @@ class World:
         chain = sha256(b"a chain").digest()
         keys = tuple(signer.public for signer in self.signers)
         self.committee = Committee(chain, 0, keys, height_first=1)
-        self.limits = limits or Limits(
-            window=plan.window,
-            segment_bytes_max=1 << 14,
-            payload_bytes_max=1 << 12,
-            append_queue=16,
-            pull_delay_ms=300,
-            pull_timeout_ms=2_000,
-            ready_interval_ms=200,
-            grace_ms=plan.grace_ms,
-            view_timeout_ms=plan.view_timeout_ms,
-            view_timeout_max_ms=15_000,
+        # Small ones, so that budgets are reached.
+        self.limits = limits or replace(
+            limits_of(plan), segment_bytes_max=1 << 14, payload_bytes_max=1 << 12
         )
         self.checker = Checker(self)
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
