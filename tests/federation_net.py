@@ -215,6 +215,18 @@ class Net:
             task_status.started()
             await trio.sleep_forever()
 
+    async def begin(self, nursery):
+        """Opens all ports and starts all members."""
+        await self.open(nursery)
+        for me in range(self.n):
+            await self.start(me)
+
+    async def end(self):
+        """Stops all members and lets go of the ports."""
+        for me in range(self.n):
+            await self.stop(me)
+        self.close()
+
     def close(self):
         """Lets go of the ports; all members have been stopped."""
         self.nursery.cancel_scope.cancel()

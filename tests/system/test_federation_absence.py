@@ -98,9 +98,7 @@ def adopt(net, me, snapshot):
 async def test_over_a_day_is_caught_up_over_the_links(tmp_path):
     async with trio.open_nursery() as nursery:
         net = Keeping(tmp_path)
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await live(net, 10, range(4))
         await net.stop(3)
         await live(net, LONG, (0, 1, 2))
@@ -109,9 +107,7 @@ async def test_over_a_day_is_caught_up_over_the_links(tmp_path):
         net.work(3)
         await live(net, 10, range(4))
         await same_state(net, 20 + LONG)
-        for me in range(4):
-            await net.stop(me)
-        net.close()
+        await net.end()
 
 
 async def test_beyond_what_is_kept_a_snapshot_is_needed_and_is_enough(tmp_path):
@@ -119,9 +115,7 @@ async def test_beyond_what_is_kept_a_snapshot_is_needed_and_is_enough(tmp_path):
     async with trio.open_nursery() as nursery:
         net = Keeping(tmp_path)
         net.keep_epochs = KEEP
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await live(net, 10, range(4))
         net.work(3, 2)
         await wait_until(lambda: net.nodes[3].waiting == 0)
@@ -192,13 +186,9 @@ async def test_a_snapshot_that_is_not_whole_or_not_signed_is_refused(tmp_path):
     """spec: FA-19, FA-20"""
     async with trio.open_nursery() as nursery:
         net = Keeping(tmp_path)
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await live(net, 10, range(4))
-        for me in range(4):
-            await net.stop(me)
-        net.close()
+        await net.end()
     file = tmp_path / "snapshot"
     good = take(net, 0, file)
     whole = file.read_bytes()

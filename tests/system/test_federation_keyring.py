@@ -16,9 +16,7 @@ from radpool_sv2.federation.state.payload import KeySaid
 async def test_members_generate_keys_and_sign_and_one_comes_back(tmp_path):
     async with trio.open_nursery() as nursery:
         net = KeyedNet(tmp_path)
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await net.generate()
         await net.sign(2)
         before = dict(net.told[2])
@@ -34,9 +32,7 @@ async def test_members_generate_keys_and_sign_and_one_comes_back(tmp_path):
         await net.sign(3)
         await quiet(net, range(4))
         figures = [net.keys(me) for me in range(4)]
-        for me in range(4):
-            await net.stop(me)
-        net.close()
+        await net.end()
     assert figures[2]["checkpoint"]["boot"] == 2
     for name in ("checkpoint", "treasury"):
         assert len({each[name]["transcript"] for each in figures}) == 1
@@ -51,9 +47,7 @@ async def test_who_goes_on_from_a_snapshot_signs_although_its_book_has_a_gap(tmp
     """spec: TK-56"""
     async with trio.open_nursery() as nursery:
         net = KeyedNet(tmp_path)
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await net.generate()
         await net.sign(1)
         await net.stop(2)
@@ -86,9 +80,7 @@ async def test_who_signs_what_does_not_hold_is_known_everywhere_and_stops_nothin
     """spec: TK-45, TK-49"""
     async with trio.open_nursery() as nursery:
         net = KeyedNet(tmp_path, liars=(3,))
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await net.generate()
         for _ in range(10):
             await net.sign(1)
@@ -96,9 +88,7 @@ async def test_who_signs_what_does_not_hold_is_known_everywhere_and_stops_nothin
                 break
         # Who is found out is given no more tasks: then one round signs again.
         await net.sign(1)
-        for me in range(4):
-            await net.stop(me)
-        net.close()
+        await net.end()
     stores = [net.store(me) for me in range(4)]
     ended = stores[0].read(partial(generations, committee=net.committee))
     keys = {each.public.transcript: each.public for each in ended}
@@ -117,9 +107,7 @@ async def test_an_old_copy_of_a_member_signs_nothing(tmp_path):
     """spec: TK-26"""
     async with trio.open_nursery() as nursery:
         net = KeyedNet(tmp_path)
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await net.generate()
         await net.sign(1)
         await net.stop(2)
@@ -141,9 +129,7 @@ async def test_an_old_copy_of_a_member_signs_nothing(tmp_path):
         await wait_until(lambda: net.nodes[2].status()["halted"])
         await net.sign(2, (0, 1, 3))
         figures = net.keys(2)
-        for me in range(4):
-            await net.stop(me)
-        net.close()
+        await net.end()
     assert "older copy" in figures["stopped"]
     # What it told others of this boot's nonces, it told of other nonces than in its other life.
     file.rename(tmp_path / "copied")

@@ -55,9 +55,7 @@ def heads(node):
 async def test_a_member_that_is_gone_and_comes_back_counts_the_same(tmp_path):
     async with trio.open_nursery() as nursery:
         net = Net(tmp_path)
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await rounds(net, 3, range(4))
         # Its epochs may have been decided without it: what is in memory only would be lost.
         await wait_until(lambda: is_quiet(net.nodes[2]))
@@ -75,9 +73,7 @@ async def test_slow_stalled_cut_and_damaged_connections_lose_nothing(tmp_path):
     )
     async with trio.open_nursery() as nursery:
         net = Net(tmp_path, link_limits=limits)
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await rounds(net, 1, range(4))
         for proxy in net.proxies.values():
             proxy.delay_s = 0.01
@@ -108,9 +104,7 @@ async def test_what_breaks_in_the_middle_leaves_no_port_open(tmp_path):
     net = Net(tmp_path)
     with pytest.raises(ExceptionGroup):
         async with trio.open_nursery() as nursery:
-            await net.open(nursery)
-            for me in range(4):
-                await net.start(me)
+            await net.begin(nursery)
             ports = [proxy.port for proxy in net.proxies.values()]
             ports += [proxy.target for proxy in net.proxies.values()]
             raise ValueError("a test fails")
@@ -122,9 +116,7 @@ async def test_what_breaks_in_the_middle_leaves_no_port_open(tmp_path):
 async def test_a_member_whose_disk_fails_says_nothing_until_it_works(tmp_path):
     async with trio.open_nursery() as nursery:
         net = Net(tmp_path)
-        await net.open(nursery)
-        for me in range(4):
-            await net.start(me)
+        await net.begin(nursery)
         await rounds(net, 1, range(4))
         # Nothing is left that could be said, or said again on a link that comes up late.
         await wait_until(lambda: is_at_rest(net))

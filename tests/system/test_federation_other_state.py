@@ -64,9 +64,7 @@ class StrayNet(Net):
 
 async def halt(net, nursery, first):
     """Lets the member halt that strays: before or after the others have certified the epoch."""
-    await net.open(nursery)
-    for me in range(4):
-        await net.start(me)
+    await net.begin(nursery)
     last = net.nodes[LAST]
     try:
         for _ in range(STRAYS_AT):
@@ -134,9 +132,7 @@ async def check_goes_on(net):
     await wait_until(lambda: {node.certified for node in net.nodes} == {net.chain.tip})
     assert len({node.root for node in net.nodes}) == 1
     assert not any(node.status()["halted"] for node in net.nodes)
-    for me in range(4):
-        await net.stop(me)
-    net.close()
+    await net.end()
 
 
 async def test_certificates_that_come_together_after_a_start(tmp_path):
@@ -183,6 +179,4 @@ async def check_acted_by(net):
         assert net.nodes[LAST].certified == STRAYS_AT
     finally:
         net.let_go()
-    for me in range(4):
-        await net.stop(me)
-    net.close()
+    await net.end()
