@@ -9,7 +9,8 @@ Source: `spec/07-ecash-epochs.md`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "MSAT_PER_SAT",
     "WORK_MAX",
+    "Division",
+    "divide",
     "fee_of",
     "share_out",
     "value_of",
@@ -30,6 +33,61 @@ WORK_MAX: Final = (1 << 63) - 1
 """Units that a keyset's claims are worth at most: what a signed integer of 64 bits holds."""
 
 _MILLION: Final = 1_000_000
+
+
+class Paid(Protocol):
+    """Is what the division of a settlement has to know of a keyset that it pays."""
+
+    @property
+    def work(self) -> int:
+        """Units of its claims, above 0."""
+
+    @property
+    def unit_value(self) -> int:
+        """What one of them costs; 0 where they are work."""
+
+    @property
+    def fee_ppm(self) -> int:
+        """Announced fee, millionths of a settlement."""
+
+    @property
+    def fee_fixed_msat(self) -> int:
+        """Announced fee of a settlement besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Is what becomes of a settlement's money and of what was carried, millisats.
+
+    Attributes:
+        fee_msat: What the mint keeps.
+        carry_msat: What is carried to the next settlement.
+        by_value: Whether the weights are what the units cost.
+        weights: What each keyset counts.
+        parts: What each keyset gets; empty when nothing is divided.
+    """
+
+    fee_msat: int
+    carry_msat: int
+    by_value: bool
+    weights: Sequence[int]
+    parts: Sequence[int]
+
+
+def divide(theta_msat: int, carry_msat: int, keysets: Sequence[Paid]) -> Division:
+    """Divides a settlement over the keysets that it pays: [ES-6] and [ES-7].
+
+    Args:
+        theta_msat: What the settlement brings.
+        carry_msat: What earlier ones left over; below 0 when more was given than they brought.
+        keysets: Those with work that take part, by their numbers.
+    """
+    fee = fee_of(theta_msat, ((each.fee_ppm, each.fee_fixed_msat) for each in keysets))
+    by_value, weights = weights_of([(each.work, each.unit_value) for each in keysets])
+    amount = theta_msat - fee + carry_msat
+    if not keysets or amount <= 0:
+        return Division(0, theta_msat + carry_msat, by_value, weights, ())
+    return Division(fee, 0, by_value, weights, share_out(amount, weights))
 
 
 def share_out(msat: int, works: Sequence[int]) -> list[int]:

@@ -15,7 +15,7 @@ were worth. Where one of the keysets counts work, all are taken by their units.
 
 Shares of one epoch may be claimed in a keyset of the next, when two blocks follow each other at
 once. Their epoch's payment may then find none of its own, and that of the next nothing to pay: a
-keyset of pool waits until there is something.
+keyset of pool waits until a settlement brings something. What is carried alone is no price for it.
 
 A keyset that has its final price gets nothing more; what would be for it goes to the others, or to
 the carry when there is none. So does everything when nobody has worked or nothing is left.
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from radpool_sv2.ecash.policy import RAIL, KeysetState, Policy
-from radpool_sv2.ecash.price import MSAT_PER_SAT, fee_of, share_out, weights_of
+from radpool_sv2.ecash.price import MSAT_PER_SAT, divide
 from radpool_sv2.ecash.window import UNPRICED, slices_of, span_of, window_of
 from radpool_sv2.store import ecash as table
 
@@ -89,7 +89,7 @@ def settle(  # noqa: PLR0913 - what a payment depends on
                 _pay_operator(connection, payment, theta_sats, now_ms)
                 continue
             settled, shared = _keysets_of(connection, policy, payment, window_difficulties)
-            if policy is Policy.POOL and not _has_money(connection, policy, theta_sats):
+            if policy is Policy.POOL and not _prices(connection, policy, theta_sats, shared):
                 settled = shared = ()
             if theta_sats or (settled and policy is not Policy.WINDOW):
                 _pay(connection, policy, payment, theta_sats, settled, shared, now_ms)
@@ -124,8 +124,11 @@ def _theta(connection: sqlite3.Connection, number: int, account: int) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _has_money(connection: sqlite3.Connection, policy: Policy, theta_sats: int) -> bool:
-    return theta_sats * MSAT_PER_SAT + table.balance(connection, policy, "carry") > 0
+def _prices(
+    connection: sqlite3.Connection, policy: Policy, theta_sats: int, shared: Sequence[KeysetRow]
+) -> bool:
+    carry = table.balance(connection, policy, "carry")
+    return theta_sats > 0 and bool(divide(theta_sats * MSAT_PER_SAT, carry, shared).parts)
 
 
 def _keysets_of(
@@ -166,16 +169,9 @@ def _pay(  # noqa: PLR0913, PLR0917 - what a payment depends on
 ) -> None:
     theta = theta_sats * MSAT_PER_SAT
     carry_in = table.balance(connection, policy, "carry")
-    fee = fee_of(theta, ((row.fee_ppm, row.fee_fixed_msat) for row in shared))
-    amount = theta - fee + carry_in
-    parts = [0] * len(shared)
-    carry_out = 0
-    by_value, weights = weights_of([(row.work, row.unit_value) for row in shared])
-    if shared and amount > 0:
-        parts = share_out(amount, weights)
-    else:
-        fee = 0
-        carry_out = theta + carry_in
+    division = divide(theta, carry_in, shared)
+    fee, carry_out = division.fee_msat, division.carry_msat
+    parts = division.parts or (0,) * len(shared)
     entries = {("reward", 0): -theta, ("fee", 0): fee, ("carry", 0): carry_out - carry_in}
     given = {row.number: (row.work, part) for row, part in zip(shared, parts, strict=True)}
     for number, (_, part) in given.items():
@@ -189,8 +185,8 @@ def _pay(  # noqa: PLR0913, PLR0917 - what a payment depends on
             fee_msat=fee,
             carry_in_msat=carry_in,
             carry_out_msat=carry_out,
-            work=sum(weights),
-            by_value=by_value,
+            work=sum(division.weights),
+            by_value=division.by_value,
         ),
     )
     if any(entries.values()):

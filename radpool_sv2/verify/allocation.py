@@ -85,6 +85,8 @@ def _check_rows(statement: Statement) -> None:
         standing[row.id] = row
         if not 0 <= row.fee_msat <= row.theta_sats * 1000:
             raise keyset_fault(statement, f"settlement {row.id} keeps more than it brings")
+        if statement.policy == "pool" and not row.theta_sats:
+            raise keyset_fault(statement, f"settlement {row.id} prices it and brings nothing")
         if row.weight != statement.work * (statement.unit_value if row.by_value else 1):
             raise keyset_fault(statement, f"settlement {row.id} weighs it by another number")
         if not 0 < row.weight <= row.work:

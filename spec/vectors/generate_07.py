@@ -46,7 +46,7 @@ def allocation(
     carry_msat: int = 0,
     **block: Any,
 ) -> dict[str, Any]:
-    paid = paid_keysets(policy, keysets, block)
+    paid = paid_keysets(policy, keysets, block, theta_sats, carry_msat)
     found = allocate(theta_sats, carry_msat, paid)
     given = sum(row["msat"] for row in found["allocations"])
     assert theta_sats * 1000 + carry_msat == given + found["fee_msat"] + found["carry_msat"]
@@ -86,12 +86,14 @@ def pool_allocations() -> list[dict[str, Any]]:
         allocation("one-keyset", "pool", SUBSIDY, one, epochs=[4]),
         allocation("group-after-an-orphan", "pool", SUBSIDY, group, epochs=[4, 5]),
         allocation("thirds", "pool", 100, thirds, epochs=[4]),
-        allocation("two-odd-millisats", "pool", 0, thirds, carry_msat=2, epochs=[4]),
+        allocation("two-odd-millisats", "pool", 100, thirds, carry_msat=1, epochs=[4]),
+        allocation("a-carry-alone", "pool", 0, thirds, carry_msat=2, epochs=[4]),
         allocation("carry-comes-in", "pool", SUBSIDY, group, carry_msat=12_345, epochs=[4, 5, 6]),
         allocation("many-keysets", "pool", SUBSIDY, busy, epochs=[4]),
         allocation("lowest-fee-counts", "pool", SUBSIDY, fees, epochs=[4, 5]),
         allocation("fee-of-one-keyset", "pool", SUBSIDY, fees[1:], epochs=[5]),
         allocation("fee-above-the-reward", "pool", 7, small, epochs=[4]),
+        allocation("fee-above-it-and-a-carry", "pool", 7, small, carry_msat=3, epochs=[4]),
         allocation("no-work", "pool", SUBSIDY, [idle], epochs=[4]),
         allocation("no-keyset", "pool", SUBSIDY, group, carry_msat=5, epochs=[3]),
         allocation("by-value-over-a-retarget", "pool", SUBSIDY, valued, epochs=[4, 5]),
@@ -115,6 +117,7 @@ def network_allocations() -> list[dict[str, Any]]:
     return [
         allocation("network-only-its-height", "network", SUBSIDY, rows, height=900_002, **at),
         allocation("network-no-keyset", "network", SUBSIDY, rows, height=900_009, **at),
+        allocation("network-carry", "network", 0, rows, carry_msat=5, height=900_001, **at),
     ]
 
 
@@ -538,6 +541,27 @@ def quiet_stories() -> list[MintStory]:
     return [plain, fees, dust, empty, worthless]
 
 
+def carried_story() -> MintStory:
+    """What an expired keyset left is no price for one whose block pays nothing."""
+    carried = MintStory("a-carry-is-no-price-by-itself")
+    carried.mine(0, 0, 0)
+    carried.block("one", 100)
+    carried.grow(4)
+    for token in range(3):
+        carried.redeem(1, token)
+    carried.expire()
+    carried.mine(2)
+    carried.block("two", 0)
+    carried.grow(4)
+    carried.redeem(2, 0)
+    carried.mine(1)
+    carried.block("three", 12)
+    carried.grow(4)
+    carried.redeem(2, 0)
+    carried.redeem(3, 0)
+    return carried
+
+
 def reorg_stories() -> list[MintStory]:
     """Stories in which blocks leave the active chain, and come back."""
     early = MintStory("orphaned-before-it-paid")
@@ -608,7 +632,8 @@ def advance_stories() -> list[MintStory]:
 
 
 def stories() -> list[dict[str, Any]]:
-    return [story.case() for story in quiet_stories() + reorg_stories() + advance_stories()]
+    told = [*quiet_stories(), carried_story(), *reorg_stories(), *advance_stories()]
+    return [story.case() for story in told]
 
 
 write(

@@ -8,7 +8,7 @@ from typing import Any
 
 from accounting import Earning, Settlement, Story
 from layout import named
-from settlement import Slice, allocate, value_of
+from settlement import Slice, allocate, prices_pool, value_of
 
 OWNER = (named("commitment of ecash.pool"), 1)
 
@@ -160,12 +160,12 @@ class MintStory:
         paid = [
             keyset
             for keyset in self.keysets.values()
-            if keyset.epoch <= max(settlement.epochs)
-            and keyset.state in {"closed", "provisional"}
-            and theta_sats * 1000 + carry > 0
+            if keyset.epoch <= max(settlement.epochs) and keyset.state in {"closed", "provisional"}
         ]
         terms = {name: self.settings[name] for name in ("fee_ppm", "fee_fixed_msat")}
         slices = [Slice(row.epoch, row.work, row.epoch, **terms) for row in paid]
+        if not prices_pool(theta_sats, carry, slices):
+            paid, slices = [], []
         found = allocate(theta_sats, carry, slices)
         parts = {row["number"]: row["msat"] for row in found["allocations"]}
         payment = Payment(

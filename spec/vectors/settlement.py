@@ -68,15 +68,24 @@ def window(keysets: list[Slice], epoch: int, difficulties: int, network: int, z0
     return sorted(taken)
 
 
-def paid_keysets(policy: str, keysets: list[Slice], block: dict[str, Any]) -> list[Slice]:
+def paid_keysets(
+    policy: str, keysets: list[Slice], block: dict[str, Any], theta_sats: int, carry_msat: int
+) -> list[Slice]:
     if policy == "network":
         return [row for row in keysets if row.height == block["height"]]
     if policy == "pool":
-        return [row for row in keysets if row.epoch <= max(block["epochs"])]
+        up_to = [row for row in keysets if row.epoch <= max(block["epochs"])]
+        return up_to if prices_pool(theta_sats, carry_msat, up_to) else []
     chosen = window(
         keysets, block["epoch"], block["window_difficulties"], int(block["work"]), block["z0"]
     )
     return [row for row in keysets if row.number in chosen]
+
+
+def prices_pool(theta_sats: int, carry_msat: int, paid: list[Slice]) -> bool:
+    """Says whether a settlement gives keysets of `pool` their price, or lets them wait."""
+    fee = fee_of(theta_sats * 1000, [row for row in paid if row.work])
+    return theta_sats > 0 and theta_sats * 1000 - fee + carry_msat > 0
 
 
 def allocate(theta_sats: int, carry_msat: int, paid: list[Slice]) -> dict[str, Any]:
@@ -84,12 +93,12 @@ def allocate(theta_sats: int, carry_msat: int, paid: list[Slice]) -> dict[str, A
     workers = [row for row in paid if row.work]
     fee = fee_of(theta, workers)
     amount = theta - fee + carry_msat
-    parts = split(amount, workers) if workers else {}
+    divides = bool(workers) and amount > 0
+    parts = split(amount, workers) if divides else {}
     return {
-        "fee_msat": fee,
-        "amount_msat": amount,
+        "fee_msat": fee if divides else 0,
         "allocations": [{"number": number, "msat": msat} for number, msat in sorted(parts.items())],
-        "carry_msat": 0 if workers else amount,
+        "carry_msat": 0 if divides else theta + carry_msat,
     }
 
 

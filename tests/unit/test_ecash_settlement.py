@@ -540,10 +540,11 @@ def test_fees_never_exceed_what_there_is():
 
 
 def test_a_pool_keyset_whose_epoch_is_paid_nothing_waits(rig):
-    """attack: A23
+    """attack: A23. spec: ES-4, ES-10.
 
     Two blocks follow each other at once: shares of the first epoch are claimed in the keyset of the
-    second, whose own payment has nothing for them.
+    second, whose own payment has nothing for them. What is carried then may be its epoch's payment,
+    as here, or a few millisats that others left: it is no price by itself.
     """
     late = rig.share(POOL, 3)
     rig.block(600)
@@ -554,10 +555,14 @@ def test_a_pool_keyset_whose_epoch_is_paid_nothing_waits(rig):
     rig.block(700)
     held = rig.unblind(keyset.id, [message])
     rig.grow(10)
-    row = rig.row(keyset.id)
-    assert row.state != KeysetState.VOID
-    assert row.theta_msat == 600_000, "its epoch's payment was carried to it"
-    assert sum(token.amount for token in rig.redeem(held)) == 600
+    assert rig.state(keyset.id) is KeysetState.CLOSED
+    assert rig.books_of(POOL)["carry"] == 600_000
+    next_ones = rig.mine(POOL, 3)
+    rig.settle(700)
+    assert rig.books_of(POOL)["carry"] == 0
+    # The ledger itself carried the second block's reward to the third's.
+    assert rig.row(next_ones[0].keyset).theta_msat == (600_000 + 700_000 + 700_000) // 2
+    assert sum(token.amount for token in rig.redeem(held)) == 1_000
 
 
 def test_a_pool_keyset_without_money_is_paid_with_the_next(rig):
@@ -567,6 +572,19 @@ def test_a_pool_keyset_without_money_is_paid_with_the_next(rig):
     second = rig.mine(POOL, 3)
     rig.settle(500)
     assert rig.row(first[0].keyset).theta_msat == rig.row(second[0].keyset).theta_msat == 250_000
+
+
+def test_a_fee_that_takes_all_prices_no_keyset_of_pool(make):
+    """spec: ES-4, ES-6"""
+    rig = make(fee_fixed_msat=7_000)
+    first = rig.mine(POOL, 3)
+    rig.settle(7)
+    assert rig.state(first[0].keyset) is KeysetState.CLOSED
+    assert rig.books_of(POOL)["carry"] == 7_000
+    second = rig.mine(POOL, 3)
+    rig.settle(15)
+    assert rig.row(first[0].keyset).theta_msat == rig.row(second[0].keyset).theta_msat == 7_500
+    assert rig.books_of(POOL)["fee"] == 7_000
 
 
 def test_a_network_block_pays_all_work_for_its_height(rig):

@@ -469,6 +469,15 @@ def test_one_settlement_cannot_be_told_in_two_ways(export):
     assert refused(export, "told differently") == ACCUSED
 
 
+def test_what_is_carried_prices_nothing_in_pool(export):
+    """attack: A13. spec: ES-4, ES-23. Work that is paid later would get the leavings."""
+    statement = statement_of(export, SECOND)
+    [row] = statement["settlements"]
+    row["theta_sats"] = row["fee_msat"] = 0
+    sign(export, statement, SECOND)
+    assert refused(export, "prices it and brings nothing") == ACCUSED
+
+
 def test_the_odd_millisat_goes_where_it_belongs(export):
     """attack: A13"""
     one, other = statement_of(export), statement_of(export, SECOND)

@@ -11,7 +11,7 @@ from radpool_sv2._native.ledger import MspKey
 from radpool_sv2.config.ecash import EcashSection
 from radpool_sv2.ecash import redemption
 from radpool_sv2.ecash.policy import KeysetState, Policy
-from radpool_sv2.ecash.price import fee_of, share_out, value_of, value_of_each, weights_of
+from radpool_sv2.ecash.price import divide, value_of, value_of_each
 from radpool_sv2.ecash.redemption import Teller
 from radpool_sv2.ecash.refusal import RefusedError
 from radpool_sv2.ecash.statement import (
@@ -29,6 +29,9 @@ from radpool_sv2.units import tagged_hash
 from radpool_sv2.verify.statement import claim_leaf, path_root, read_statement, root
 
 FILE = "07-ecash-epochs.json"
+TERMS = ("work", "unit_value", "fee_ppm", "fee_fixed_msat")
+"""What the division of a settlement has to know of a keyset."""
+
 SEEN = {"event", "books", "keysets"}
 """What is told of an event beside what it takes."""
 
@@ -39,17 +42,16 @@ def test_allocation(case):
     inputs, expected = case["inputs"], case["expected"]
     rows = [row for row in inputs["keysets"] if row["number"] in expected["paid"]]
     rows = sorted((row for row in rows if int(row["work"])), key=lambda row: row["number"])
-    theta = inputs["theta_sats"] * 1000
-    fee = fee_of(theta, [(row["fee_ppm"], row["fee_fixed_msat"]) for row in rows])
-    amount = theta - fee + inputs["carry_msat"]
-    assert (fee, amount) == (expected["fee_msat"], expected["amount_msat"])
-    _, weights = weights_of([(int(row["work"]), int(row["unit_value"])) for row in rows])
-    parts = share_out(amount, weights) if rows else []
-    numbers = [row["number"] for row in rows]
-    assert expected["allocations"] == [
-        {"number": number, "msat": msat} for number, msat in zip(numbers, parts, strict=True)
+    keysets = [
+        SimpleNamespace(**{name: int(row[name]) for name in TERMS}, number=row["number"])
+        for row in rows
     ]
-    assert sum(parts) + expected["carry_msat"] == amount
+    found = divide(inputs["theta_sats"] * 1000, inputs["carry_msat"], keysets)
+    assert (found.fee_msat, found.carry_msat) == (expected["fee_msat"], expected["carry_msat"])
+    numbers = [each.number for each in keysets] if found.parts else []
+    assert expected["allocations"] == [
+        {"number": number, "msat": msat} for number, msat in zip(numbers, found.parts, strict=True)
+    ]
 
 
 @cases(FILE, "prices")
