@@ -65,6 +65,10 @@ TIP_WAIT_SECONDS: Final = 5.0
 NTIME_AHEAD_S: Final = 7_200
 """Nodes take no header that is further ahead of their clock."""
 
+NTIME_BEHIND_S: Final = 7_200
+"""How long before the pool's node a miner's may have heard of a tip, where nothing tells how far
+back consensus goes: the clocks differ, and the pool may have started on a tip that is old."""
+
 ROLLABLE_VERSION_BITS: Final = 0x1FFF_FFE0
 """What miners may change of the header's version (BIP323)."""
 
@@ -355,7 +359,8 @@ def check_custom_job(
     """
     if event.nbits != tip.nbits:
         raise RemoteProtocolError("nBits is not that of the next block", "invalid-nbits")
-    if not tip.min_ntime <= event.min_ntime <= now_unix_s + NTIME_AHEAD_S:
+    earliest = tip.min_ntime - NTIME_BEHIND_S if tip.time_min is None else tip.time_min
+    if not earliest <= event.min_ntime <= now_unix_s + NTIME_AHEAD_S:
         raise RemoteProtocolError(
             "min_ntime is not between the least time of the next block and two hours from now",
             "invalid-min-ntime",

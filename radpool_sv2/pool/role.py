@@ -248,8 +248,16 @@ class Pool:
         self._reference.offered(tip.prev_hash, update.template.fees_sats)
         for listener in tuple(self.offered):
             listener(update)
-        view = TipView(update.template.height, tip.prev_hash, tip.min_ntime, tip.nbits, tip.target)
-        return self.board.post(view)
+        return self.board.post(
+            TipView(
+                height=update.template.height,
+                prev_hash=tip.prev_hash,
+                min_ntime=tip.min_ntime,
+                nbits=tip.nbits,
+                target=tip.target,
+                time_min=tip.time_min,
+            )
+        )
 
     def pay(self, payee: Payee) -> None:
         """Makes blocks pay somebody else.

@@ -66,9 +66,11 @@ class TipView:
     Attributes:
         height: Its height.
         prev_hash: The tip, 32 bytes in internal order.
-        min_ntime: The least time of its header, s.
+        min_ntime: A time that its header may have, s: the least that the pool gives miners.
         nbits: Its compact target.
         target: What its hash must not exceed, 32 bytes, least significant first.
+        time_min: The least time that consensus allows, s; None where the pool's source does not
+            tell.
     """
 
     height: int
@@ -76,6 +78,7 @@ class TipView:
     min_ntime: int
     nbits: int
     target: bytes
+    time_min: int | None = None
 
 
 class DeclaredBlock(Protocol):

@@ -244,5 +244,6 @@ def _update(fields: dict[str, Any]) -> TemplateUpdate:
         min_ntime=fields["time"],
         nbits=fields["nbits"],
         target=bytes.fromhex(fields["target"]),
+        time_min=fields["time_min"],
     )
     return TemplateUpdate(template, tip)

@@ -476,6 +476,7 @@ class GetblocktemplateSource:
             min_ntime=begin,
             nbits=template.nbits,
             target=target.to_bytes(HASH_LEN, "little"),
+            time_min=template.time_min,
         )
 
     async def _tell_change(self, node: NodeWatch, template: NodeTemplate, outlet: _Outlet) -> None:

@@ -82,10 +82,12 @@ class Tip:
     Args:
         template_id: The template that is mined on it.
         prev_hash: The tip's hash.
-        min_ntime: The earliest time of the next header, s; the same for all templates on one tip.
+        min_ntime: The earliest time of headers of the templates, s; the same for all on one tip.
         nbits: The header's compact target.
         target: What a solution's hash must not exceed, 32 bytes little-endian. On the embedded
             chain it may be harder than `nbits`.
+        time_min: The earliest time of the next header that consensus allows, s; None where the
+            source does not tell.
     """
 
     template_id: int
@@ -93,6 +95,7 @@ class Tip:
     min_ntime: int
     nbits: int
     target: bytes
+    time_min: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

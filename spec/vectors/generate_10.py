@@ -27,6 +27,7 @@ TIP = named("tip of page 10")
 NBITS = 0x17021369
 MIN_NTIME = 1_790_000_000
 NOW = MIN_NTIME + 600
+MTP = MIN_NTIME - 3_000
 PATH = [named(f"sibling {n}") for n in range(3)]
 EXTRANONCE_LEN = 12
 EPOCH = 9
@@ -381,7 +382,12 @@ def job_of(**changes: Any) -> dict[str, Any]:
 
 
 def job_case(
-    name: str, error: str | None = None, *, hidden: bool = False, **changes: Any
+    name: str,
+    error: str | None = None,
+    *,
+    hidden: bool = False,
+    time_min: int | None = MTP + 1,
+    **changes: Any,
 ) -> dict[str, Any]:
     prefix, suffix = halves()
     declared = {
@@ -398,6 +404,7 @@ def job_case(
                 "prev_hash": TIP.hex(),
                 "min_ntime": MIN_NTIME,
                 "nbits": NBITS,
+                "time_min": time_min,
             },
             "now_unix_s": NOW,
             "declared": None if hidden else declared,
@@ -422,7 +429,13 @@ def custom_jobs() -> list[dict[str, Any]]:
         job_case("rolled-version", version=0x20000000 | 0x1FFFFFE0),
         job_case("latest-ntime", min_ntime=NOW + 7200),
         job_case("nbits", "invalid-nbits", nbits=NBITS + 1),
-        job_case("ntime-early", "invalid-min-ntime", min_ntime=MIN_NTIME - 1),
+        job_case("ntime-of-a-node-that-was-first", min_ntime=MIN_NTIME - 1),
+        job_case("least-ntime", min_ntime=MTP + 1),
+        job_case("ntime-early", "invalid-min-ntime", min_ntime=MTP),
+        job_case("unknown-least-ntime", time_min=None, min_ntime=MIN_NTIME - 7200),
+        job_case(
+            "unknown-ntime-early", "invalid-min-ntime", time_min=None, min_ntime=MIN_NTIME - 7201
+        ),
         job_case("ntime-late", "invalid-min-ntime", min_ntime=NOW + 7201),
         *(
             job_case(f"version-bit-{bit}", "invalid-version", version=0x20000000 ^ 1 << bit)

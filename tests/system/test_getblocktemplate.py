@@ -65,6 +65,8 @@ async def test_better_fees_make_a_template_before_the_next_block(bitcoind):
         assert better.template.fees_sats == 7_777
         assert better.tip.prev_hash == empty.tip.prev_hash
         assert better.tip.min_ntime == empty.tip.min_ntime
+        chain = await in_thread(bitcoind.rpc, "getblockchaininfo")
+        assert better.tip.time_min == chain["mediantime"] + 1
 
 
 async def test_a_reorganisation_is_told_block_by_block(bitcoind):

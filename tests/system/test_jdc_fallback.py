@@ -6,6 +6,7 @@ that pool's ledger, whoever was killed and when.
 
 import os
 import signal
+import time
 
 import pytest
 from rig.book import Book
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.slow
 
 ZEROS = 20
 EXPONENT = 10
+# No block is found.
+ZEROS_MANY = 48
 # A block takes 5 s on average, once the miner has what it wants of a processor.
 LUCK_S = 240
 
@@ -136,6 +139,42 @@ def test_killed_pool_is_left_for_the_next_and_returned_to(tmp_path, bitcoind):
     check(first, figures["pools"][0])
     check(second, figures["pools"][1])
     assert figures["pools"][0]["failure"] == ""
+
+
+@pytest.mark.timeout(900)
+def test_pool_that_starts_again_takes_templates_that_were_begun_before(tmp_path, bitcoind):
+    """spec: JD-21. The client's node has known the tip for longer than the pool that came back."""
+    # Blocks that were mined at once have times ahead of the clock.
+    until(
+        lambda: time.time() > bitcoind.rpc("getblockchaininfo")["mediantime"] + 2,
+        "the clock behind the chain's time",
+    )
+    never = {"templates.block_zeros": ZEROS_MANY}
+    node = Node(tmp_path / "msp", pool_settings(bitcoind) | never)
+    running = node.launch()
+    with running.process:
+        running.serve()
+        told = running.process.message("serving")
+        with Relay(told["sv2"]) as mining, Relay(told["declarator"]) as declaring:
+            pool = entry(running, address=mining.address, declarator=declaring.address)
+            declarer = Declarer(tmp_path / "jdc", [pool], client_settings(bitcoind) | never)
+            with declarer.running() as client, client.miner() as miner:
+                client.mining_for(mining.address)
+                grows(client, 0)
+                running.process.kill()
+                mining.cut()
+                declaring.cut()
+                client.mining_for(None)
+                with node.running() as again:
+                    told = again.process.message("serving")
+                    mining.mend(told["sv2"])
+                    declaring.mend(told["declarator"])
+                    client.mining_for(mining.address)
+                    grows(client, 0)
+                    leave(client, miner)
+                    figures = client.figures
+    assert figures["blocks_found"] == 0, "all of it was on one tip"
+    check(node, figures["pools"][0])
 
 
 @pytest.mark.timeout(900)

@@ -124,7 +124,7 @@ async def test_template_and_tip_come_as_one_unit(playing):
     assert update.template.merkle_path == (b"\xab" * 32,)
     assert (update.template.value_sats, update.template.fees_sats) == (50, 3)
     assert update.tip.prev_hash == A
-    assert update.tip.min_ntime == 9
+    assert (update.tip.min_ntime, update.tip.time_min) == (9, 5)
     assert update.tip.target == b"\xff" * 29 + bytes(3)
     assert update.template.rule == "24 leading zero bits"
     (event,) = drained(events)

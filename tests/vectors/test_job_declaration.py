@@ -146,7 +146,7 @@ def test_custom_job(case):
     inputs, job = case["inputs"], case["inputs"]["job"]
     at = inputs["tip"]
     prev_hash = bytes.fromhex(at["prev_hash"])
-    tip = TipView(at["height"], prev_hash, at["min_ntime"], at["nbits"], bytes(32))
+    tip = TipView(at["height"], prev_hash, at["min_ntime"], at["nbits"], bytes(32), at["time_min"])
     event = SimpleNamespace(
         version=job["version"],
         prev_hash=bytes.fromhex(job["prev_hash"]),
