@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,8 @@ EXIT_STORE: Final = 3
 EXIT_LOCKED: Final = 4
 _PR_SET_PDEATHSIG: Final = 1
 _BACKLOG: Final = 64
+_LOCK_SECONDS: Final = 5.0
+"""The child of a parent that was killed just now may take a moment to die."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -64,12 +67,17 @@ def _follow_parent(parent: int) -> None:
 def _lock(directory: Path) -> int | None:
     """Returns the descriptor that holds the directory's lock, or None when another has it."""
     descriptor = os.open(directory / "chain.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(0.05)
+        else:
+            return descriptor
 
 
 def _listen(path: Path) -> socket.socket:

@@ -1,6 +1,7 @@
 """The chain as a process: killed, hung, orphaned, refused. What was accepted is never lost."""
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
@@ -254,6 +255,32 @@ async def test_second_chain_in_one_directory_is_refused_with_the_reason(tmp_path
 
 
 @pytest.mark.timeout(300)
+def has_open(pid, file):
+    with contextlib.suppress(OSError):
+        return any(each.readlink() == file for each in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+async def test_chain_starts_while_the_one_before_is_still_dying(tmp_path):
+    async with running(tmp_path):
+        pass
+    with (tmp_path / "chain.lock").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        chain = EmbeddedChain(tmp_path, **SETTINGS)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(nursery.start, run, chain)
+            while chain.child_pid is None:
+                await trio.sleep(0.01)
+            waits = chain.child_pid
+            while not has_open(waits, tmp_path / "chain.lock"):
+                await trio.sleep(0.01)
+            await trio.sleep(0.2)
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert (await chain.request("status"))["height"] == 101
+            assert chain.child_pid == waits
+            nursery.cancel_scope.cancel()
+
+
 async def test_damaged_log_is_told_and_not_thrown_away(tmp_path):
     directory = tmp_path / "c"
     async with running(directory):
