@@ -161,12 +161,13 @@ def test_network_pays_the_epoch_of_its_own_block_alone(tmp_path):
         )
         for each in book.keysets(NETWORK):
             brought = book.number(
-                "SELECT sum(theta_sats) FROM allocation JOIN mint_settlement USING (settlement) "
-                "WHERE keyset = ? AND policy = ?",
+                "SELECT sum(theta_sats * 1000 + carry_in_msat) FROM allocation "
+                "JOIN mint_settlement USING (settlement) WHERE keyset = ? AND policy = ?",
                 each.number,
                 NETWORK,
             )
-            # The ledger pays nothing for an epoch whose shares are all tagged for the one before.
+            # The ledger pays nothing for an epoch whose shares are all tagged for the one before;
+            # what a block found nobody to pay for is carried to the next one's.
             pays = each.height in own and brought > 0
             assert each.state == OPEN or (each.state == FINAL) == pays, each
         redeemed = scene.earn(COINBASE_MATURITY)

@@ -63,13 +63,18 @@ impl Peer {
         loop {
             peer.flush().await?;
             peer.receive().await?;
+            // The job of a tip that has come meanwhile may be in the same bytes: the last counts.
+            let mut assigned = None;
             for event in peer.events() {
                 match event {
                     Event::Opened { tail, .. } => peer.granted = tail,
-                    Event::Assigned { assignment, .. } => return Ok((peer, assignment)),
+                    Event::Assigned { assignment, .. } => assigned = Some(assignment),
                     Event::Ended(ended) => return Err(ended),
                     _ => {}
                 }
+            }
+            if let Some(assignment) = assigned {
+                return Ok((peer, assignment));
             }
         }
     }
