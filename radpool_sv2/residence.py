@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Serving", "is_running", "reside", "serving_at", "tell_serving"]
+__all__ = ["Serving", "is_running", "lock", "reside", "serving_at", "tell_serving"]
 
 LOCK_NAME: Final = "radpool.lock"
 SERVING_NAME: Final = "serving.json"
@@ -55,7 +55,11 @@ def reside(data_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"cannot be used: {error.strerror}", file=data_dir) from error
     try:
-        _lock(descriptor, data_dir)
+        # Whoever looks for a node holds it too, for a moment.
+        if not lock(descriptor, LOCK_TRIES):
+            raise ConfigError(
+                "another radpool runs on this directory; `radpool status` shows it", file=data_dir
+            )
         serving = data_dir / SERVING_NAME
         serving.unlink(missing_ok=True)
         try:
@@ -66,20 +70,22 @@ def reside(data_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, data_dir: Path) -> None:
-    """Takes the lock; tries again for a moment, because whoever looks for a node holds it too."""
-    for remaining in reversed(range(LOCK_TRIES)):
+def lock(descriptor: int, tries: int) -> bool:
+    """Takes the lock on an open file for this process; says whether nobody else has it.
+
+    Args:
+        descriptor: The file's; the lock goes with it.
+        tries: How often to try, every `LOCK_TRY_SECONDS`.
+    """
+    for remaining in reversed(range(tries)):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if not remaining:
-                raise ConfigError(
-                    "another radpool runs on this directory; `radpool status` shows it",
-                    file=data_dir,
-                ) from error
-            time.sleep(LOCK_TRY_SECONDS)
+        except BlockingIOError:
+            if remaining:
+                time.sleep(LOCK_TRY_SECONDS)
         else:
-            return
+            return True
+    return False
 
 
 def is_running(data_dir: Path) -> bool:

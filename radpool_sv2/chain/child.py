@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import fcntl
 import os
 import signal
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +25,7 @@ import trio
 from radpool_sv2.chain.node import BLOCK_ZEROS_MAX, Node
 from radpool_sv2.chain.service import ChainService
 from radpool_sv2.errors import StoreError
+from radpool_sv2.residence import lock
 
 __all__ = ["EXIT_LOCKED", "EXIT_STORE", "main"]
 
@@ -34,8 +33,8 @@ EXIT_STORE: Final = 3
 EXIT_LOCKED: Final = 4
 _PR_SET_PDEATHSIG: Final = 1
 _BACKLOG: Final = 64
-_LOCK_SECONDS: Final = 5.0
-"""The child of a parent that was killed just now may take a moment to die."""
+_LOCK_TRIES: Final = 100
+"""The child of a parent that was killed just now may take a moment to die: five seconds."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -64,20 +63,10 @@ def _follow_parent(parent: int) -> None:
     threading.Thread(target=wait_for_the_end, daemon=True).start()
 
 
-def _lock(directory: Path) -> int | None:
-    """Returns the descriptor that holds the directory's lock, or None when another has it."""
+def _lock(directory: Path) -> bool:
+    """Takes the directory's lock as long as this process lives; says whether nobody else has it."""
     descriptor = os.open(directory / "chain.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.05)
-        else:
-            return descriptor
+    return lock(descriptor, _LOCK_TRIES)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -107,8 +96,7 @@ def main() -> int:
     os.umask(0o077)
     if arguments.parent is not None:
         _follow_parent(arguments.parent)
-    lock = _lock(arguments.dir)
-    if lock is None:
+    if not _lock(arguments.dir):
         print(f"another process runs the chain in {arguments.dir}", file=sys.stderr)  # noqa: T201
         return EXIT_LOCKED
     try:

@@ -255,12 +255,6 @@ async def test_second_chain_in_one_directory_is_refused_with_the_reason(tmp_path
 
 
 @pytest.mark.timeout(300)
-def has_open(pid, file):
-    with contextlib.suppress(OSError):
-        return any(each.readlink() == file for each in Path(f"/proc/{pid}/fd").iterdir())
-    return False
-
-
 async def test_chain_starts_while_the_one_before_is_still_dying(tmp_path):
     async with running(tmp_path):
         pass
@@ -281,6 +275,7 @@ async def test_chain_starts_while_the_one_before_is_still_dying(tmp_path):
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.timeout(300)
 async def test_damaged_log_is_told_and_not_thrown_away(tmp_path):
     directory = tmp_path / "c"
     async with running(directory):
@@ -345,6 +340,12 @@ async def test_client_of_a_running_chain_needs_no_supervisor(tmp_path):
     async with running(tmp_path / "c") as chain, open_client(chain.socket_path) as client:
         answer = await client.request("mine", {"script": ANYONE.hex()})
         assert answer["height"] == 102
+
+
+def has_open(pid, file):
+    with contextlib.suppress(OSError):
+        return any(each.readlink() == file for each in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def alive(pid):
