@@ -72,6 +72,20 @@ def entry(running, *, address=None, declarator=None):
     }
 
 
+def kill(running, mining, declaring):
+    """Kills a pool and ends all connections to it."""
+    running.process.kill()
+    mining.cut()
+    declaring.cut()
+
+
+def lead_to(running, mining, declaring):
+    """Takes connections again, for a pool that was started again and has other ports."""
+    told = running.process.message("serving")
+    mining.mend(told["sv2"])
+    declaring.mend(told["declarator"])
+
+
 def grows(client, number, by=5):
     """Waits until a pool has acknowledged some shares more."""
     before = client.pool(number)["accepted"]
@@ -119,15 +133,11 @@ def test_killed_pool_is_left_for_the_next_and_returned_to(tmp_path, bitcoind):
                 with declarer.running() as client, client.miner() as miner:
                     client.mining_for(mine["address"])
                     grows(client, 0)
-                    running.process.kill()
-                    mining.cut()
-                    declaring.cut()
+                    kill(running, mining, declaring)
                     client.mining_for(entry(other)["address"])
                     grows(client, 1)
                     with first.running() as again:
-                        told = again.process.message("serving")
-                        mining.mend(told["sv2"])
-                        declaring.mend(told["declarator"])
+                        lead_to(again, mining, declaring)
                         client.mining_for(mine["address"])
                         grows(client, 0)
                         blocks = client.figures["blocks_accepted"]
@@ -161,14 +171,10 @@ def test_pool_that_starts_again_takes_templates_that_were_begun_before(tmp_path,
             with declarer.running() as client, client.miner() as miner:
                 client.mining_for(mining.address)
                 grows(client, 0)
-                running.process.kill()
-                mining.cut()
-                declaring.cut()
+                kill(running, mining, declaring)
                 client.mining_for(None)
                 with node.running() as again:
-                    told = again.process.message("serving")
-                    mining.mend(told["sv2"])
-                    declaring.mend(told["declarator"])
+                    lead_to(again, mining, declaring)
                     client.mining_for(mining.address)
                     grows(client, 0)
                     leave(client, miner)

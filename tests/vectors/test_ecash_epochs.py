@@ -46,12 +46,14 @@ def test_allocation(case):
         SimpleNamespace(**{name: int(row[name]) for name in TERMS}, number=row["number"])
         for row in rows
     ]
-    found = divide(inputs["theta_sats"] * 1000, inputs["carry_msat"], keysets)
+    theta, carry = inputs["theta_sats"] * 1000, inputs["carry_msat"]
+    found = divide(theta, carry, keysets)
     assert (found.fee_msat, found.carry_msat) == (expected["fee_msat"], expected["carry_msat"])
     numbers = [each.number for each in keysets] if found.parts else []
     assert expected["allocations"] == [
         {"number": number, "msat": msat} for number, msat in zip(numbers, found.parts, strict=True)
     ]
+    assert found.fee_msat + sum(found.parts) + found.carry_msat == theta + carry
 
 
 @cases(FILE, "prices")
